@@ -1,0 +1,1 @@
+"""What every part of Taskvisor shares, and what producers import."""

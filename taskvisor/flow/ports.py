@@ -1,0 +1,201 @@
+"""All that a step or the runner may use of the world, as Protocols. Adapters live in virt/, net/, taskvisor/state/, workers/.
+
+Invariant: every `ensure_` converges: twice is once, and after an interruption anywhere it may be called again. Every
+look-up that cannot ask raises `CannotAsk`; only a look-up that *did* ask may say that something is not there.
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from taskvisor.model.change import Change, Loaded
+from taskvisor.model.ids import ImageId, InstanceId, NetworkId, OperationId
+from taskvisor.model.observed import DomainFacts, HypervisorFacts, LinkFacts
+from taskvisor.model.operation import Operation
+from taskvisor.model.plan import CachedImage, DiskLayout, DiskPlan, Seed, VifPlan
+from taskvisor.model.records import ImageSource, Network
+
+Progress = Callable[[int, int | None], None]
+"""Called with bytes done and bytes in all (None when unknown), as often as the work likes."""
+
+
+class Hypervisor(Protocol):
+    """The domains of this host. Domains are found by instance id (= libvirt UUID), never by name."""
+
+    def read_facts(self) -> HypervisorFacts:
+        """What the hypervisor says of its host."""
+        ...
+
+    def read_domain(self, instance_id: InstanceId) -> DomainFacts | None:
+        """The domain as it is now; None when libvirt says that there is none."""
+        ...
+
+    def list_domains(self) -> tuple[DomainFacts, ...]:
+        """Every domain on the host, ours or not."""
+        ...
+
+    def ensure_defined(self, instance_id: InstanceId, xml: str) -> None:
+        """The domain is defined with this XML (for a running one: from its next start).
+
+        Contradiction when a domain of that name or UUID does not bear our metadata; Refused when libvirt rejects the XML.
+        """
+        ...
+
+    def ensure_running(self, instance_id: InstanceId) -> DomainFacts:
+        """The domain runs: started when it was off, resumed when it was paused. Returns what libvirt then says."""
+        ...
+
+    def ensure_off(self, instance_id: InstanceId) -> None:
+        """The domain does not run (pulled like a plug); a domain that is not there is off."""
+        ...
+
+    def ensure_undefined(self, instance_id: InstanceId) -> None:
+        """No domain of that id exists, running or not. Contradiction when it is not ours."""
+        ...
+
+    def request_shutdown(self, instance_id: InstanceId) -> None:
+        """Ask the guest to shut down (ACPI power button). Says nothing of whether it will; asking again is harmless."""
+        ...
+
+    def copy_disk(self, instance_id: InstanceId, device: str, target_path: str, progress: Progress) -> None:
+        """Copy the disk `device` of a *running* domain, whole chain flattened, to a qcow2 file, without stopping the guest.
+
+        The copy is the disk at one point in time (crash-consistent). A job left by a dead process is ended first.
+        """
+        ...
+
+
+class Disks(Protocol):
+    """The directories and images of guests on this host."""
+
+    def ensure_directory(self, layout: DiskLayout, instance_id: InstanceId) -> None:
+        """The instance directory exists, with a sidecar file naming its owner, and an empty console log.
+
+        Contradiction when a directory of that name belongs to something else.
+        """
+        ...
+
+    def ensure_root(self, disk: DiskPlan, base: CachedImage) -> None:
+        """`disk.path` is a qcow2 overlay of `base`, `disk.size_bytes` large (0: as large as base).
+
+        Refused when base is larger than the size asked. An overlay that a guest has written to is never made anew.
+        """
+        ...
+
+    def ensure_seed(self, disk: DiskPlan, seed: Seed) -> None:
+        """`disk.path` is a NoCloud ISO (volume label cidata) with the seed's files."""
+        ...
+
+    def ensure_removed(self, instance_id: InstanceId) -> None:
+        """Nothing of the instance is left on disk; a directory whose sidecar names another owner is a Contradiction."""
+        ...
+
+    def flatten(self, source_path: str, target_path: str, progress: Progress) -> None:
+        """Write the disk `source_path` (no guest has it open), its chain flattened, to the qcow2 `target_path`."""
+        ...
+
+    def snapshot_path(self, image_id: ImageId) -> str:
+        """Where a snapshot is copied to before it is an image."""
+        ...
+
+    def publish(self, image_id: ImageId, progress: Progress) -> CachedImage:
+        """Compress, inspect and name the snapshot at `snapshot_path`; again, it returns the image published before."""
+        ...
+
+    def ensure_unpublished(self, image_id: ImageId) -> None:
+        """Neither the copy nor the published image of that id is left."""
+        ...
+
+    def list_directories(self) -> tuple[InstanceId, ...]:
+        """The instances that have a directory of ours here."""
+        ...
+
+    def read_free_gib(self) -> tuple[int, int]:
+        """Total and free GiB of the file system that instances lie on."""
+        ...
+
+
+class ImageCache(Protocol):
+    """Images fetched to this host, each once."""
+
+    def ensure_cached(self, source: ImageSource, progress: Progress) -> CachedImage:
+        """The image is in the cache, complete and inspected.
+
+        Refused for what is not an image, has a backing file or an external data file, differs from the declared
+        format or checksum, or is not there (404, no such file); Retryable for a broken transfer, which is resumed.
+        """
+        ...
+
+
+class Fabric(Protocol):
+    """Links, addresses and filters of this host."""
+
+    def ensure_plugged(self, vif: VifPlan) -> None:
+        """Bridge, TAP, NAT and DHCP entry are there, and the TAP is on the bridge and up."""
+        ...
+
+    def ensure_unplugged(self, vif: VifPlan) -> None:
+        """The TAP and the DHCP entry are gone; the last port's removal takes what we made for the network with it."""
+        ...
+
+    def list_links(self) -> tuple[LinkFacts, ...]:
+        """TAPs on this host that bear our alias."""
+        ...
+
+
+class Clock(Protocol):
+    def now(self) -> float:
+        """Seconds since the epoch, UTC."""
+        ...
+
+    def sleep(self, seconds: float) -> None: ...
+
+
+class Networks(Protocol):
+    def read_network(self, network_id: NetworkId) -> Network:
+        """The record; Refused when there is none of that id."""
+        ...
+
+
+class Journal(Protocol):
+    """The store, as the runner sees it. Each call is one atomic look or one atomic write."""
+
+    def load(self, operation_id: OperationId) -> Loaded | None:
+        """The operation, and its instance's record when there is one; None when no such operation is known."""
+        ...
+
+    def commit(self, change: Change) -> None:
+        """Write the change whole, or nothing.
+
+        StoreConflict when the operation's revision has moved since `change.before`; Fenced when the lease of the
+        instance is not this operation's, or bears another token than the one the change was made under.
+        """
+        ...
+
+    def note_progress(self, operation: Operation, step: str, done_bytes: int, total_bytes: int | None) -> None:
+        """Tell watchers how far a long step has come. Loses nothing when it is lost."""
+        ...
+
+
+class Exclusion(Protocol):
+    """One runner per instance on this host, by a lock that the kernel takes back from a dead process."""
+
+    def hold(self, instance_id: InstanceId) -> AbstractContextManager[bool]:
+        """Enter with True: this process alone runs steps of the instance on this host until it leaves. False: another does.
+
+        Never blocks. A lock that is free proves that whoever the journal names as runner is dead or has let go.
+        """
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ports:
+    """What one process opened, after fork, for the steps it runs."""
+
+    hypervisor: Hypervisor
+    disks: Disks
+    images: ImageCache
+    fabric: Fabric
+    networks: Networks
+    clock: Clock

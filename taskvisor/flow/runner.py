@@ -1,0 +1,264 @@
+"""The one place that orders effect and record: load, judge, write STARTED, do, write DONE with what was found.
+
+Invariant: no step runs unless this process holds the instance's lock on this host *and* its STARTED is in the journal
+under a fresh fencing token. Whoever is refused by the store lets go at once: another runner has taken over.
+"""
+
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+import structlog
+
+from taskvisor.flow import transitions
+from taskvisor.flow.ports import Exclusion, Journal, Ports
+from taskvisor.flow.step import Flow, Flows, Settlement, Step, StepContext
+from taskvisor.flow.transitions import Verdict
+from taskvisor.model.change import Change, LeaseMove, Loaded
+from taskvisor.model.errors import CannotAsk, Fenced, Retryable, StoreConflict
+from taskvisor.model.ids import OperationId
+from taskvisor.model.operation import Facts, Operation, Runner
+from taskvisor.model.records import Instance
+from taskvisor.model.states import Direction, Phase
+
+log = structlog.get_logger(__name__)
+
+RELOADS_LIMIT = 8
+COMMIT_PATIENCE_S = 30.0
+"""A write that cannot reach the store is repeated for so long: a restart of Redis must not cost a finished step."""
+
+
+class Onward(StrEnum):
+    """What the caller must do when a message has been dealt with."""
+
+    CONTINUE = "continue"  # let the chain send the next step
+    STOP = "stop"  # nothing: it has ended, or somebody else carries it on
+    SEND = "send"  # send `Next.operation` on from where its journal says it is, at its `not_before`
+
+
+@dataclass(frozen=True, kw_only=True)
+class Next:
+    onward: Onward
+    operation: Operation | None = None
+
+
+STOP = Next(onward=Onward.STOP)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepMessage:
+    """All that a message says: which step of which operation, which way. The journal says the rest."""
+
+    operation_id: OperationId
+    step: str
+    direction: Direction
+
+
+class StepRunner:
+    """Runs steps in one process. `time_up` are the exceptions by which this process is told that a step takes too long."""
+
+    def __init__(
+        self,
+        *,
+        flows: Flows,
+        journal: Journal,
+        ports: Ports,
+        exclusion: Exclusion,
+        runner: Runner,
+        time_up: tuple[type[Exception], ...] = (),
+    ) -> None:
+        self._flows = flows
+        self._journal = journal
+        self._ports = ports
+        self._exclusion = exclusion
+        self._runner = runner
+        self._time_up = time_up
+
+    def run(self, message: StepMessage) -> Next:
+        """Deal with one message, however late, doubled or out of order it is."""
+        loaded = self._journal.load(message.operation_id)
+        if loaded is None:
+            log.warning("message_for_unknown_operation_dropped", op=message.operation_id, step=message.step)
+            return STOP
+        with self._exclusion.hold(loaded.operation.instance_id) as alone:
+            if not alone:
+                log.info("twin_found_running", op=message.operation_id, step=message.step)
+                return STOP
+            return self._until_settled_with_store(message, loaded)
+
+    def _until_settled_with_store(self, message: StepMessage, loaded: Loaded | None) -> Next:
+        for _ in range(RELOADS_LIMIT):
+            if loaded is None:
+                return STOP
+            try:
+                return self._judge(message, loaded)
+            except StoreConflict:
+                loaded = self._journal.load(message.operation_id)
+            except Fenced as refusal:
+                log.warning("runner_fenced", op=message.operation_id, step=message.step, reason=str(refusal))
+                return STOP
+        raise Retryable(f"operation {message.operation_id} changed {RELOADS_LIMIT} times while it was being read")
+
+    def _judge(self, message: StepMessage, loaded: Loaded) -> Next:
+        operation, now = loaded.operation, self._ports.clock.now()
+        flow = self._flows[operation.flow]
+        step = flow.step(message.step)
+        verdict = transitions.verdict_for(operation, step, message.direction, self._runner, now)
+        if verdict is Verdict.RUN:
+            return self._run_step(flow, step, loaded)
+        if verdict is Verdict.PASS:
+            return Next(onward=Onward.CONTINUE)
+        if verdict is Verdict.TURN:
+            return self._turn(loaded, flow, transitions.cancelled(operation, flow, now))
+        if verdict is Verdict.GIVE_UP:
+            return self._turn(loaded, flow, transitions.given_up(operation, flow, step, now))
+        if verdict is Verdict.YIELD:
+            return self._yield(operation, now)
+        log.info("message_dropped", op=operation.id, step=message.step, phase=operation.phase)
+        return STOP
+
+    def _run_step(self, flow: Flow, step: Step[Any], loaded: Loaded) -> Next:
+        began_at = self._ports.clock.now()
+        before, instance = loaded.operation, loaded.instance
+        started = transitions.begun(before, step, self._runner, began_at)
+        shown = transitions.with_task_state(instance, step) if started.direction is Direction.DO else None
+        self._commit(Change(before=before, after=started, lease=LeaseMove.RENEW, instance=shown))
+        instance = shown or instance
+        try:
+            facts = self._effect(step, started, instance)
+        except Exception as error:  # noqa: BLE001 - the one place that turns any error into a reaction
+            return self._after_error(flow, step, Loaded(operation=started, instance=instance), began_at, error)
+        return self._after_done(flow, Loaded(operation=started, instance=instance), began_at, facts)
+
+    def _effect(self, step: Step[Any], operation: Operation, instance: Instance | None) -> Facts | None:
+        if instance is None:
+            raise Retryable(f"instance {operation.instance_id} has no record; the operation cannot go on without it")
+        record = operation.step(step.name)
+        ctx = StepContext(
+            operation=operation,
+            instance=instance,
+            ports=self._ports,
+            progress=lambda so_far, total: self._journal.note_progress(operation, step.name, so_far, total),
+            now=operation.updated_at,
+            since=record.first_started_at or operation.updated_at,
+        )
+        if operation.direction is Direction.UNDO:
+            step.undo(ctx)
+            return None
+        facts: Facts = msgspec.to_builtins(step.do(ctx))
+        return facts
+
+    def _after_done(self, flow: Flow, loaded: Loaded, began_at: float, facts: Facts | None) -> Next:
+        def next_value(operation: Operation) -> Operation:
+            return transitions.done(operation, began_at, facts, self._ports.clock.now())
+
+        log.info("step_done", op=loaded.operation.id, step=loaded.operation.current_step)
+        return self._write_end(flow, loaded, next_value)
+
+    def _after_error(self, flow: Flow, step: Step[Any], loaded: Loaded, began_at: float, error: Exception) -> Next:
+        if isinstance(error, self._time_up):
+            error = Retryable(f"{step.name} took longer than its limit of {step.time_limit_s} s", delay_s=1.0)
+        trace = "".join(traceback.format_exception(error, limit=30))
+
+        def next_value(operation: Operation) -> Operation:
+            now = self._ports.clock.now()
+            return transitions.failed_try(operation, flow, step, began_at, error, trace, now)
+
+        log.warning(
+            "step_failed", op=loaded.operation.id, step=step.name, error=type(error).__name__, reason=str(error)
+        )
+        return self._write_end(flow, loaded, next_value)
+
+    def _write_end(self, flow: Flow, loaded: Loaded, next_value: Callable[[Operation], Operation]) -> Next:
+        """Write the end of a try. A bystander's note (cancel, pre-emption) may have moved the revision meanwhile."""
+        for _ in range(RELOADS_LIMIT):
+            after = next_value(loaded.operation)
+            try:
+                return self._turn(loaded, flow, after)
+            except StoreConflict:
+                again = self._journal.load(loaded.operation.id)
+                if again is None or again.operation.token != loaded.operation.token:
+                    raise Fenced(f"operation {loaded.operation.id} was taken over while its step ran") from None
+                loaded = again
+        raise Retryable(f"operation {loaded.operation.id} changed {RELOADS_LIMIT} times while its step ended")
+
+    def _turn(self, loaded: Loaded, flow: Flow, after: Operation) -> Next:
+        """Write `after`; when nothing is left to do this way, settle in the same write."""
+        before = loaded.operation
+        if after.phase is Phase.STUCK:
+            self._commit(Change(before=before, after=after))
+            log.error("operation_stuck", op=after.id, step=after.failure and after.failure.step)
+            return STOP
+        if after.current_step is not None:
+            self._commit(Change(before=before, after=after))
+            on_its_way = after.phase is before.phase and after.not_before is None
+            return Next(onward=Onward.CONTINUE if on_its_way else Onward.SEND, operation=after)
+        if after.phase is Phase.ROLLING_BACK and transitions.wants_next_host(after, flow):
+            self._commit(Change(before=before, after=after))
+            return Next(onward=Onward.SEND, operation=after)
+        return self._settle(loaded, flow, after)
+
+    def _settle(self, loaded: Loaded, flow: Flow, after: Operation) -> Next:
+        now = self._ports.clock.now()
+        settled, settlement = settled_with(after, loaded.instance, flow, now)
+        change = Change(
+            before=loaded.operation,
+            after=settled,
+            lease=LeaseMove.RELEASE,
+            instance=loaded.instance if settlement.forget_instance else settlement.instance,
+            forget_instance=settlement.forget_instance,
+            images=settlement.images,
+        )
+        log.info("operation_settled", op=after.id, phase=settled.phase)
+        return self._hand_on(change, now)
+
+    def _yield(self, operation: Operation, now: float) -> Next:
+        change = Change(before=operation, after=transitions.yielded(operation, now), lease=LeaseMove.RELEASE)
+        log.info("operation_preempted", op=operation.id, by=operation.preempted_by)
+        return self._hand_on(change, now)
+
+    def _hand_on(self, change: Change, now: float) -> Next:
+        """Write an end. If another operation waits for this one to stop, it gets the lease in the same write."""
+        change = with_successor(change, self._journal, now)
+        self._commit(change)
+        if change.successor is None:
+            return STOP
+        return Next(onward=Onward.SEND, operation=change.successor)
+
+    def _commit(self, change: Change) -> None:
+        deadline = self._ports.clock.now() + COMMIT_PATIENCE_S
+        while True:
+            try:
+                return self._journal.commit(change)
+            except CannotAsk as silence:
+                if self._ports.clock.now() >= deadline:
+                    raise
+                log.warning("store_not_reached", op=change.before.id, reason=str(silence))
+                self._ports.clock.sleep(0.5)
+
+
+def settled_with(
+    operation: Operation, instance: Instance | None, flow: Flow, now: float
+) -> tuple[Operation, Settlement]:
+    """The end of an operation whose steps are all done, or all undone, and what it does to the records."""
+    if operation.phase is Phase.ROLLING_BACK:
+        phase = transitions.outcome_phase(operation)
+        settlement = flow.failed(operation, instance, now) if instance is not None else Settlement()
+    else:
+        phase = Phase.SUCCEEDED
+        settlement = flow.succeeded(operation, instance, now) if instance is not None else Settlement()
+    settled = replace(operation, phase=phase, settled_at=now, not_before=None, result=settlement.result)
+    return settled, settlement
+
+
+def with_successor(change: Change, journal: Journal, now: float) -> Change:
+    """The same end, handing the lease to the operation that waits for it, if one does and still lives."""
+    waiting_id = change.before.preempted_by
+    waiting = journal.load(waiting_id) if waiting_id else None
+    if waiting is None or waiting.operation.phase is not Phase.WAITING:
+        return change
+    successor = transitions.woken(waiting.operation, change.after.token + 1, now)
+    return replace(change, lease=LeaseMove.HAND_OVER, successor=successor)

@@ -1,0 +1,97 @@
+"""What we decided for one guest on one host, before anything is touched: disks and VIFs, by name."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from taskvisor.model.ids import InstanceId, NetworkId, PortId
+from taskvisor.model.states import ImageFormat
+
+
+class DiskRole(StrEnum):
+    ROOT = "root"
+    SEED = "seed"  # the cloud-init NoCloud ISO, a cdrom
+
+
+class DiskBus(StrEnum):
+    VIRTIO = "virtio"
+    SCSI = "scsi"
+    SATA = "sata"
+    IDE = "ide"
+    USB = "usb"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiskPlan:
+    """One disk of a guest: the file, and how the guest sees it. `boot_index` counts from 1; None is never booted from.
+
+    `size_bytes` is the size the guest sees; 0 means as large as what it is made from.
+    """
+
+    role: DiskRole
+    path: str
+    format: ImageFormat
+    bus: DiskBus
+    device: str  # vda, sda, hda: the name libvirt gives as <target dev>
+    size_bytes: int
+    boot_index: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiskLayout:
+    """All disks of a guest, in the order of the XML, and the directory that holds them."""
+
+    directory: str
+    console_log: str
+    disks: tuple[DiskPlan, ...]
+
+    def disk(self, role: DiskRole) -> DiskPlan:
+        """The disk of that role; KeyError when the guest has none."""
+        for disk in self.disks:
+            if disk.role is role:
+                return disk
+        raise KeyError(role)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VifPlan:
+    """One NIC on one host: the links to make and what to tell DHCP. Names are at most 15 bytes (IFNAMSIZ - 1).
+
+    `tap` carries `owner` in its alias (ifalias), so that a link can be told from a stranger's of the same name.
+    """
+
+    port_id: PortId
+    instance_id: InstanceId
+    network_id: NetworkId
+    tap: str
+    bridge: str
+    mac: str
+    address: str
+    prefix_length: int
+    gateway: str
+    mtu: int
+    owner: str
+    cidr: str
+    nat: bool
+    dhcp: bool
+    dns: tuple[str, ...]
+    hostname: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seed:
+    """What the guest's cloud-init reads (NoCloud): the three files, as text."""
+
+    meta_data: str
+    user_data: str
+    network_config: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class CachedImage:
+    """An image in this host's cache: inspected, complete, named by the SHA-256 of its content."""
+
+    path: str
+    sha256: str
+    format: ImageFormat
+    size_bytes: int
+    virtual_bytes: int

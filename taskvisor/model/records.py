@@ -1,0 +1,167 @@
+"""What is stored: instances, ports, networks, images, hosts. Frozen values; a change is a new value.
+
+Each record is JSON in the store. `dataclasses.replace` makes the next one; who may write it is the store's business.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from taskvisor.model.ids import HostName, ImageId, InstanceId, NetworkId, OperationId, PortId
+from taskvisor.model.states import ImageFormat, NetworkKind, PowerState, TaskState, VirtType, VmState
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flavor:
+    """The size of a guest. `disk_gib` 0 means: as large as the image."""
+
+    name: str
+    vcpus: int
+    memory_mib: int
+    disk_gib: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """A segment that ports are on. `cidr` is IPv4; the first address is the gateway, held by each host's bridge."""
+
+    id: NetworkId
+    name: str
+    kind: NetworkKind
+    cidr: str
+    gateway: str
+    dns: tuple[str, ...] = ()
+    mtu: int = 1500
+    dhcp: bool = True
+    nat: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Port:
+    """One NIC's place on a network. `index` is the NIC's number in the guest, from 0."""
+
+    id: PortId
+    instance_id: InstanceId
+    network_id: NetworkId
+    network: str
+    index: int
+    mac: str
+    address: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageSource:
+    """Where an image is read from, and what is known of its content."""
+
+    url: str  # file:///… or http(s)://…
+    sha256: str | None = None
+    format: ImageFormat | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Image:
+    """A registered image. `host` is set when its file lies on one host only (a snapshot does)."""
+
+    id: ImageId
+    name: str
+    source: ImageSource
+    size_bytes: int
+    virtual_bytes: int
+    created_at: float
+    host: HostName | None = None
+    min_disk_gib: int = 0
+    min_memory_mib: int = 0
+    instance_id: InstanceId | None = None  # the instance it is a snapshot of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fault:
+    """The last thing that went wrong with an instance."""
+
+    code: str
+    message: str
+    step: str
+    operation_id: OperationId
+    at: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Instance:
+    """The record of one VM. The hypervisor's copy of it is in the domain's metadata.
+
+    `image` is what the root disk was made from. `host` is where its claim, disks and domain are.
+    """
+
+    id: InstanceId
+    name: str
+    host: HostName
+    vm_state: VmState
+    task_state: TaskState | None
+    power_state: PowerState
+    flavor: Flavor
+    image: ImageSource
+    image_name: str
+    ports: tuple[Port, ...]
+    virt_type: VirtType | None = None  # None until the host that runs it has decided
+    ssh_keys: tuple[str, ...] = ()
+    user_data: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    created_at: float = 0.0
+    launched_at: float | None = None
+    fault: Fault | None = None
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """The addresses of its NICs, in NIC order."""
+        return tuple(port.address for port in self.ports)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resources:
+    """An amount of what a host has: virtual CPUs, memory (MiB), disk (GiB)."""
+
+    vcpus: int = 0
+    memory_mib: int = 0
+    disk_gib: int = 0
+
+    def amounts(self) -> tuple[tuple[str, int], ...]:
+        """Each kind by name."""
+        return (("vcpus", self.vcpus), ("memory_mib", self.memory_mib), ("disk_gib", self.disk_gib))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inventory:
+    """What a host has, as it last reported. `limits` is what may be claimed: total x ratio - reserved."""
+
+    total: Resources
+    limits: Resources
+    arch: str
+    virt_type: VirtType
+    hypervisor_version: str
+    domains: int
+    disk_free_gib: int
+    reported_at: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Host:
+    """A host that has ever reported. It is up while its heartbeat key lives in the store."""
+
+    name: HostName
+    inventory: Inventory | None
+    used: Resources
+    instances: int
+    up: bool
+    disabled_reason: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """Resources held on a host for an instance, from placement until the instance is gone.
+
+    `limits` is what may be claimed on the host in all, as its inventory said when it was chosen.
+    """
+
+    host: HostName
+    instance_id: InstanceId
+    resources: Resources
+    limits: Resources

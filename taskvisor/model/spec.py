@@ -1,0 +1,213 @@
+"""The door: what callers may ask, validated. Frozen after; nothing behind the door checks these things again.
+
+The argument of every entry task is one of these models, as plain JSON kwargs. An unknown field is an error.
+"""
+
+import re
+from pathlib import PurePosixPath
+from typing import Annotated, Any, TypeVar
+from urllib.parse import quote, urlsplit
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from taskvisor.model.errors import Refused
+from taskvisor.model.records import Flavor
+from taskvisor.model.states import RebootType
+
+NAME_RULE = "1 to 63 letters, digits, dots or hyphens, beginning and ending with a letter or digit"
+NAME_PATTERN = r"^[A-Za-z0-9]([A-Za-z0-9.-]{0,61}[A-Za-z0-9])?$"
+MAC_PATTERN = r"^[0-9a-f]{2}(:[0-9a-f]{2}){5}$"
+FLAVOR_NAME = re.compile(r"c(\d{1,3})-m(\d{1,8})-d(\d{1,6})")
+USER_DATA_LIMIT_BYTES = 65_535
+"""Nova's limit of user data, before base64."""
+
+DEFAULT_FLAVORS = {
+    flavor.name: flavor
+    for flavor in (
+        Flavor(name="m1.tiny", vcpus=1, memory_mib=512, disk_gib=1),
+        Flavor(name="m1.small", vcpus=1, memory_mib=2048, disk_gib=20),
+        Flavor(name="m1.medium", vcpus=2, memory_mib=4096, disk_gib=40),
+        Flavor(name="m1.large", vcpus=4, memory_mib=8192, disk_gib=80),
+        Flavor(name="m1.xlarge", vcpus=8, memory_mib=16384, disk_gib=160),
+    )
+}
+
+
+def _named(name: str) -> str:
+    if not re.match(NAME_PATTERN, name):
+        raise ValueError(f"must be {NAME_RULE}")
+    return name
+
+
+def _unicast_mac(mac: str) -> str:
+    mac = mac.lower()
+    if not re.match(MAC_PATTERN, mac):
+        raise ValueError("must be six pairs of hexadecimal digits with colons, like 52:54:00:12:34:56")
+    if int(mac[:2], 16) & 1:
+        raise ValueError("must be a unicast address: the first octet is even")
+    return mac
+
+
+def _ssh_key(key: str) -> str:
+    key = key.strip()
+    if "\n" in key or not re.match(r"^(ssh-|ecdsa-|sk-)[a-z0-9@.-]+ [A-Za-z0-9+/=]+( .*)?$", key):
+        raise ValueError("must be one public key in OpenSSH's format, like 'ssh-ed25519 AAAA… comment'")
+    return key
+
+
+def _user_data(text: str) -> str:
+    size = len(text.encode())
+    if size > USER_DATA_LIMIT_BYTES:
+        raise ValueError(f"is {size} bytes; at most {USER_DATA_LIMIT_BYTES} are allowed")
+    if "\0" in text:
+        raise ValueError("must not hold a NUL character")
+    return text
+
+
+def _ipv4(address: str) -> str:
+    octets = address.split(".")
+    if len(octets) != 4 or not all(octet.isascii() and octet.isdigit() and int(octet) < 256 for octet in octets):
+        raise ValueError("must be an IPv4 address, like 10.152.0.7")
+    return ".".join(str(int(octet)) for octet in octets)
+
+
+Name = Annotated[str, AfterValidator(_named)]
+Mac = Annotated[str, AfterValidator(_unicast_mac)]
+SshKey = Annotated[str, Field(max_length=16_384), AfterValidator(_ssh_key)]
+Ipv4 = Annotated[str, AfterValidator(_ipv4)]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+MetadataKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9 _.:-]{1,255}$")]
+MetadataValue = Annotated[str, StringConstraints(max_length=255, pattern=r"^[^\x00-\x08\x0b\x0c\x0e-\x1f]*$")]
+
+
+class Spec(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class FlavorSpec(Spec):
+    """A size, spelled out. Units in the names."""
+
+    vcpus: Annotated[int, Field(ge=1, le=256)]
+    memory_mib: Annotated[int, Field(ge=16, le=16 * 1024 * 1024)]
+    disk_gib: Annotated[int, Field(ge=0, le=64 * 1024)] = 0
+
+
+class NicSpec(Spec):
+    """One NIC: on which network, and if it matters with which addresses."""
+
+    network: Name
+    mac: Mac | None = None
+    address: Ipv4 | None = None
+
+
+class BuildSpec(Spec):
+    """What `instance.build` makes. `image` is a path, a file:// or http(s):// URL, or a registered image's name."""
+
+    name: Name
+    image: Annotated[str, Field(min_length=1, max_length=4096)]
+    image_sha256: Sha256 | None = None
+    flavor: Annotated[str, Field(max_length=64)] | FlavorSpec = "m1.tiny"
+    networks: Annotated[tuple[Name | NicSpec, ...], Field(max_length=8, strict=False)] = ("default",)
+    ssh_keys: Annotated[tuple[SshKey, ...], Field(max_length=64, strict=False)] = ()
+    user_data: Annotated[str, AfterValidator(_user_data)] | None = None
+    metadata: Annotated[dict[MetadataKey, MetadataValue], Field(max_length=128)] = {}
+    host: Name | None = None
+    """Only this host will do."""
+
+    @model_validator(mode="after")
+    def _addresses_differ(self) -> "BuildSpec":
+        for field in ("mac", "address"):
+            given = [getattr(nic, field) for nic in self.nics if getattr(nic, field)]
+            if len(set(given)) != len(given):
+                raise ValueError(f"networks: the same {field} is asked for twice")
+        return self
+
+    @property
+    def nics(self) -> tuple[NicSpec, ...]:
+        """The NICs, each spelled out."""
+        return tuple(nic if isinstance(nic, NicSpec) else NicSpec(network=nic) for nic in self.networks)
+
+
+class InstanceSpec(Spec):
+    """Which instance: its name or its id."""
+
+    instance: Annotated[str, Field(min_length=1, max_length=63)]
+
+
+class StopSpec(InstanceSpec):
+    timeout_s: Annotated[int, Field(ge=0, le=3600)] | None = None
+    """How long the guest may take; 0 switches it off at once; None: the host's setting."""
+
+
+class RebootSpec(InstanceSpec):
+    type: Annotated[RebootType, Field(strict=False)] = RebootType.SOFT
+
+
+class SnapshotSpec(InstanceSpec):
+    image: Name
+    """The name of the image to register."""
+
+
+class OperationSpec(Spec):
+    """Which operation: its id, or a prefix of at least 4 characters that fits one only."""
+
+    operation: Annotated[str, Field(min_length=4, max_length=128)]
+
+
+S = TypeVar("S", bound=Spec)
+
+
+def parse_spec(kind: type[S], fields: dict[str, Any]) -> S:
+    """The validated spec. Refused with one sentence: field, value, rule (the first that is broken)."""
+    try:
+        return kind.model_validate(fields)
+    except ValidationError as error:
+        raise Refused(_first_rule_broken(error)) from None
+
+
+def _first_rule_broken(error: ValidationError) -> str:
+    problem = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in problem["loc"] if not str(part).endswith(("Spec", "]")))
+    if problem["type"] == "extra_forbidden":
+        return f"{where}: unknown field; remove it or check its spelling"
+    if problem["type"] == "missing":
+        return f"{where}: missing; it must be given"
+    rule = problem["msg"].removeprefix("Value error, ")
+    rule = rule[0].lower() + rule[1:]
+    value = repr(problem["input"])
+    if len(value) > 80:
+        value = value[:79] + "…"
+    return f"{where}: {value}: {rule}" if where else rule
+
+
+def flavor_for(asked: str | FlavorSpec) -> Flavor:
+    """The flavor of that name (a default one, or spelled out as c1-m128-d1). Refused when there is none."""
+    if isinstance(asked, FlavorSpec):
+        name = f"c{asked.vcpus}-m{asked.memory_mib}-d{asked.disk_gib}"
+        return Flavor(name=name, vcpus=asked.vcpus, memory_mib=asked.memory_mib, disk_gib=asked.disk_gib)
+    if asked in DEFAULT_FLAVORS:
+        return DEFAULT_FLAVORS[asked]
+    match = FLAVOR_NAME.fullmatch(asked)
+    if match is None:
+        known = ", ".join(DEFAULT_FLAVORS)
+        raise Refused(f"flavor: {asked!r}: there is no such flavor; use one of {known}, or a size like c1-m512-d1")
+    vcpus, memory_mib, disk_gib = (int(part) for part in match.groups())
+    return flavor_for(parse_spec(FlavorSpec, {"vcpus": vcpus, "memory_mib": memory_mib, "disk_gib": disk_gib}))
+
+
+def image_url_for(image: str) -> str | None:
+    """The URL of an image given by path or URL; None when it is a registered image's name. Refused for other schemes."""
+    if image.startswith("/"):
+        if ".." in PurePosixPath(image).parts or "\0" in image:
+            raise Refused(f"image: {image!r}: must be an absolute path without '..'")
+        return "file://" + quote(image)
+    if "://" not in image:
+        return None
+    url = urlsplit(image)
+    if url.scheme not in ("file", "http", "https", "simulated"):
+        raise Refused(f"image: {image!r}: scheme {url.scheme!r} is not known; use a path, file://, http:// or https://")
+    if url.scheme == "file" and (url.netloc not in ("", "localhost") or ".." in PurePosixPath(url.path).parts):
+        raise Refused(f"image: {image!r}: must name a file of the host, as file:///path, without '..'")
+    if url.scheme in ("http", "https") and not url.hostname:
+        raise Refused(f"image: {image!r}: names no server")
+    return image

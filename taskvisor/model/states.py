@@ -1,0 +1,145 @@
+"""The closed sets of words, with Nova's values."""
+
+from enum import IntEnum, StrEnum
+
+
+class VmState(StrEnum):
+    """What an instance is, as far as its owner is concerned. Stable between operations."""
+
+    ACTIVE = "active"
+    BUILDING = "building"
+    PAUSED = "paused"
+    SUSPENDED = "suspended"
+    STOPPED = "stopped"
+    RESCUED = "rescued"
+    RESIZED = "resized"
+    SOFT_DELETED = "soft-delete"
+    DELETED = "deleted"
+    ERROR = "error"
+    SHELVED = "shelved"
+    SHELVED_OFFLOADED = "shelved_offloaded"
+
+
+class TaskState(StrEnum):
+    """What is being done to an instance at this moment; an instance at rest has none."""
+
+    SCHEDULING = "scheduling"
+    BLOCK_DEVICE_MAPPING = "block_device_mapping"
+    NETWORKING = "networking"
+    SPAWNING = "spawning"
+    IMAGE_SNAPSHOT_PENDING = "image_snapshot_pending"
+    IMAGE_SNAPSHOT = "image_snapshot"
+    IMAGE_PENDING_UPLOAD = "image_pending_upload"
+    IMAGE_UPLOADING = "image_uploading"
+    IMAGE_BACKUP = "image_backup"
+    UPDATING_PASSWORD = "updating_password"  # noqa: S105 - Nova's word, not a password
+    RESIZE_PREP = "resize_prep"
+    RESIZE_MIGRATING = "resize_migrating"
+    RESIZE_MIGRATED = "resize_migrated"
+    RESIZE_FINISH = "resize_finish"
+    RESIZE_REVERTING = "resize_reverting"
+    RESIZE_CONFIRMING = "resize_confirming"
+    REBOOTING = "rebooting"
+    REBOOT_PENDING = "reboot_pending"
+    REBOOT_STARTED = "reboot_started"
+    REBOOTING_HARD = "rebooting_hard"
+    REBOOT_PENDING_HARD = "reboot_pending_hard"
+    REBOOT_STARTED_HARD = "reboot_started_hard"
+    PAUSING = "pausing"
+    UNPAUSING = "unpausing"
+    SUSPENDING = "suspending"
+    RESUMING = "resuming"
+    POWERING_OFF = "powering-off"
+    POWERING_ON = "powering-on"
+    RESCUING = "rescuing"
+    UNRESCUING = "unrescuing"
+    REBUILDING = "rebuilding"
+    REBUILD_BLOCK_DEVICE_MAPPING = "rebuild_block_device_mapping"
+    REBUILD_SPAWNING = "rebuild_spawning"
+    MIGRATING = "migrating"
+    DELETING = "deleting"
+    SOFT_DELETING = "soft-deleting"
+    RESTORING = "restoring"
+    SHELVING = "shelving"
+    SHELVING_IMAGE_PENDING_UPLOAD = "shelving_image_pending_upload"
+    SHELVING_IMAGE_UPLOADING = "shelving_image_uploading"
+    SHELVING_OFFLOADING = "shelving_offloading"
+    UNSHELVING = "unshelving"
+
+
+class PowerState(IntEnum):
+    """What the hypervisor says. The record is a snapshot; the hypervisor is the authority."""
+
+    NOSTATE = 0
+    RUNNING = 1
+    PAUSED = 3
+    SHUTDOWN = 4
+    CRASHED = 6
+    SUSPENDED = 7
+
+    @property
+    def label(self) -> str:
+        """The word shown to people."""
+        return "pending" if self is PowerState.NOSTATE else self.name.lower()
+
+
+class InstanceAction(StrEnum):
+    """What callers can ask of an instance."""
+
+    CREATE = "create"
+    DELETE = "delete"
+    START = "start"
+    STOP = "stop"
+    REBOOT = "reboot"
+    SNAPSHOT = "createImage"
+
+
+class RebootType(StrEnum):
+    SOFT = "soft"
+    HARD = "hard"
+
+
+class VirtType(StrEnum):
+    KVM = "kvm"
+    QEMU = "qemu"
+
+
+class NetworkKind(StrEnum):
+    """How a network's segment is made. `nat`: a bridge local to each host, addresses translated on the way out."""
+
+    NAT = "nat"
+
+
+class ImageFormat(StrEnum):
+    QCOW2 = "qcow2"
+    RAW = "raw"
+
+
+class Phase(StrEnum):
+    """Where an operation is in its life. The first three are unsettled: something is still to be done."""
+
+    WAITING = "waiting"  # accepted; another operation is being stopped to make room for it
+    RUNNING = "running"
+    ROLLING_BACK = "rolling_back"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"  # rolled back: nothing is left
+    CANCELLED = "cancelled"  # stopped on request, or taken over by a delete
+    STUCK = "stuck"  # a person must look: something was left alone on purpose
+
+    @property
+    def settled(self) -> bool:
+        """True when the operation has ended and no step of it will ever run again (STUCK waits for a retry)."""
+        return self not in (Phase.WAITING, Phase.RUNNING, Phase.ROLLING_BACK)
+
+
+class Direction(StrEnum):
+    DO = "do"
+    UNDO = "undo"
+
+
+class Mark(StrEnum):
+    """How far one direction of one step has come, as the journal knows it."""
+
+    PENDING = "pending"
+    STARTED = "started"  # written before the host is touched
+    DONE = "done"

@@ -1,0 +1,82 @@
+"""Records as callers see them: plain JSON, the same in a task's result, on the command line and in an event."""
+
+from dataclasses import asdict
+from typing import TypedDict
+
+from taskvisor.model.records import Image, Instance
+
+
+class PortView(TypedDict):
+    id: str
+    network: str
+    mac: str
+    address: str
+
+
+class InstanceView(TypedDict):
+    """The outcome of every operation on an instance. Times are seconds since the epoch."""
+
+    id: str
+    name: str
+    host: str
+    addresses: list[str]
+    vm_state: str
+    task_state: str | None
+    power_state: str
+    flavor: dict[str, str | int]
+    image: str
+    ports: list[PortView]
+    metadata: dict[str, str]
+    created_at: float
+    launched_at: float | None
+    fault: str | None
+
+
+class ImageView(TypedDict):
+    id: str
+    name: str
+    url: str
+    sha256: str | None
+    size_bytes: int
+    virtual_bytes: int
+    host: str | None
+    created_at: float
+
+
+def instance_view(instance: Instance) -> InstanceView:
+    """The instance for its caller; user data and keys stay out."""
+    return {
+        "id": instance.id,
+        "name": instance.name,
+        "host": instance.host,
+        "addresses": list(instance.addresses),
+        "vm_state": instance.vm_state.value,
+        "task_state": instance.task_state.value if instance.task_state else None,
+        "power_state": instance.power_state.label,
+        "flavor": asdict(instance.flavor),
+        "image": instance.image_name,
+        "ports": [
+            {"id": port.id, "network": port.network, "mac": port.mac, "address": port.address}
+            for port in instance.ports
+        ],
+        "metadata": dict(instance.metadata),
+        "created_at": instance.created_at,
+        "launched_at": instance.launched_at,
+        "fault": f"{instance.fault.code} at {instance.fault.step}: {instance.fault.message}"
+        if instance.fault
+        else None,
+    }
+
+
+def image_view(image: Image) -> ImageView:
+    """The image for its caller."""
+    return {
+        "id": image.id,
+        "name": image.name,
+        "url": image.source.url,
+        "sha256": image.source.sha256,
+        "size_bytes": image.size_bytes,
+        "virtual_bytes": image.virtual_bytes,
+        "host": image.host,
+        "created_at": image.created_at,
+    }

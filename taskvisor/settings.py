@@ -1,0 +1,115 @@
+"""Every option, with its unit, its default and the reason for it. The only reader of the environment.
+
+Each option is an environment variable `TASKVISOR_<NAME>`; a file of such lines may be named by `TASKVISOR_ENV_FILE`.
+"""
+
+import os
+import socket
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+HOST_NAME_PATTERN = r"^[A-Za-z0-9]([A-Za-z0-9.-]{0,62}[A-Za-z0-9])?$"
+
+
+class Settings(BaseSettings):
+    """What an operator may choose. Immutable once read."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="TASKVISOR_", frozen=True, extra="ignore", env_file=os.environ.get("TASKVISOR_ENV_FILE")
+    )
+
+    redis_url: str = "redis://127.0.0.1:6379/0"
+    """Broker, results and records: one Redis, so that an outcome and its record are one transaction."""
+
+    key_prefix: str = "taskvisor:"
+    """In front of every key of ours; Celery's own keys keep their names."""
+
+    host: Annotated[str, Field(pattern=HOST_NAME_PATTERN)] = socket.gethostname()
+    """This host's name in the fleet: it names its queues, and its records bear it. Must not change."""
+
+    state_dir: Path = Path("/var/lib/taskvisor")
+    """Instances, image cache, snapshots, leases of DHCP, locks. Must survive a reboot."""
+
+    driver: Literal["libvirt", "simulated"] = "libvirt"
+    """`simulated` keeps guests as small files: for producers who test without KVM, and to measure the control plane."""
+
+    libvirt_uri: str = "qemu:///system"
+
+    virt_type: Literal["auto", "kvm", "qemu"] = "auto"
+    """`auto`: kvm where /dev/kvm opens and, on x86, the CPU shows vmx or svm; else qemu (software emulation)."""
+
+    default_network_cidr: str = "10.152.0.0/16"
+    """Of the network `default`, made at first use. Local to each host and translated on the way out."""
+
+    step_concurrency: Annotated[int, Field(ge=1, le=256)] = 4
+    """Processes that run steps on this host: so many disks are copied or guests started at once."""
+
+    control_concurrency: Annotated[int, Field(ge=1, le=64)] = 1
+    """Processes that take requests and run periodic work on this host."""
+
+    vcpu_ratio: Annotated[float, Field(gt=0, le=64)] = 4.0
+    """Virtual CPUs that may be claimed per CPU. Nova's present default."""
+
+    memory_ratio: Annotated[float, Field(gt=0, le=8)] = 1.0
+    disk_ratio: Annotated[float, Field(gt=0, le=64)] = 1.0
+
+    reserved_memory_mib: Annotated[int, Field(ge=0)] = 512
+    """Kept for the host itself. Nova's default."""
+
+    reserved_disk_gib: Annotated[int, Field(ge=0)] = 0
+
+    heartbeat_s: Annotated[float, Field(gt=0)] = 5.0
+    """A host says that it is alive so often; its node's own process does, so a busy host is never called dead."""
+
+    host_down_s: Annotated[float, Field(gt=0)] = 20.0
+    """A host not heard of for so long takes no new instances. Nothing is ever moved or deleted because of it."""
+
+    sweep_s: Annotated[float, Field(gt=0)] = 15.0
+    """An operation without progress for so long is sent on again; a lost message costs at most two of these."""
+
+    track_s: Annotated[float, Field(gt=0)] = 60.0
+    """How often a host's inventory is read. Nova's update_available_resource runs as often."""
+
+    power_sync_s: Annotated[float, Field(gt=0)] = 60.0
+
+    operation_keep_s: Annotated[int, Field(ge=60)] = 7 * 86400
+    """Ended operations are readable for so long."""
+
+    result_keep_s: Annotated[int, Field(ge=60)] = 86400
+    """A Celery result lives for so long after it was last written."""
+
+    events_kept: Annotated[int, Field(ge=100)] = 10_000
+    """Length of the stream of events (approximate)."""
+
+    max_reschedules: Annotated[int, Field(ge=0, le=20)] = 2
+    """Further hosts tried after one says that the guest does not fit. Nova tries 3 hosts in all."""
+
+    max_image_gib: Annotated[int, Field(ge=1)] = 1024
+    """Largest image that is fetched."""
+
+    shutdown_timeout_s: Annotated[int, Field(ge=1, le=3600)] = 60
+    """A stop waits so long for the guest to shut down before it is switched off. Nova's default."""
+
+    soft_reboot_timeout_s: Annotated[int, Field(ge=1, le=3600)] = 120
+    """A soft reboot waits so long before it turns hard. Nova's default."""
+
+    redis_timeout_s: Annotated[float, Field(gt=0)] = 5.0
+    """No call to Redis takes longer; a hung server is an error, not a hang."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["console", "json"] = "console"
+
+    flower_address: str = "127.0.0.1"
+    """Where `taskvisor up` lets Flower listen. Flower is not for the open network without a password."""
+
+    flower_port: Annotated[int, Field(ge=0, le=65535)] = 5555
+
+
+@lru_cache(maxsize=1)
+def read_settings() -> Settings:
+    """The settings of this process, read once. ValidationError names the variable, the value and the rule."""
+    return Settings()

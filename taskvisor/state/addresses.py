@@ -1,0 +1,132 @@
+"""Addresses of networks: given out one by one, never twice, and given back.
+
+A port's address is found again under the port's id, so a request that is repeated after a crash gets the same one.
+"""
+
+import ipaddress
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from taskvisor.model.errors import NoCapacity, Refused
+from taskvisor.model.ids import NetworkId, PortId
+from taskvisor.model.records import Network
+from taskvisor.state.connection import asking
+from taskvisor.state.keys import Keys
+from taskvisor.state.transaction import Transaction
+
+if TYPE_CHECKING:
+    import redis
+
+ALLOCATE = """
+local addresses, ports, freed, next_key, macs, allocating = unpack(KEYS)
+local ask = cmsgpack.unpack(ARGV[1])
+local mac_owner = redis.call('HGET', macs, ask.network .. ' ' .. ask.mac)
+if mac_owner and mac_owner ~= ask.port then return {'mac', mac_owner} end
+local function dotted(number)
+  return string.format('%d.%d.%d.%d', math.floor(number / 16777216) % 256, math.floor(number / 65536) % 256,
+    math.floor(number / 256) % 256, number % 256)
+end
+local function take(address)
+  redis.call('HSET', addresses, address, ask.port)
+  redis.call('HSET', ports, ask.port, address)
+  redis.call('HSET', macs, ask.network .. ' ' .. ask.mac, ask.port)
+  redis.call('ZADD', allocating, ask.now, ask.network .. ' ' .. ask.port)
+  return {'ok', address}
+end
+local held = redis.call('HGET', ports, ask.port)
+if held then return take(held) end
+if ask.wanted ~= '' then
+  local owner = redis.call('HGET', addresses, ask.wanted)
+  if owner then return {'address', owner} end
+  return take(ask.wanted)
+end
+local offset = tonumber(redis.call('GET', next_key) or ask.first - 1)
+while offset < ask.last do
+  offset = offset + 1
+  local address = dotted(ask.base + offset)
+  if redis.call('HEXISTS', addresses, address) == 0 then
+    redis.call('SET', next_key, offset)
+    return take(address)
+  end
+end
+redis.call('SET', next_key, offset)
+local address = redis.call('LPOP', freed)
+while address do
+  if redis.call('HEXISTS', addresses, address) == 0 then return take(address) end
+  address = redis.call('LPOP', freed)
+end
+return {'full', ''}
+"""
+"""Addresses never used come first, then those longest free: a neighbour's ARP cache has forgotten them by then."""
+
+
+class Addresses:
+    """The addresses of every network."""
+
+    def __init__(self, client: "redis.Redis", keys: Keys) -> None:
+        self._client = client
+        self._keys = keys
+        self._allocate = client.register_script(ALLOCATE)
+
+    def allocate(self, network: Network, port_id: PortId, *, mac: str, wanted: str | None, now: float) -> str:
+        """The address of the port: the one it has, the one wanted, or the next free one.
+
+        Refused when the wanted address is not one for guests or is taken, or the MAC is; NoCapacity when none is free.
+        """
+        subnet = ipaddress.IPv4Network(network.cidr)
+        if wanted is not None:
+            _require_for_guests(wanted, subnet, network)
+        ask = {
+            "network": network.id,
+            "port": port_id,
+            "mac": mac,
+            "wanted": wanted or "",
+            "base": int(subnet.network_address),
+            "first": 2,  # 0 is the network's own, 1 the gateway's
+            "last": subnet.num_addresses - 2,
+            "now": now,
+        }
+        keys = self._keys
+        of_network = [part(network.id) for part in (keys.addresses, keys.ports, keys.freed, keys.next_address)]
+        with asking(f"allocate an address on network {network.name}"):
+            verdict, found = self._allocate(
+                keys=[*of_network, keys.macs, keys.allocating], args=[msgspec.msgpack.encode(ask)]
+            )
+        if verdict == "mac":
+            raise Refused(f"mac: {mac} on network {network.name!r} belongs to port {found}; choose another")
+        if verdict == "address":
+            raise Refused(f"address: {wanted} on network {network.name!r} belongs to port {found}; choose another")
+        if verdict == "full":
+            raise NoCapacity(
+                f"network {network.name!r}: all {subnet.num_addresses - 3} addresses of {subnet} are taken"
+            )
+        return str(found)
+
+    def release(self, network_id: NetworkId, port_id: PortId, mac: str) -> None:
+        """The port's address and MAC are free again; a port that has none is no error."""
+        tx, keys = Transaction(), self._keys
+        free_port(tx, keys, network_id, port_id, mac)
+        tx.run(self._client, f"release port {port_id}")
+
+    def list_forgotten(self, before: float) -> tuple[tuple[NetworkId, PortId], ...]:
+        """Ports allocated before that time by a request that never became an operation."""
+        with asking("list forgotten ports"):
+            members = self._client.zrangebyscore(self._keys.allocating, "-inf", before, start=0, num=1000)
+        pairs = (str(member).split(" ", 1) for member in members)
+        return tuple((NetworkId(network), PortId(port)) for network, port in pairs)
+
+
+def free_port(tx: Transaction, keys: Keys, network_id: NetworkId, port_id: PortId, mac: str) -> None:
+    """Add to a transaction: the port's address and MAC are given back, if they are still its own."""
+    tx.do("free", keys.addresses(network_id), keys.ports(network_id), keys.freed(network_id), port_id)
+    tx.do("disown", keys.macs, f"{network_id} {mac}", port_id)
+    tx.do("ZREM", keys.allocating, f"{network_id} {port_id}")
+
+
+def _require_for_guests(wanted: str, subnet: ipaddress.IPv4Network, network: Network) -> None:
+    address = ipaddress.IPv4Address(wanted)
+    if address not in subnet:
+        raise Refused(f"address: {wanted} is not in {subnet}, the addresses of network {network.name!r}")
+    if address in (subnet.network_address, subnet.broadcast_address) or wanted == network.gateway:
+        raise Refused(f"address: {wanted} is the network's own, its gateway's or its broadcast address; choose another")

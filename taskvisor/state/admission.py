@@ -1,0 +1,129 @@
+"""Letting an operation in: it exists with its instance's record, name, claim, ports and lease, or not at all."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from taskvisor.model.errors import Conflicting, Refused, StoreConflict
+from taskvisor.model.ids import InstanceId, OperationId
+from taskvisor.model.operation import Operation
+from taskvisor.model.records import Claim, Instance
+from taskvisor.model.states import Phase
+from taskvisor.state.connection import asking
+from taskvisor.state.keys import Keys
+from taskvisor.state.transaction import Transaction
+from taskvisor.state.writing import Writer
+
+if TYPE_CHECKING:
+    import redis
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lease:
+    """Who may change an instance: one operation, and the token of its last step."""
+
+    operation_id: OperationId
+    token: int
+
+
+class Admission:
+    """The door of the store. Each `admit_` is one transaction; none is repeated when it was carried out before."""
+
+    def __init__(self, client: "redis.Redis", writer: Writer) -> None:
+        self._client = client
+        self._writer = writer
+        self._keys: Keys = writer.keys
+
+    def read_lease(self, instance_id: InstanceId) -> Lease | None:
+        """Who holds the instance now; None when nobody does."""
+        with asking(f"read the lease of instance {instance_id}"):
+            found = self._client.hgetall(self._keys.lease(instance_id))
+        return Lease(operation_id=OperationId(str(found["op"])), token=int(found["token"])) if found else None
+
+    def admit_build(self, operation: Operation, instance: Instance, claim: Claim) -> None:
+        """A build with its new instance: a new operation (revision 0), or an ended one that begins again.
+
+        Refused when the name is taken; DoesNotFit when the host has no room left; StoreConflict when the operation is
+        not at the revision before, or one of the ports is not the instance's any more.
+        """
+        tx = Transaction()
+        self._require_new(tx, operation)
+        self._require_free_lease(tx, instance.id)
+        tx.require_absent(self._keys.names, instance.name, lambda owner: _name_taken(instance.name, owner))
+        for port in instance.ports:
+            tx.require(self._keys.ports(port.network_id), port.id, port.address, StoreConflict)
+            tx.do("ZREM", self._keys.allocating, f"{port.network_id} {port.id}")
+        self._writer.claim(tx, claim)
+        self._writer.operation(tx, operation, instance)
+        self._writer.new_instance(tx, instance)
+        self._take_lease(tx, operation)
+        tx.run(self._client, f"admit operation {operation.id}")
+
+    def admit_change(self, operation: Operation, instance: Instance) -> None:
+        """A new operation on an instance that nobody holds. Conflicting when somebody does meanwhile."""
+        tx = Transaction()
+        self._require_new(tx, operation)
+        self._require_free_lease(tx, instance.id)
+        tx.require(self._keys.names, instance.name, instance.id, StoreConflict)
+        self._writer.operation(tx, operation, instance)
+        self._writer.instance(tx, instance)
+        self._take_lease(tx, operation)
+        tx.run(self._client, f"admit operation {operation.id}")
+
+    def admit_over(self, operation: Operation, instance: Instance, held: Lease, holder: Operation | None) -> None:
+        """A new operation in place of the one that holds the instance and runs no step now. `holder` is its end.
+
+        StoreConflict when it moved meanwhile: look again.
+        """
+        tx = Transaction()
+        self._require_new(tx, operation)
+        self._require_lease(tx, instance.id, held)
+        if holder is not None:
+            tx.require(self._keys.operation(holder.id), "rev", holder.revision - 1, StoreConflict)
+        self._writer.operation(tx, operation, instance)
+        if holder is not None:
+            self._writer.operation(tx, holder, None)
+        self._writer.instance(tx, instance)
+        self._take_lease(tx, operation)
+        tx.run(self._client, f"admit operation {operation.id}")
+
+    def admit_waiting(self, operation: Operation, instance: Instance, held: Lease, holder: Operation) -> None:
+        """A new operation in phase WAITING, and the holder with the note that it is to stop and hand over.
+
+        StoreConflict when the holder moved meanwhile: look again.
+        """
+        tx = Transaction()
+        self._require_new(tx, operation)
+        self._require_lease(tx, instance.id, held)
+        tx.require(self._keys.operation(holder.id), "rev", holder.revision - 1, StoreConflict)
+        self._writer.operation(tx, operation, instance)
+        self._writer.operation(tx, holder, instance)
+        tx.run(self._client, f"admit operation {operation.id}")
+
+    def _require_new(self, tx: Transaction, operation: Operation) -> None:
+        def known(_: str) -> Exception:
+            return StoreConflict(f"operation {operation.id} is known already")
+
+        key = self._keys.operation(operation.id)
+        if operation.revision == 0:
+            tx.require_absent(key, "rev", known)
+        else:
+            tx.require(key, "rev", operation.revision - 1, StoreConflict)
+
+    def _require_free_lease(self, tx: Transaction, instance_id: InstanceId) -> None:
+        def held(holder: str) -> Exception:
+            return Conflicting(f"operation {holder} holds instance {instance_id}")
+
+        tx.require_absent(self._keys.lease(instance_id), "op", held)
+
+    def _require_lease(self, tx: Transaction, instance_id: InstanceId, held: Lease) -> None:
+        lease = self._keys.lease(instance_id)
+        tx.require(lease, "op", held.operation_id, StoreConflict)
+        tx.require(lease, "token", held.token, StoreConflict)
+
+    def _take_lease(self, tx: Transaction, operation: Operation) -> None:
+        assert operation.phase is Phase.RUNNING  # noqa: S101 - who waits holds nothing
+        tx.do("HSET", self._keys.lease(operation.instance_id), "op", operation.id, "token", operation.token)
+
+
+def _name_taken(name: str, owner: str) -> Exception:
+    return Refused(f"name: {name!r} is the name of instance {owner}; choose another, or delete that one first")

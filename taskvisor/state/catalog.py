@@ -1,0 +1,155 @@
+"""The read side: instances, operations, images and networks by name, id or all of them. What producers may import.
+
+Invariant: nothing here changes an instance or an operation.
+"""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, TypeVar
+
+from taskvisor.model.errors import Refused
+from taskvisor.model.ids import HostName, InstanceId, NetworkId, OperationId, network_id_for
+from taskvisor.model.operation import Operation
+from taskvisor.model.records import Image, Instance, Network
+from taskvisor.state.codec import decode, decode_operation, encode
+from taskvisor.state.connection import asking
+from taskvisor.state.keys import Keys
+
+if TYPE_CHECKING:
+    import redis
+
+R = TypeVar("R")
+BATCH = 500
+"""Records read in one round trip."""
+
+
+class Catalog:
+    """Every record that people list or name."""
+
+    def __init__(self, client: "redis.Redis", keys: Keys) -> None:
+        self._client = client
+        self._keys = keys
+
+    def read_instance(self, instance_id: InstanceId) -> Instance | None:
+        with asking(f"read instance {instance_id}"):
+            text = self._client.get(self._keys.instance(instance_id))
+        return decode(str(text), Instance, f"instance {instance_id}") if text else None
+
+    def find_instance(self, name_or_id: str) -> Instance | None:
+        """The instance of that name, else of that id; None when there is neither."""
+        with asking(f"look up instance {name_or_id}"):
+            by_name = self._client.hget(self._keys.names, name_or_id)
+        return self.read_instance(InstanceId(str(by_name or name_or_id)))
+
+    def list_instances(self, host: HostName | None = None) -> tuple[Instance, ...]:
+        """All of them, or those of one host, by name."""
+        index = self._keys.instances if host is None else self._keys.instances_on(host)
+        with asking("list instances"):
+            ids = sorted(str(member) for member in self._client.smembers(index))
+        found = self._read_many([self._keys.instance(instance_id) for instance_id in ids], Instance)
+        return tuple(sorted(found, key=lambda instance: instance.name))
+
+    def read_operation(self, operation_id: OperationId) -> Operation | None:
+        with asking(f"read operation {operation_id}"):
+            doc = self._client.hget(self._keys.operation(operation_id), "doc")
+        return decode_operation(str(doc), operation_id) if doc else None
+
+    def find_operation(self, prefix: str) -> Operation:
+        """The operation of that id, or the only one whose id begins so. Refused when none or several fit."""
+        exact = self.read_operation(OperationId(prefix))
+        if exact is not None:
+            return exact
+        with asking("list operations"):
+            ids = [str(member) for member in self._client.zrevrange(self._keys.operations, 0, 9999)]
+        fitting = [operation_id for operation_id in ids if operation_id.startswith(prefix)]
+        if len(fitting) > 1:
+            raise Refused(f"operation: {prefix!r} fits {len(fitting)} operations; give more of the id")
+        found = self.read_operation(OperationId(fitting[0])) if fitting else None
+        if found is None:
+            raise Refused(f"operation: {prefix!r}: no such operation is known; see `taskvisor ops list`")
+        return found
+
+    def list_operations(self, limit: int = 50) -> tuple[Operation, ...]:
+        """The latest, newest first."""
+        with asking("list operations"):
+            ids = [str(member) for member in self._client.zrevrange(self._keys.operations, 0, limit - 1)]
+            pipe = self._client.pipeline(transaction=False)
+            for operation_id in ids:
+                pipe.hget(self._keys.operation(operation_id), "doc")
+            docs = pipe.execute()
+        return tuple(decode_operation(doc, op) for op, doc in zip(ids, docs, strict=True) if doc)
+
+    def list_unsettled(self, *, before: float, limit: int = 1000) -> tuple[OperationId, ...]:
+        """Operations without progress since that time, the longest first."""
+        with asking("list unsettled operations"):
+            ids = self._client.zrangebyscore(self._keys.unsettled, "-inf", before, start=0, num=limit)
+        return tuple(OperationId(str(member)) for member in ids)
+
+    def list_unsettled_on(self, host: HostName) -> tuple[OperationId, ...]:
+        """Operations whose steps run on that host and that have not ended."""
+        with asking(f"list operations on {host}"):
+            return tuple(OperationId(str(member)) for member in self._client.smembers(self._keys.operations_on(host)))
+
+    def read_progress(self, operation_id: OperationId) -> tuple[str, int, int | None] | None:
+        """Step, bytes done and bytes in all of a long step that runs now."""
+        with asking("read progress"):
+            text = self._client.get(self._keys.progress(operation_id))
+        if not text:
+            return None
+        note = decode(str(text), dict[str, str | int | None], "progress note")
+        total = note.get("total_bytes")
+        return str(note["step"]), int(note["done_bytes"] or 0), None if total is None else int(total)
+
+    def read_image(self, name: str) -> Image | None:
+        with asking(f"read image {name}"):
+            text = self._client.get(self._keys.image(name))
+        return decode(str(text), Image, f"image {name}") if text else None
+
+    def list_images(self) -> tuple[Image, ...]:
+        with asking("list images"):
+            names = sorted(str(member) for member in self._client.smembers(self._keys.images))
+        return tuple(self._read_many([self._keys.image(name) for name in names], Image))
+
+    def forget_image(self, name: str) -> None:
+        """The image is registered no more; its file is the caller's business."""
+        with asking(f"forget image {name}"), self._client.pipeline(transaction=True) as pipe:
+            pipe.delete(self._keys.image(name))
+            pipe.srem(self._keys.images, name)
+            pipe.execute()
+
+    def read_network(self, network_id: NetworkId) -> Network:
+        """Refused when there is none of that id."""
+        with asking(f"read network {network_id}"):
+            text = self._client.get(self._keys.network(network_id))
+        if not text:
+            raise Refused(f"network: {network_id}: there is no such network; see `taskvisor networks`")
+        return decode(str(text), Network, f"network {network_id}")
+
+    def find_network(self, name: str) -> Network:
+        """The network of that name; Refused when there is none."""
+        with asking(f"look up network {name}"):
+            text = self._client.get(self._keys.network(network_id_for(name)))
+        if not text:
+            known = ", ".join(network.name for network in self.list_networks()) or "none"
+            raise Refused(f"networks: {name!r}: there is no such network; known: {known}")
+        return decode(str(text), Network, f"network {name}")
+
+    def list_networks(self) -> tuple[Network, ...]:
+        with asking("list networks"):
+            ids = sorted(str(member) for member in self._client.hvals(self._keys.networks))
+        return tuple(self._read_many([self._keys.network(network_id) for network_id in ids], Network))
+
+    def ensure_network(self, network: Network) -> Network:
+        """The network is recorded; one of that name that is there already stays as it is, and is returned."""
+        with asking(f"record network {network.name}"):
+            self._client.set(self._keys.network(network.id), encode(network), nx=True)
+            self._client.hset(self._keys.networks, network.name, network.id)
+        return self.read_network(network.id)
+
+    def _read_many(self, keys: list[str], kind: type[R]) -> Iterable[R]:
+        found: list[R] = []
+        for start in range(0, len(keys), BATCH):
+            part = keys[start : start + BATCH]
+            with asking("read records"):
+                texts = self._client.mget(part)
+            found += [decode(str(text), kind, key) for key, text in zip(part, texts, strict=True) if text]
+        return found

@@ -1,0 +1,79 @@
+"""Hosts as they report themselves: heartbeat, inventory, and what is claimed of them."""
+
+from typing import TYPE_CHECKING
+
+from taskvisor.model.ids import HostName, InstanceId
+from taskvisor.model.records import Host, Inventory, Resources
+from taskvisor.state.codec import decode, encode
+from taskvisor.state.connection import asking
+from taskvisor.state.keys import Keys
+
+if TYPE_CHECKING:
+    import redis
+
+
+class Hosts:
+    """Every host that ever reported."""
+
+    def __init__(self, client: "redis.Redis", keys: Keys) -> None:
+        self._client = client
+        self._keys = keys
+
+    def note_alive(self, host: HostName, incarnation: str, *, keep_s: float) -> None:
+        """The host's node of that incarnation lives; the note vanishes after `keep_s` of silence."""
+        with asking(f"note that host {host} lives"):
+            self._client.set(self._keys.alive(host), incarnation, px=int(keep_s * 1000))
+
+    def read_incarnation(self, host: HostName) -> str | None:
+        """The incarnation of the host's node; None when it has fallen silent."""
+        with asking(f"ask whether host {host} lives"):
+            found = self._client.get(self._keys.alive(host))
+        return str(found) if found else None
+
+    def write_inventory(self, host: HostName, inventory: Inventory) -> None:
+        """What the host has. A host that reports for the first time is known from then on."""
+        with asking(f"write the inventory of {host}"), self._client.pipeline(transaction=True) as pipe:
+            pipe.hset(self._keys.host(host), "inventory", encode(inventory))
+            pipe.sadd(self._keys.hosts, host)
+            pipe.execute()
+
+    def list_hosts(self) -> tuple[Host, ...]:
+        """All of them as they are now, by name: two round trips, however many there are."""
+        with asking("list hosts"):
+            names = sorted(HostName(str(member)) for member in self._client.smembers(self._keys.hosts))
+            pipe = self._client.pipeline(transaction=False)
+            for name in names:
+                pipe.hgetall(self._keys.host(name))
+                pipe.hgetall(self._keys.used(name))
+                pipe.hlen(self._keys.claims(name))
+                pipe.exists(self._keys.alive(name))
+            answers = pipe.execute()
+        return tuple(_host_from(name, *answers[4 * i : 4 * i + 4]) for i, name in enumerate(names))
+
+    def list_claims(self, host: HostName) -> tuple[tuple[InstanceId, Resources], ...]:
+        """What is claimed on the host, and by which instance."""
+        with asking(f"list the claims on {host}"):
+            found = self._client.hgetall(self._keys.claims(host))
+        pairs = [(InstanceId(str(key)), str(text)) for key, text in found.items()]
+        return tuple((instance_id, decode(text, Resources, f"claim of {instance_id}")) for instance_id, text in pairs)
+
+    def begin_turn(self, host: HostName, kind: str, *, limit_s: float) -> bool:
+        """True for one caller at a time: the periodic work `kind` of the host is its own until `end_turn`, or `limit_s`."""
+        with asking(f"begin {kind} on {host}"):
+            return bool(self._client.set(self._keys.seen(host, kind), "1", nx=True, px=int(limit_s * 1000)))
+
+    def end_turn(self, host: HostName, kind: str) -> None:
+        with asking(f"end {kind} on {host}"):
+            self._client.delete(self._keys.seen(host, kind))
+
+
+def _host_from(name: HostName, fields: dict[str, str], used: dict[str, str], claims: int, alive: int) -> Host:
+    inventory = fields.get("inventory")
+    return Host(
+        name=name,
+        inventory=decode(inventory, Inventory, f"inventory of {name}") if inventory else None,
+        used=Resources(**{kind: int(used.get(kind, 0)) for kind in ("vcpus", "memory_mib", "disk_gib")}),
+        instances=claims,
+        up=bool(alive),
+        disabled_reason=fields.get("disabled") or None,
+    )

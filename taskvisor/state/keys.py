@@ -1,0 +1,137 @@
+"""The name of every key, in one place.
+
+| key | type | holds |
+|---|---|---|
+| op:<id> | hash | rev, commit (id of the last write), doc (Operation as JSON) |
+| ops | zset | operation ids by time of creation |
+| ops:unsettled | zset | operation ids by time of last progress |
+| ops:host:<host> | set | unsettled operations whose steps run on that host |
+| lease:<instance> | hash | op, token |
+| instance:<id> | string | Instance as JSON |
+| instances | set | instance ids |
+| instances:host:<host> | set | instance ids |
+| names | hash | instance name to id |
+| claims:<host> | hash | instance id to Resources as JSON |
+| used:<host> | hash | vcpus, memory_mib, disk_gib: the sum of the claims |
+| image:<name> | string | Image as JSON |
+| images | set | image names |
+| network:<id> | string | Network as JSON |
+| networks | hash | network name to id |
+| addresses:<network> | hash | address to port id |
+| ports:<network> | hash | port id to address |
+| freed:<network> | list | addresses given back, oldest first |
+| next:<network> | string | offset of the address given out last |
+| allocating | zset | "<network> <port>" by time: addresses given out to a request that is not yet an operation |
+| macs | hash | "<network> <mac>" to port id |
+| hosts | set | every host that ever reported |
+| host:<host> | hash | inventory (JSON), disabled (reason) |
+| alive:<host> | string | the node's incarnation; expires when the host falls silent |
+| events | stream | every change of state, bounded |
+| progress:<op> | string | how far a long step has come; expires |
+| seen:<host>:<kind> | string | guards a periodic task against running twice at once; expires |
+| schema | string | version of all of the above |
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Key names under one prefix."""
+
+    prefix: str
+
+    def operation(self, operation_id: str) -> str:
+        return f"{self.prefix}op:{operation_id}"
+
+    @property
+    def operations(self) -> str:
+        return f"{self.prefix}ops"
+
+    @property
+    def unsettled(self) -> str:
+        return f"{self.prefix}ops:unsettled"
+
+    def operations_on(self, host: str) -> str:
+        return f"{self.prefix}ops:host:{host}"
+
+    def lease(self, instance_id: str) -> str:
+        return f"{self.prefix}lease:{instance_id}"
+
+    def instance(self, instance_id: str) -> str:
+        return f"{self.prefix}instance:{instance_id}"
+
+    @property
+    def instances(self) -> str:
+        return f"{self.prefix}instances"
+
+    def instances_on(self, host: str) -> str:
+        return f"{self.prefix}instances:host:{host}"
+
+    @property
+    def names(self) -> str:
+        return f"{self.prefix}names"
+
+    def claims(self, host: str) -> str:
+        return f"{self.prefix}claims:{host}"
+
+    def used(self, host: str) -> str:
+        return f"{self.prefix}used:{host}"
+
+    def image(self, name: str) -> str:
+        return f"{self.prefix}image:{name}"
+
+    @property
+    def images(self) -> str:
+        return f"{self.prefix}images"
+
+    def network(self, network_id: str) -> str:
+        return f"{self.prefix}network:{network_id}"
+
+    @property
+    def networks(self) -> str:
+        return f"{self.prefix}networks"
+
+    def addresses(self, network_id: str) -> str:
+        return f"{self.prefix}addresses:{network_id}"
+
+    def ports(self, network_id: str) -> str:
+        return f"{self.prefix}ports:{network_id}"
+
+    def freed(self, network_id: str) -> str:
+        return f"{self.prefix}freed:{network_id}"
+
+    def next_address(self, network_id: str) -> str:
+        return f"{self.prefix}next:{network_id}"
+
+    @property
+    def allocating(self) -> str:
+        return f"{self.prefix}allocating"
+
+    @property
+    def macs(self) -> str:
+        return f"{self.prefix}macs"
+
+    @property
+    def hosts(self) -> str:
+        return f"{self.prefix}hosts"
+
+    def host(self, host: str) -> str:
+        return f"{self.prefix}host:{host}"
+
+    def alive(self, host: str) -> str:
+        return f"{self.prefix}alive:{host}"
+
+    @property
+    def events(self) -> str:
+        return f"{self.prefix}events"
+
+    def progress(self, operation_id: str) -> str:
+        return f"{self.prefix}progress:{operation_id}"
+
+    def seen(self, host: str, kind: str) -> str:
+        return f"{self.prefix}seen:{host}:{kind}"
+
+    @property
+    def schema(self) -> str:
+        return f"{self.prefix}schema"

@@ -1,0 +1,100 @@
+"""One atomic write under conditions: guards that must hold, then commands that are carried out, or nothing at all.
+
+Redis runs a script whole and alone (https://redis.io/docs/latest/develop/programmability/eval-intro/), so a transaction
+is one round trip whatever it holds. Keys are not declared: a single Redis is meant, not a cluster.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from taskvisor.state.connection import asking
+
+if TYPE_CHECKING:
+    import redis
+
+Value = str | int | float
+
+SCRIPT = """
+local plan = cmsgpack.unpack(ARGV[1])
+if plan.once and redis.call('HGET', plan.once[1], 'commit') == plan.once[2] then return {-1, ''} end
+for number, guard in ipairs(plan.guards) do
+  local kind, key, name = guard[1], guard[2], guard[3]
+  local found = redis.call('HGET', key, name)
+  if kind == 'is' and found ~= guard[4] then return {number, found or ''} end
+  if kind == 'absent' and found then return {number, found} end
+  if kind == 'room' and tonumber(found or '0') + guard[4] > guard[5] then return {number, found or '0'} end
+end
+for _, command in ipairs(plan.commands) do
+  if command[1] == 'unclaim' then
+    local claim = redis.call('HGET', command[2], command[4])
+    if claim then
+      for name, amount in pairs(cjson.decode(claim)) do redis.call('HINCRBY', command[3], name, -amount) end
+      redis.call('HDEL', command[2], command[4])
+    end
+  elseif command[1] == 'free' then
+    local address = redis.call('HGET', command[3], command[5])
+    if address then
+      redis.call('HDEL', command[3], command[5])
+      redis.call('HDEL', command[2], address)
+      redis.call('RPUSH', command[4], address)
+    end
+  elseif command[1] == 'disown' then
+    if redis.call('HGET', command[2], command[3]) == command[4] then redis.call('HDEL', command[2], command[3]) end
+  else
+    redis.call(unpack(command))
+  end
+end
+return {0, ''}
+"""
+
+
+@dataclass
+class Transaction:
+    """Guards and commands, gathered, then run once."""
+
+    guards: list[list[Value]] = field(default_factory=list)
+    refusals: list[Callable[[str], Exception]] = field(default_factory=list)
+    commands: list[list[Value]] = field(default_factory=list)
+    once: tuple[str, str] | None = None
+
+    def only_once(self, key: str, commit_id: str) -> None:
+        """If the hash `key` bears this commit id already, the transaction was carried out: doing it again does nothing."""
+        self.once = (key, commit_id)
+
+    def require(self, key: str, name: str, value: Value, error: Callable[[str], Exception]) -> None:
+        """Field `name` of the hash `key` is exactly `value`; else `error(found)` is raised."""
+        self.guards.append(["is", key, name, str(value)])
+        self.refusals.append(error)
+
+    def require_absent(self, key: str, name: str, error: Callable[[str], Exception]) -> None:
+        """The hash `key` has no field `name`."""
+        self.guards.append(["absent", key, name])
+        self.refusals.append(error)
+
+    def require_room(self, key: str, name: str, amount: int, limit: int, error: Callable[[str], Exception]) -> None:
+        """Field `name` of the hash `key` (0 when absent) plus `amount` is at most `limit`."""
+        self.guards.append(["room", key, name, amount, limit])
+        self.refusals.append(error)
+
+    def do(self, *command: Value) -> None:
+        """A Redis command, or one of ours: unclaim, free, disown."""
+        self.commands.append(list(command))
+
+    def run(self, client: "redis.Redis", what: str) -> None:
+        """Carry it out. Raises the first broken guard's error; CannotAsk when Redis is silent (it may have been done)."""
+        plan = {"guards": self.guards, "commands": self.commands, "once": list(self.once) if self.once else False}
+        with asking(what):
+            number, found = _script(client)(args=[msgspec.msgpack.encode(plan)])
+        if int(number) > 0:
+            raise self.refusals[int(number) - 1](str(found))
+
+
+def _script(client: "redis.Redis") -> "redis.commands.core.Script":
+    script = getattr(client, "_taskvisor_transaction", None)
+    if script is None:
+        script = client.register_script(SCRIPT)
+        client._taskvisor_transaction = script  # type: ignore[attr-defined]  # one per client: its SHA is computed once
+    return script

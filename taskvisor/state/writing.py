@@ -1,0 +1,130 @@
+"""What a change of one record means in keys: pieces that are added to a transaction.
+
+Invariant: nothing here is carried out; `Transaction.run` is.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from uuid import uuid4
+
+from taskvisor.model.errors import DoesNotFit
+from taskvisor.model.ids import HostName
+from taskvisor.model.operation import Operation
+from taskvisor.model.records import Claim, Image, Instance
+from taskvisor.model.states import Phase
+from taskvisor.state.addresses import free_port
+from taskvisor.state.codec import encode
+from taskvisor.state.keys import Keys
+from taskvisor.state.transaction import Transaction
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What an operation's caller sees of it, as the result back end stores and publishes it."""
+
+    key: str
+    payload: str
+    keep_s: int
+
+
+OutcomeFor = Callable[[Operation, Instance | None], Outcome | None]
+"""Given by the edge: only it knows how its result back end writes. None: the caller sees nothing new."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Writer:
+    """The pieces, for one prefix and one set of limits."""
+
+    keys: Keys
+    operation_keep_s: int
+    events_kept: int
+    outcome_for: OutcomeFor
+
+    def operation(self, tx: Transaction, operation: Operation, instance: Instance | None) -> None:
+        """The record, its indexes, its event, and what its caller sees. The first of a transaction makes it idempotent."""
+        keys, key, commit_id = self.keys, self.keys.operation(operation.id), uuid4().hex
+        if tx.once is None:
+            tx.only_once(key, commit_id)
+        tx.do("HSET", key, "rev", operation.revision, "commit", commit_id, "doc", encode(operation))
+        tx.do("ZADD", keys.operations, operation.created_at, operation.id)
+        if operation.phase.settled:
+            tx.do("ZREM", keys.unsettled, operation.id)
+            tx.do("SREM", keys.operations_on(operation.host), operation.id)
+        else:
+            tx.do("ZADD", keys.unsettled, operation.updated_at, operation.id)
+            tx.do("SADD", keys.operations_on(operation.host), operation.id)
+        if operation.phase.settled and operation.phase is not Phase.STUCK:
+            tx.do("EXPIRE", key, self.operation_keep_s)
+        else:
+            tx.do("PERSIST", key)
+        self._event(tx, operation)
+        outcome = self.outcome_for(operation, instance)
+        if outcome is not None:
+            tx.do("SETEX", outcome.key, outcome.keep_s, outcome.payload)
+            tx.do("PUBLISH", outcome.key, outcome.payload)
+
+    def _event(self, tx: Transaction, operation: Operation) -> None:
+        last = operation.timeline[-1].outcome if operation.timeline and operation.runner is None else ""
+        fields = {
+            "op": operation.id,
+            "flow": operation.flow,
+            "instance": operation.instance_id,
+            "name": operation.instance_name,
+            "host": operation.host,
+            "phase": operation.phase.value,
+            "step": operation.current_step or "",
+            "outcome": last,
+            "at": f"{operation.updated_at:.3f}",
+        }
+        flat = [part for pair in fields.items() for part in pair]
+        tx.do("XADD", self.keys.events, "MAXLEN", "~", self.events_kept, "*", *flat)
+
+    def instance(self, tx: Transaction, instance: Instance) -> None:
+        """The instance's record."""
+        tx.do("SET", self.keys.instance(instance.id), encode(instance))
+
+    def new_instance(self, tx: Transaction, instance: Instance) -> None:
+        """The record of an instance that was not there, its name and its indexes."""
+        self.instance(tx, instance)
+        tx.do("SADD", self.keys.instances, instance.id)
+        tx.do("SADD", self.keys.instances_on(instance.host), instance.id)
+        tx.do("HSET", self.keys.names, instance.name, instance.id)
+
+    def forget_instance(self, tx: Transaction, instance: Instance) -> None:
+        """The record, its name, its claim, its ports and their addresses are given back, each only if it is still its own."""
+        keys = self.keys
+        tx.do("DEL", keys.instance(instance.id))
+        tx.do("SREM", keys.instances, instance.id)
+        tx.do("SREM", keys.instances_on(instance.host), instance.id)
+        tx.do("disown", keys.names, instance.name, instance.id)
+        tx.do("unclaim", keys.claims(instance.host), keys.used(instance.host), instance.id)
+        for port in instance.ports:
+            free_port(tx, keys, port.network_id, port.id, port.mac)
+
+    def claim(self, tx: Transaction, claim: Claim) -> None:
+        """The claim is made if the host has room for all of it; else DoesNotFit with the numbers."""
+        used = self.keys.used(claim.host)
+        limits = dict(claim.limits.amounts())
+        for name, amount in claim.resources.amounts():
+            tx.require_room(used, name, amount, limits[name], _no_room(claim, name, amount, limits[name]))
+            tx.do("HINCRBY", used, name, amount)
+        tx.do("HSET", self.keys.claims(claim.host), claim.instance_id, encode(asdict(claim.resources)))
+
+    def move_claim(self, tx: Transaction, former_host: HostName, claim: Claim) -> None:
+        """The claim of an instance at rest moves from its former host to another, in one go."""
+        keys = self.keys
+        self.claim(tx, claim)
+        tx.do("unclaim", keys.claims(former_host), keys.used(former_host), claim.instance_id)
+        tx.do("SMOVE", keys.instances_on(former_host), keys.instances_on(claim.host), claim.instance_id)
+
+    def image(self, tx: Transaction, image: Image) -> None:
+        """A registered image; one of the same name is replaced."""
+        tx.do("SET", self.keys.image(image.name), encode(image))
+        tx.do("SADD", self.keys.images, image.name)
+
+
+def _no_room(claim: Claim, name: str, amount: int, limit: int) -> Callable[[str], Exception]:
+    def error(used: str) -> Exception:
+        return DoesNotFit(f"host {claim.host}: {name} {amount} asked, {limit - int(used)} of {limit} free")
+
+    return error
