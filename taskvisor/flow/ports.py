@@ -190,6 +190,15 @@ class Exclusion(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
+class StepLimits:
+    """What an operator chose that steps need to know, and where guests lie on this host."""
+
+    instances_dir: str
+    shutdown_timeout_s: int
+    soft_reboot_timeout_s: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Ports:
     """What one process opened, after fork, for the steps it runs."""
 
@@ -199,3 +208,4 @@ class Ports:
     fabric: Fabric
     networks: Networks
     clock: Clock
+    limits: StepLimits

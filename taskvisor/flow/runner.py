@@ -41,8 +41,11 @@ class Onward(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Next:
+    """`operation` is to be sent on; `ended` has just ended, for those who count and tell."""
+
     onward: Onward
     operation: Operation | None = None
+    ended: Operation | None = None
 
 
 STOP = Next(onward=Onward.STOP)
@@ -124,7 +127,7 @@ class StepRunner:
         began_at = self._ports.clock.now()
         before, instance = loaded.operation, loaded.instance
         started = transitions.begun(before, step, self._runner, began_at)
-        shown = transitions.with_task_state(instance, step) if started.direction is Direction.DO else None
+        shown = transitions.with_task_state(instance, step, before) if started.direction is Direction.DO else None
         self._commit(Change(before=before, after=started, lease=LeaseMove.RENEW, instance=shown))
         instance = shown or instance
         try:
@@ -191,7 +194,7 @@ class StepRunner:
         if after.phase is Phase.STUCK:
             self._commit(Change(before=before, after=after))
             log.error("operation_stuck", op=after.id, step=after.failure and after.failure.step)
-            return STOP
+            return Next(onward=Onward.STOP, ended=after)
         if after.current_step is not None:
             self._commit(Change(before=before, after=after))
             on_its_way = after.phase is before.phase and after.not_before is None
@@ -211,6 +214,7 @@ class StepRunner:
             instance=loaded.instance if settlement.forget_instance else settlement.instance,
             forget_instance=settlement.forget_instance,
             images=settlement.images,
+            released_image_name=settlement.released_image_name,
         )
         log.info("operation_settled", op=after.id, phase=settled.phase)
         return self._hand_on(change, now)
@@ -224,9 +228,8 @@ class StepRunner:
         """Write an end. If another operation waits for this one to stop, it gets the lease in the same write."""
         change = with_successor(change, self._journal, now)
         self._commit(change)
-        if change.successor is None:
-            return STOP
-        return Next(onward=Onward.SEND, operation=change.successor)
+        onward = Onward.STOP if change.successor is None else Onward.SEND
+        return Next(onward=onward, operation=change.successor, ended=change.after)
 
     def _commit(self, change: Change) -> None:
         deadline = self._ports.clock.now() + COMMIT_PATIENCE_S

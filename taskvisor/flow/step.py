@@ -40,7 +40,7 @@ class StepContext:
         return facts
 
     def request_as(self, kind: type[F]) -> F:
-        """The operation's request as the type its door validated."""
+        """The operation's request as the dataclass its door made of it."""
         return msgspec.convert(self.operation.request, kind)
 
 
@@ -53,12 +53,15 @@ class Step(ABC, Generic[F]):
     name: ClassVar[str]
     facts_type: ClassVar[type[Any]] = NoFacts
     task_state: ClassVar[TaskState | None] = None
-    """What the instance is said to be doing while the step runs; None: as before."""
     time_limit_s: ClassVar[int] = 60
     """The process is killed beyond it (prefork); a runner past it has lost its step to whoever asks next."""
     tries: ClassVar[int] = 3
     wait_limit_s: ClassVar[int] = 600
     """Bound of all `Busy` waits together."""
+
+    def task_state_for(self, operation: Operation) -> TaskState | None:  # noqa: ARG002 - for steps whose word depends on the request
+        """What the instance is said to be doing while the step runs; None: as before."""
+        return self.task_state
 
     @abstractmethod
     def do(self, ctx: StepContext) -> F:
@@ -72,13 +75,15 @@ class Step(ABC, Generic[F]):
 class Settlement:
     """What the end of an operation does to the records.
 
-    `instance` replaces the record; `forget_instance` removes it with its claim, ports and name. `result` is the
-    operation's outcome for its caller when it succeeded.
+    `instance` replaces the record; `forget_instance` removes it with its claim, ports and name. `images` are registered
+    under the names that the door reserved; `released_image_name` is free again. `result` is the operation's outcome for
+    its caller when it succeeded.
     """
 
     instance: Instance | None = None
     forget_instance: bool = False
     images: tuple[Image, ...] = ()
+    released_image_name: str | None = None
     result: Facts | None = None
 
 

@@ -3,6 +3,7 @@
 Invariant: no I/O, no clock, no chance. What is written, and in which order with the effects, is the runner's business.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from enum import StrEnum
 from typing import Any
@@ -16,6 +17,7 @@ from taskvisor.model.errors import (
     Retryable,
     TaskvisorError,
 )
+from taskvisor.model.ids import HostName, OperationId
 from taskvisor.model.operation import Facts, Failure, Operation, Runner, StepRecord, TimelineEntry
 from taskvisor.model.records import Instance
 from taskvisor.model.states import Direction, Mark, Phase
@@ -49,12 +51,12 @@ def verdict_for(operation: Operation, step: Step[Any], direction: Direction, run
         return Verdict.PASS if _next_is_untouched(operation) else Verdict.DROP
     if operation.current_step != step.name:
         return Verdict.DROP
-    if operation.not_before is not None and now < operation.not_before - EARLY_S:
-        return Verdict.DROP
     if operation.preempted_by is not None:
         return Verdict.YIELD
     if operation.cancel_requested and direction is Direction.DO:
         return Verdict.TURN
+    if operation.not_before is not None and now < operation.not_before - EARLY_S:
+        return Verdict.DROP
     if _tries(record, direction) >= step.tries:
         return Verdict.GIVE_UP
     return Verdict.RUN
@@ -80,6 +82,33 @@ def _with_step(operation: Operation, record: StepRecord) -> Operation:
 
 def _touched(operation: Operation, now: float) -> Operation:
     return replace(operation, revision=operation.revision + 1, updated_at=now)
+
+
+def accepted(
+    flow: Flow, operation_id: OperationId, instance: Instance, request: Facts, now: float, former: Operation | None
+) -> Operation:
+    """The operation at its very beginning. `former` is one of the same id that ended: its timeline and numbers go on."""
+    operation = Operation(
+        id=operation_id,
+        flow=flow.name,
+        instance_id=instance.id,
+        instance_name=instance.name,
+        host=instance.host,
+        request=request,
+        phase=Phase.RUNNING,
+        steps=tuple(StepRecord(name=step.name) for step in flow.steps),
+        created_at=now,
+        updated_at=now,
+    )
+    if former is None:
+        return operation
+    return replace(
+        operation,
+        created_at=former.created_at,
+        revision=former.revision + 1,
+        token=former.token + 1,
+        timeline=former.timeline,
+    )
 
 
 def begun(operation: Operation, step: Step[Any], runner: Runner, now: float) -> Operation:
@@ -216,6 +245,7 @@ def stuck(operation: Operation, failure: Failure, now: float) -> Operation:
     return replace(
         operation,
         phase=Phase.STUCK,
+        stuck_way=operation.direction,
         failure=failure,
         runner=None,
         runner_until=None,
@@ -242,6 +272,48 @@ def yielded(operation: Operation, now: float) -> Operation:
     )
 
 
+def unstuck(operation: Operation, now: float) -> Operation:
+    """A STUCK operation goes on the way it went, with fresh tries for the step that stopped it."""
+    phase = Phase.RUNNING if operation.direction is Direction.DO else Phase.ROLLING_BACK
+    name = operation.current_step
+    steps = tuple(
+        replace(record, tries=0, undo_tries=0, waited_s=0.0) if record.name == name else record
+        for record in operation.steps
+    )
+    touched = replace(_touched(operation, now), phase=phase, stuck_way=None, settled_at=None, steps=steps)
+    return touched if phase is Phase.ROLLING_BACK else replace(touched, failure=None)
+
+
+def wished_away(operation: Operation, now: float) -> Operation:
+    """A caller's wish that it stops, noted for the next step boundary."""
+    return replace(_touched(operation, now), cancel_requested=True)
+
+
+def preempted(operation: Operation, by: OperationId, now: float) -> Operation:
+    """Another operation's wish to take over, noted for the next step boundary."""
+    return replace(_touched(operation, now), preempted_by=by)
+
+
+def relaunched(operation: Operation, now: float) -> Operation:
+    """A note that its message was sent again, so that the next look waits twice as long."""
+    return replace(_touched(operation, now), relaunches=operation.relaunches + 1)
+
+
+def moved_to(operation: Operation, host: HostName, placement: tuple[Mapping[str, str], ...], now: float) -> Operation:
+    """Rolled back on one host, it begins again on another. What happened stays on the timeline."""
+    fresh = tuple(StepRecord(name=record.name) for record in operation.steps)
+    return replace(
+        _touched(operation, now),
+        host=host,
+        phase=Phase.RUNNING,
+        steps=fresh,
+        facts={},
+        failure=None,
+        excluded_hosts=(*operation.excluded_hosts, operation.host),
+        placement=placement,
+    )
+
+
 def woken(operation: Operation, token: int, now: float) -> Operation:
     """A waiting operation has been given the lease."""
     return replace(_touched(operation, now), phase=Phase.RUNNING, token=token)
@@ -259,11 +331,12 @@ def wants_next_host(operation: Operation, flow: Flow) -> bool:
     return flow.reschedules and failure is not None and failure.code == DoesNotFit.__name__
 
 
-def with_task_state(instance: Instance | None, step: Step[Any]) -> Instance | None:
+def with_task_state(instance: Instance | None, step: Step[Any], operation: Operation) -> Instance | None:
     """The instance's record while the step runs; None when nothing in it changes."""
-    if instance is None or step.task_state is None or instance.task_state is step.task_state:
+    shown = step.task_state_for(operation)
+    if instance is None or shown is None or instance.task_state is shown:
         return None
-    return replace(instance, task_state=step.task_state)
+    return replace(instance, task_state=shown)
 
 
 def messages_for(operation: Operation) -> tuple[str, ...]:

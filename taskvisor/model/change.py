@@ -33,9 +33,8 @@ class Change:
     """`after` replaces `before`, all of it or nothing.
 
     `instance` replaces the instance's record; with `forget_instance` it is the last record, which is removed together
-    with its claim, its ports and its name.
-    `images` are registered. `successor` is the waiting operation, as it is once it holds the lease. `claim` replaces
-    the claim that the instance has.
+    with its claim, its ports and its name. `claim` replaces the claim that the instance has. `images` are registered,
+    `released_image_name` is free again. `successor` is the waiting operation, as it is once it holds the lease.
     """
 
     before: Operation
@@ -44,5 +43,6 @@ class Change:
     instance: Instance | None = None
     forget_instance: bool = False
     images: tuple[Image, ...] = ()
+    released_image_name: str | None = None
     successor: Operation | None = None
     claim: Claim | None = None

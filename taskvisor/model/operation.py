@@ -93,12 +93,15 @@ class Operation:
     excluded_hosts: tuple[HostName, ...] = ()
     placement: tuple[Mapping[str, str], ...] = ()
     relaunches: int = 0
+    stuck_way: Direction | None = None  # which way it went when it got STUCK
     settled_at: float | None = None
     result: Facts | None = None
 
     @property
     def direction(self) -> Direction:
-        """Which way its steps go now."""
+        """Which way its steps go now, or went when it got STUCK."""
+        if self.phase is Phase.STUCK and self.stuck_way is not None:
+            return self.stuck_way
         return Direction.UNDO if self.phase is Phase.ROLLING_BACK else Direction.DO
 
     @property

@@ -4,6 +4,7 @@ A port's address is found again under the port's id, so a request that is repeat
 """
 
 import ipaddress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -31,7 +32,7 @@ local function take(address)
   redis.call('HSET', addresses, address, ask.port)
   redis.call('HSET', ports, ask.port, address)
   redis.call('HSET', macs, ask.network .. ' ' .. ask.mac, ask.port)
-  redis.call('ZADD', allocating, ask.now, ask.network .. ' ' .. ask.port)
+  redis.call('ZADD', allocating, ask.now, ask.network .. ' ' .. ask.port .. ' ' .. ask.mac)
   return {'ok', address}
 end
 local held = redis.call('HGET', ports, ask.port)
@@ -59,6 +60,15 @@ end
 return {'full', ''}
 """
 """Addresses never used come first, then those longest free: a neighbour's ARP cache has forgotten them by then."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Allocated:
+    """A port that was given an address and a MAC."""
+
+    network_id: NetworkId
+    port_id: PortId
+    mac: str
 
 
 class Addresses:
@@ -109,19 +119,26 @@ class Addresses:
         free_port(tx, keys, network_id, port_id, mac)
         tx.run(self._client, f"release port {port_id}")
 
-    def list_forgotten(self, before: float) -> tuple[tuple[NetworkId, PortId], ...]:
+    def list_forgotten(self, before: float) -> tuple[Allocated, ...]:
         """Ports allocated before that time by a request that never became an operation."""
         with asking("list forgotten ports"):
             members = self._client.zrangebyscore(self._keys.allocating, "-inf", before, start=0, num=1000)
-        pairs = (str(member).split(" ", 1) for member in members)
-        return tuple((NetworkId(network), PortId(port)) for network, port in pairs)
+        parts = (str(member).split(" ") for member in members)
+        return tuple(
+            Allocated(network_id=NetworkId(network), port_id=PortId(port), mac=mac) for network, port, mac in parts
+        )
+
+
+def allocating_member(network_id: NetworkId, port_id: PortId, mac: str) -> str:
+    """How a port is noted while its request is not yet an operation."""
+    return f"{network_id} {port_id} {mac}"
 
 
 def free_port(tx: Transaction, keys: Keys, network_id: NetworkId, port_id: PortId, mac: str) -> None:
     """Add to a transaction: the port's address and MAC are given back, if they are still its own."""
     tx.do("free", keys.addresses(network_id), keys.ports(network_id), keys.freed(network_id), port_id)
     tx.do("disown", keys.macs, f"{network_id} {mac}", port_id)
-    tx.do("ZREM", keys.allocating, f"{network_id} {port_id}")
+    tx.do("ZREM", keys.allocating, allocating_member(network_id, port_id, mac))
 
 
 def _require_for_guests(wanted: str, subnet: ipaddress.IPv4Network, network: Network) -> None:

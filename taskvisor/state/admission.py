@@ -8,6 +8,8 @@ from taskvisor.model.ids import InstanceId, OperationId
 from taskvisor.model.operation import Operation
 from taskvisor.model.records import Claim, Instance
 from taskvisor.model.states import Phase
+from taskvisor.state.addresses import allocating_member
+from taskvisor.state.codec import encode
 from taskvisor.state.connection import asking
 from taskvisor.state.keys import Keys
 from taskvisor.state.transaction import Transaction
@@ -51,19 +53,24 @@ class Admission:
         tx.require_absent(self._keys.names, instance.name, lambda owner: _name_taken(instance.name, owner))
         for port in instance.ports:
             tx.require(self._keys.ports(port.network_id), port.id, port.address, StoreConflict)
-            tx.do("ZREM", self._keys.allocating, f"{port.network_id} {port.id}")
+            tx.do("ZREM", self._keys.allocating, allocating_member(port.network_id, port.id, port.mac))
         self._writer.claim(tx, claim)
         self._writer.operation(tx, operation, instance)
         self._writer.new_instance(tx, instance)
         self._take_lease(tx, operation)
         tx.run(self._client, f"admit operation {operation.id}")
 
-    def admit_change(self, operation: Operation, instance: Instance) -> None:
-        """A new operation on an instance that nobody holds. Conflicting when somebody does meanwhile."""
+    def admit_change(self, operation: Operation, instance: Instance, image_name: str | None = None) -> None:
+        """A new operation on an instance that nobody holds. Conflicting when somebody does meanwhile.
+
+        `image_name` is reserved for it: Refused when it is taken.
+        """
         tx = Transaction()
         self._require_new(tx, operation)
         self._require_free_lease(tx, instance.id)
         tx.require(self._keys.names, instance.name, instance.id, StoreConflict)
+        if image_name is not None:
+            self._writer.reserve_image_name(tx, image_name, operation)
         self._writer.operation(tx, operation, instance)
         self._writer.instance(tx, instance)
         self._take_lease(tx, operation)
@@ -98,6 +105,15 @@ class Admission:
         self._writer.operation(tx, operation, instance)
         self._writer.operation(tx, holder, instance)
         tx.run(self._client, f"admit operation {operation.id}")
+
+    def write_at_rest(self, former: Instance, instance: Instance) -> None:
+        """Note what was seen of an instance that no operation holds. Conflicting when one does, or has since it was read."""
+        tx = Transaction()
+        self._require_free_lease(tx, instance.id)
+        tx.require(self._keys.names, instance.name, instance.id, Conflicting)
+        tx.require_same(self._keys.instance(instance.id), encode(former), Conflicting)
+        self._writer.instance(tx, instance)
+        tx.run(self._client, f"write instance {instance.id}")
 
     def _require_new(self, tx: Transaction, operation: Operation) -> None:
         def known(_: str) -> Exception:

@@ -106,14 +106,14 @@ class Catalog:
 
     def list_images(self) -> tuple[Image, ...]:
         with asking("list images"):
-            names = sorted(str(member) for member in self._client.smembers(self._keys.images))
+            names = sorted(str(member) for member in self._client.hkeys(self._keys.images))
         return tuple(self._read_many([self._keys.image(name) for name in names], Image))
 
     def forget_image(self, name: str) -> None:
         """The image is registered no more; its file is the caller's business."""
         with asking(f"forget image {name}"), self._client.pipeline(transaction=True) as pipe:
             pipe.delete(self._keys.image(name))
-            pipe.srem(self._keys.images, name)
+            pipe.hdel(self._keys.images, name)
             pipe.execute()
 
     def read_network(self, network_id: NetworkId) -> Network:

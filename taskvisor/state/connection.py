@@ -8,6 +8,7 @@ from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
 from taskvisor.model.errors import CannotAsk
+from taskvisor.model.urls import redis_py_url_for
 
 
 def open_redis(url: str, *, timeout_s: float) -> "redis.Redis":
@@ -17,7 +18,7 @@ def open_redis(url: str, *, timeout_s: float) -> "redis.Redis":
     while idle is opened anew once. Accepts redis://, rediss://, unix:// and Celery's redis+socket://.
     """
     return redis.Redis.from_url(
-        url.replace("redis+socket://", "unix://", 1).replace("virtual_host=", "db="),
+        redis_py_url_for(url),
         decode_responses=True,
         protocol=2,
         socket_timeout=timeout_s,

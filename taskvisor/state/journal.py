@@ -60,6 +60,8 @@ class RedisJournal:
         self._add_lease(tx, change)
         for image in change.images:
             self._writer.image(tx, image)
+        if change.released_image_name is not None:
+            self._writer.release_image_name(tx, change.released_image_name, change.before.id)
         tx.run(self._client, f"write operation {change.after.id}")
 
     def note_progress(self, operation: Operation, step: str, done_bytes: int, total_bytes: int | None) -> None:

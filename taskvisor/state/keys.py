@@ -14,14 +14,14 @@
 | claims:<host> | hash | instance id to Resources as JSON |
 | used:<host> | hash | vcpus, memory_mib, disk_gib: the sum of the claims |
 | image:<name> | string | Image as JSON |
-| images | set | image names |
+| images | hash | image name to its id, or to the operation that makes it |
 | network:<id> | string | Network as JSON |
 | networks | hash | network name to id |
 | addresses:<network> | hash | address to port id |
 | ports:<network> | hash | port id to address |
 | freed:<network> | list | addresses given back, oldest first |
 | next:<network> | string | offset of the address given out last |
-| allocating | zset | "<network> <port>" by time: addresses given out to a request that is not yet an operation |
+| allocating | zset | "<network> <port> <mac>" by time: addresses given out to a request that is not yet an operation |
 | macs | hash | "<network> <mac>" to port id |
 | hosts | set | every host that ever reported |
 | host:<host> | hash | inventory (JSON), disabled (reason) |

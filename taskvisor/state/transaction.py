@@ -22,7 +22,9 @@ local plan = cmsgpack.unpack(ARGV[1])
 if plan.once and redis.call('HGET', plan.once[1], 'commit') == plan.once[2] then return {-1, ''} end
 for number, guard in ipairs(plan.guards) do
   local kind, key, name = guard[1], guard[2], guard[3]
-  local found = redis.call('HGET', key, name)
+  local found
+  if kind == 'same' then found = redis.call('GET', key) else found = redis.call('HGET', key, name) end
+  if kind == 'same' and found ~= name then return {number, ''} end
   if kind == 'is' and found ~= guard[4] then return {number, found or ''} end
   if kind == 'absent' and found then return {number, found} end
   if kind == 'room' and tonumber(found or '0') + guard[4] > guard[5] then return {number, found or '0'} end
@@ -72,6 +74,11 @@ class Transaction:
     def require_absent(self, key: str, name: str, error: Callable[[str], Exception]) -> None:
         """The hash `key` has no field `name`."""
         self.guards.append(["absent", key, name])
+        self.refusals.append(error)
+
+    def require_same(self, key: str, value: str, error: Callable[[str], Exception]) -> None:
+        """The string `key` is exactly `value`: a record has not changed since it was read."""
+        self.guards.append(["same", key, value])
         self.refusals.append(error)
 
     def require_room(self, key: str, name: str, amount: int, limit: int, error: Callable[[str], Exception]) -> None:

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from uuid import uuid4
 
-from taskvisor.model.errors import DoesNotFit
-from taskvisor.model.ids import HostName
+from taskvisor.model.errors import DoesNotFit, Refused
+from taskvisor.model.ids import HostName, OperationId
 from taskvisor.model.operation import Operation
 from taskvisor.model.records import Claim, Image, Instance
 from taskvisor.model.states import Phase
@@ -117,10 +117,22 @@ class Writer:
         tx.do("unclaim", keys.claims(former_host), keys.used(former_host), claim.instance_id)
         tx.do("SMOVE", keys.instances_on(former_host), keys.instances_on(claim.host), claim.instance_id)
 
+    def reserve_image_name(self, tx: Transaction, name: str, operation: Operation) -> None:
+        """The name is the operation's until it registers the image or releases the name. Refused when it is taken."""
+
+        def taken(owner: str) -> Exception:
+            return Refused(f"image: {name!r} is the name of image {owner}; choose another, or remove that one first")
+
+        tx.require_absent(self.keys.images, name, taken)
+        tx.do("HSET", self.keys.images, name, operation.id)
+
+    def release_image_name(self, tx: Transaction, name: str, operation_id: OperationId) -> None:
+        tx.do("disown", self.keys.images, name, operation_id)
+
     def image(self, tx: Transaction, image: Image) -> None:
-        """A registered image; one of the same name is replaced."""
+        """The image is registered under its name."""
         tx.do("SET", self.keys.image(image.name), encode(image))
-        tx.do("SADD", self.keys.images, image.name)
+        tx.do("HSET", self.keys.images, image.name, image.id)
 
 
 def _no_room(claim: Claim, name: str, amount: int, limit: int) -> Callable[[str], Exception]:

@@ -1,0 +1,40 @@
+# Taskvisor's commands; `make` alone lists them.
+
+VENV := .venv/bin
+GUEST := .cache/guest/guest.qcow2
+
+.DEFAULT_GOAL := help
+.PHONY: help setup guest demo static check test bench lock clean
+
+help:  ## list these targets
+	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+setup:  ## install what is missing: Debian packages, .venv
+	@scripts/setup.sh
+
+guest: setup  ## build the demo guest's disk image
+	@scripts/build-guest-image.sh $(GUEST)
+
+demo: setup guest  ## run Taskvisor with real guests on this machine
+	@scripts/demo.sh
+
+static: setup  ## style, types, layers
+	$(VENV)/ruff check .
+	$(VENV)/ruff format --check .
+	$(VENV)/mypy
+	$(VENV)/lint-imports
+
+check: static  ## static, and the tests that need no machine
+	$(VENV)/pytest -q tests -m "not real"
+
+test: guest static  ## everything: static, and all tests with real guests, links and workers
+	$(VENV)/pytest -q tests
+
+bench: setup guest  ## measure builds per minute and what each step costs
+	@$(VENV)/python -m tests.bench
+
+lock:  ## write requirements.lock anew from pyproject.toml
+	@scripts/lock.sh
+
+clean:  ## remove what was built; nothing of a running demo
+	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

@@ -1,0 +1,170 @@
+"""DHCP and names for a network's guests: one dnsmasq per network and host, which knows the MACs of this host's ports.
+
+The ports are lines of one file, replaced by rename. dnsmasq rereads it at SIGHUP, as the unprivileged user that it has
+become, so the path must be searchable for everybody. (A file for each port would do without reading the others, but
+dnsmasq logs each file it reads, at each SIGHUP.)
+
+Callers hold the network's lock, so reading and replacing can't interleave. Nothing here trusts that a step was reached:
+a pid file may lie, a lease may linger.
+"""
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import structlog
+
+from net.command import run_command
+from net.dnsmasq import HostEntry, Lease, Paths, argv_for, host_entry_for, hosts_for, parse_hosts, parse_leases
+from net.process import Process, list_pids_with, open_process
+from net.release import send_release
+from taskvisor.model.errors import Contradiction, DoesNotFit, Retryable
+from taskvisor.model.plan import VifPlan
+
+log = structlog.get_logger(__name__)
+
+SEARCHABLE = 0o001
+DIRECTORY_MODE = 0o755
+FILE_MODE = 0o644
+
+
+def ensure_served(vif: VifPlan, *, bridge_index: int, paths: Paths) -> None:
+    """The network's dnsmasq runs, as wanted, and knows the port; its address is not leased to another MAC.
+
+    A running dnsmasq is adopted when its command line is the wanted one, else replaced; leases survive that.
+    DoesNotFit when dnsmasq is not installed or its user can't reach the files; Retryable when it does not start;
+    Contradiction when another port on this host has the address.
+    """
+    _ensure_directories(paths)
+    _ensure_entry(paths, vif)
+    argv = argv_for(vif, bridge_index=bridge_index, paths=paths)
+    foreign = _read_foreign_leases(paths, vif)
+    with _open_daemon(paths) as daemon:
+        if daemon is not None and daemon.argv == argv and not foreign:
+            # Always, not only after a change: who changed the entry may have died before it told.
+            daemon.send(signal.SIGHUP)
+            return
+    ensure_stopped(paths)
+    if foreign:
+        _drop_leases(paths, foreign)
+    _start(argv)
+    log.info("dhcp_started", bridge=vif.bridge, network_id=vif.network_id)
+
+
+def ensure_forgotten(vif: VifPlan, *, paths: Paths) -> None:
+    """The network's dnsmasq, if it runs, no longer knows the port, and is told that the port's lease has ended."""
+    leased = any(lease.mac == vif.mac.lower() for lease in _read_leases(paths))
+    _ensure_no_entry(paths, vif)
+    with _open_daemon(paths) as daemon:
+        if daemon is not None:
+            if leased:
+                send_release(bridge=vif.bridge, server=vif.gateway, address=vif.address, mac=vif.mac)
+            daemon.send(signal.SIGHUP)
+
+
+def ensure_stopped(paths: Paths) -> None:
+    """No dnsmasq of the network runs, not even one that its starter did not live to see write its pid file."""
+    for pid in list_pids_with(paths.pid_argument):
+        with open_process(pid) as process:
+            if process is not None and paths.pid_argument in process.argv:
+                process.ensure_ended()
+                log.info("dhcp_stopped", pid=pid)
+    paths.pid.unlink(missing_ok=True)
+
+
+def ensure_absent(paths: Paths) -> None:
+    """No dnsmasq of the network runs, and its files are gone."""
+    if not paths.directory.exists():
+        return
+    ensure_stopped(paths)
+    for file in paths.directory.iterdir():
+        file.unlink(missing_ok=True)
+    paths.directory.rmdir()
+
+
+def _ensure_directories(paths: Paths) -> None:
+    for directory in (paths.directory.parent, paths.directory):
+        directory.mkdir(exist_ok=True)
+        directory.chmod(DIRECTORY_MODE)  # mkdir's mode is cut by the worker's umask
+    for directory in paths.hosts.parents:
+        if not directory.stat().st_mode & SEARCHABLE:
+            raise DoesNotFit(
+                f"dnsmasq can't reach its files in {paths.hosts}: it runs as an unprivileged user, and {directory} is "
+                f"closed to others; run `chmod o+x {directory}`, or set another state directory"
+            )
+
+
+def _ensure_entry(paths: Paths, vif: VifPlan) -> None:
+    entries, wanted = _read_hosts(paths), host_entry_for(vif)
+    if wanted in entries:
+        return
+    others = [entry for entry in entries if entry.port_id != vif.port_id]
+    for other in others:
+        if other.address == vif.address:
+            raise Contradiction(
+                f"{vif.address} can't be given to port {vif.port_id}: port {other.port_id} on this host has it; "
+                "unplug that one (delete its instance), then retry"
+            )
+    _replace(paths.hosts, hosts_for([*others, wanted]))
+
+
+def _ensure_no_entry(paths: Paths, vif: VifPlan) -> None:
+    entries = _read_hosts(paths)
+    kept = [entry for entry in entries if entry.port_id != vif.port_id]
+    if len(kept) < len(entries):
+        _replace(paths.hosts, hosts_for(kept))
+
+
+def _read_hosts(paths: Paths) -> tuple[HostEntry, ...]:
+    try:
+        return parse_hosts(paths.hosts.read_text())
+    except FileNotFoundError:
+        return ()
+
+
+def _replace(path: Path, text: str) -> None:
+    """The file has that content, at no time another but its former one."""
+    scratch = path.with_suffix(".new")
+    scratch.write_text(text)
+    scratch.chmod(FILE_MODE)
+    os.replace(scratch, path)
+
+
+def _read_leases(paths: Paths) -> tuple[Lease, ...]:
+    try:
+        return parse_leases(paths.leases.read_text())
+    except FileNotFoundError:
+        return ()
+
+
+def _read_foreign_leases(paths: Paths, vif: VifPlan) -> frozenset[str]:
+    """The lease lines that keep the port's address from it: of a guest that is gone without its lease."""
+    leases = _read_leases(paths)
+    return frozenset(lease.line for lease in leases if lease.address == vif.address and lease.mac != vif.mac.lower())
+
+
+def _drop_leases(paths: Paths, lines: frozenset[str]) -> None:
+    """While no dnsmasq runs: it reads the file once, at its start."""
+    kept = [line for line in paths.leases.read_text().splitlines(keepends=True) if line.rstrip("\n") not in lines]
+    _replace(paths.leases, "".join(kept))
+
+
+@contextmanager
+def _open_daemon(paths: Paths) -> Iterator[Process | None]:
+    """The dnsmasq that the pid file names, when it is one of this network's."""
+    try:
+        pid = int(paths.pid.read_text())
+    except (FileNotFoundError, ValueError):  # none, or not yet written out
+        yield None
+        return
+    with open_process(pid) as process:
+        yield process if process is not None and paths.pid_argument in process.argv else None
+
+
+def _start(argv: tuple[str, ...]) -> None:
+    """dnsmasq puts itself into the background once its sockets are bound, and ends with a sentence if they can't be."""
+    ended = run_command(argv)
+    if not ended.ok:
+        raise Retryable(f"dnsmasq does not start: {ended}")

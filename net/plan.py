@@ -1,0 +1,142 @@
+"""What a NIC's links are called and who owns them: pure functions of port and network. Touches nothing, asks nothing.
+
+Names are Nova's and Neutron's: a prefix and the first eleven characters of the id, 14 of the 15 bytes that a link's
+name may have (IFNAMSIZ is 16 with its terminating zero). Eleven characters can collide, so a name proves nothing:
+whatever we make bears its owner's full ids in its alias (`ip link set … alias`, at most 255 bytes).
+"""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+
+from taskvisor.model.errors import Refused
+from taskvisor.model.ids import InstanceId, NetworkId, PortId
+from taskvisor.model.plan import VifPlan
+from taskvisor.model.records import Network, Port
+
+TAP_PREFIX = "tap"
+BRIDGE_PREFIX = "brq"
+ID_CHARS = 11
+OWNER_WORD = "taskvisor"
+HOSTNAME_RULE = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", re.ASCII | re.IGNORECASE)
+"""One label of a DNS name (RFC 1123 §2.1)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Owner:
+    """The guest and the port that a link of ours belongs to."""
+
+    instance_id: InstanceId
+    port_id: PortId
+
+
+@dataclass(frozen=True, kw_only=True)
+class BridgePlan:
+    """A bridge to make. `gateway` is the address it holds; None for a segment whose gateway is elsewhere."""
+
+    name: str
+    owner: str
+    mac: str
+    mtu: int
+    gateway: IPv4Interface | None
+
+
+def vif_plan_for(port: Port, network: Network, *, hostname: str) -> VifPlan:
+    """The links and the DHCP entry of a port, on whichever host.
+
+    Refused when the network's CIDR, the port's address or the hostname (one DNS label, RFC 1123) is unusable.
+    """
+    if port.network_id != network.id:
+        raise ValueError(f"port {port.id} is on network {port.network_id}, not on {network.id}")
+    cidr = _network_of(network)
+    _require_address(port.address, cidr, f"the address of port {port.id}")
+    _require_address(network.gateway, cidr, f"the gateway of network {network.name}")
+    if HOSTNAME_RULE.fullmatch(hostname) is None:
+        raise Refused(f"{hostname!r} can't be a guest's hostname; use up to 63 letters, digits and inner hyphens")
+    return VifPlan(
+        port_id=port.id,
+        instance_id=port.instance_id,
+        network_id=network.id,
+        tap=tap_name_for(port.id),
+        bridge=bridge_name_for(network.id),
+        mac=port.mac,
+        address=port.address,
+        prefix_length=cidr.prefixlen,
+        gateway=network.gateway,
+        mtu=network.mtu,
+        owner=owner_for(port.instance_id, port.id),
+        cidr=str(cidr),
+        nat=network.nat,
+        dhcp=network.dhcp,
+        dns=network.dns,
+        hostname=hostname,
+    )
+
+
+def bridge_plan_for(vif: VifPlan) -> BridgePlan:
+    """The bridge that a NIC of a NAT network is on: it holds the network's gateway address on this host."""
+    return BridgePlan(
+        name=vif.bridge,
+        owner=network_owner_for(vif.network_id),
+        mac=bridge_mac_for(vif.network_id),
+        mtu=vif.mtu,
+        gateway=IPv4Interface(f"{vif.gateway}/{vif.prefix_length}"),
+    )
+
+
+def tap_name_for(port_id: PortId) -> str:
+    """The name of a port's TAP on its host."""
+    return TAP_PREFIX + port_id[:ID_CHARS]
+
+
+def bridge_name_for(network_id: NetworkId) -> str:
+    """The name of a network's bridge on every host."""
+    return BRIDGE_PREFIX + network_id[:ID_CHARS]
+
+
+def bridge_mac_for(network_id: NetworkId) -> str:
+    """The bridge's MAC: unicast, locally administered, the same on every host.
+
+    Without one, a bridge takes the lowest MAC of its ports, and changes it as guests come and go. It is also set in
+    the very message that makes the bridge, so it proves who made one that has no alias yet.
+    """
+    digest = hashlib.sha256(f"{OWNER_WORD}:bridge:{network_id}".encode()).digest()
+    return ":".join(f"{octet:02x}" for octet in (0x02, *digest[:5]))
+
+
+def owner_for(instance_id: InstanceId, port_id: PortId) -> str:
+    """The alias of a port's TAP."""
+    return f"{OWNER_WORD}:{instance_id}:{port_id}"
+
+
+def network_owner_for(network_id: NetworkId) -> str:
+    """The alias of a network's bridge."""
+    return f"{OWNER_WORD}:network:{network_id}"
+
+
+def parse_owner(alias: str | None) -> Owner | None:
+    """Whose TAP it is; None when the alias isn't one that `owner_for` makes."""
+    match (alias or "").split(":"):
+        case ["taskvisor", instance_id, port_id] if instance_id not in ("", "network") and port_id:
+            return Owner(instance_id=InstanceId(instance_id), port_id=PortId(port_id))
+        case _:
+            return None
+
+
+def _network_of(network: Network) -> IPv4Network:
+    try:
+        return IPv4Network(network.cidr)
+    except ValueError as error:
+        raise Refused(
+            f"network {network.name} can't be plugged: {error}; its cidr must read like 10.0.0.0/24"
+        ) from error
+
+
+def _require_address(address: str, cidr: IPv4Network, what: str) -> None:
+    try:
+        parsed = IPv4Address(address)
+    except ValueError as error:
+        raise Refused(f"{what} can't be used: {error}") from error
+    if parsed not in cidr:
+        raise Refused(f"{what} can't be used: {address} is not in {cidr}")

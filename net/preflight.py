@@ -1,0 +1,65 @@
+"""What keeps this host from plugging guests, before the first one comes. Looks and tries; leaves nothing behind."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from net.command import run_command
+from net.generation import read_generation
+from net.netlink import open_netlink
+from net.ruleset import NetworkRules, script_for
+from net.sysctl import FORWARDING, ROOT
+from net.tun import NameTaken, open_new_tap
+from taskvisor.model.errors import TaskvisorError
+
+TRIAL_TAP = "taskvisor-%d"  # the kernel puts a free number in
+TRIAL_RULES = NetworkRules(bridge="taskvisor-try", cidr="192.0.2.0/24", nat=True)  # RFC 5737: in no real network
+
+
+def list_problems() -> tuple[str, ...]:
+    """A sentence for each thing that is wrong and what to do about it; empty when this host can plug guests."""
+    return tuple(problem for check in (_tap, _netlink, _nft, _dnsmasq, _forwarding) for problem in _problems_of(check))
+
+
+def _problems_of(check: Callable[[], Iterator[str]]) -> Iterator[str]:
+    try:
+        yield from check()
+    except TaskvisorError as error:
+        yield str(error)
+
+
+def _tap() -> Iterator[str]:
+    """A TAP can be made: device, module and right at once. It goes when it is closed."""
+    try:
+        with open_new_tap(TRIAL_TAP):
+            pass
+    except NameTaken:
+        yield f"a link called {TRIAL_TAP} is on this host; remove it"
+
+
+def _netlink() -> Iterator[str]:
+    with open_netlink() as netlink:
+        netlink.list_addresses()
+    yield from ()
+
+
+def _nft() -> Iterator[str]:
+    """The kernel takes the rules of a network (nft -c: checked by the kernel, not committed)."""
+    read_generation()
+    checked = run_command(["nft", "-c", "-f", "-"], stdin=script_for(TRIAL_RULES))
+    if not checked.ok:
+        yield f"nftables does not take the rules of a network: {checked}; install nftables >= 1.0 and a kernel >= 5.10"
+
+
+def _dnsmasq() -> Iterator[str]:
+    asked = run_command(["dnsmasq", "--version"])
+    if not asked.ok:
+        yield f"dnsmasq does not run: {asked}; install the package dnsmasq-base"
+    elif b" DHCP " not in asked.stdout:
+        yield "dnsmasq was built without DHCP; install the distribution's package dnsmasq-base"
+
+
+def _forwarding() -> Iterator[str]:
+    path: Path = ROOT / FORWARDING
+    if path.read_text().strip() != "1" and not os.access(path, os.W_OK):
+        yield f"{path} is 0 and can't be written; run `sysctl -w net.ipv4.ip_forward=1` on the host"

@@ -1,0 +1,73 @@
+"""The TAP behind a guest's NIC: made, owned, put on its bridge, removed. Knows nothing of what the bridge leads to.
+
+libvirt attaches to it as `<interface type='ethernet'><target dev='tap…' managed='no'/></interface>`
+(https://libvirt.org/formatdomain.html#generic-ethernet-connection): the device is ours before, during and after.
+"""
+
+import structlog
+
+from net.netlink import TAP, Link, Netlink
+from net.sysctl import ensure_no_ipv6
+from net.tun import NameTaken, open_new_tap
+from taskvisor.model.errors import Contradiction, Retryable
+
+log = structlog.get_logger(__name__)
+
+
+def ensure_tap(netlink: Netlink, *, name: str, owner: str, mtu: int) -> Link:
+    """The TAP exists, persistent, with one queue, its owner's alias and MTU; returned as it is now. Not yet on a bridge.
+
+    Contradiction when the name belongs to a link of another owner or kind; that link is left alone. A link without an
+    alias is another's too: ours never exist without one (net/tun.py).
+    """
+    link = netlink.read_link(name) or _make_tap(netlink, name, owner)
+    _require_ours(link, owner)
+    ensure_no_ipv6(name)
+    netlink.ensure_mtu(link, mtu)
+    return link
+
+
+def ensure_tap_on_bridge(netlink: Netlink, tap: Link, bridge: Link) -> None:
+    """The TAP is on the bridge, and up."""
+    netlink.ensure_port(tap, bridge)
+    netlink.ensure_up(tap)
+
+
+def ensure_tap_absent(netlink: Netlink, *, name: str, owner: str) -> None:
+    """The TAP is gone, even from under a process that has it open. Contradiction when the name is a stranger's."""
+    link = netlink.read_link(name)
+    if link is not None:
+        _require_ours(link, owner)
+        netlink.ensure_link_absent(link)
+        log.info("tap_removed", tap=name)
+
+
+def _make_tap(netlink: Netlink, name: str, owner: str) -> Link:
+    try:
+        with open_new_tap(name) as tap:
+            fresh = _seen(netlink, name)
+            netlink.ensure_alias(fresh, owner)
+            tap.ensure_persistent()
+            log.info("tap_made", tap=name)
+    except NameTaken:
+        log.warning("tap_name_was_taken_meanwhile", tap=name)
+    return _seen(netlink, name)
+
+
+def _seen(netlink: Netlink, name: str) -> Link:
+    link = netlink.read_link(name)
+    if link is None:
+        raise Retryable(f"TAP {name} was removed by somebody while it was being made; try again")
+    return link
+
+
+def _require_ours(link: Link, owner: str) -> None:
+    if link.kind != TAP:
+        raise Contradiction(
+            f"link {link.name} is not a TAP (kind: {link.kind}) and was left alone; rename or remove it, then retry"
+        )
+    if link.alias != owner:
+        raise Contradiction(
+            f"TAP {link.name} belongs to {link.alias or 'somebody who set no alias'}, not to {owner}, and was left "
+            "alone; remove it if nothing uses it, then retry"
+        )

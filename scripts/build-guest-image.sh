@@ -1,0 +1,136 @@
+#!/usr/bin/env bash
+# Builds the demo guest's disk image from Debian packages and the files in guest/.
+#
+#   scripts/build-guest-image.sh OUT.qcow2
+#
+# Kernel: Debian's linux-image, fetched and unpacked, not installed. User space: busybox-static as the initial RAM disk,
+# with the few kernel modules named in guest/modules. Both lie on a FAT partition that syslinux boots from; the guest
+# also keeps its own notes there. Needs no root, no loop device and no mount.
+#
+# The fetched kernel stays in .cache/guest. OUT is made again only when the kernel, guest/ or this script has changed.
+set -euo pipefail
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+readonly ROOT CACHE=$ROOT/.cache/guest KERNEL_PACKAGE=${KERNEL_PACKAGE:-linux-image-cloud-amd64}
+readonly DISK_MIB=32 PARTITION_START_SECTORS=2048 SECTOR_BYTES=512
+readonly MBR=/usr/lib/syslinux/mbr/mbr.bin
+
+die() {
+  echo "build-guest-image.sh: $*" >&2
+  exit 1
+}
+
+main() {
+  [ $# = 1 ] || die "usage: scripts/build-guest-image.sh OUT.qcow2"
+  local out inputs
+  out=$(realpath -m -- "$1")
+  check_tools
+  mkdir -p "$CACHE" "$(dirname "$out")"
+  exec 9>"$CACHE/.lock"
+  flock -w 600 9 || die "another build holds $CACHE/.lock for more than 600 s."
+  fetch_kernel
+  inputs=$(checksum_of_inputs)
+  if [ -s "$out" ] && [ "$(cat "$out.inputs" 2>/dev/null)" = "$inputs" ]; then
+    return
+  fi
+  WORK=$(mktemp -d)
+  trap 'rm -rf "$WORK"' EXIT
+  unpack_kernel
+  make_initrd
+  make_disk
+  qemu-img convert -f raw -O qcow2 -c "$WORK/disk.raw" "$out.part"
+  mv "$out.part" "$out"
+  echo "$inputs" >"$out.inputs"
+  echo "Built $out ($(du -h "$out" | cut -f1))."
+}
+
+check_tools() {
+  local tool
+  for tool in busybox cpio dpkg-deb flock mcopy mformat qemu-img sfdisk syslinux; do
+    command -v "$tool" >/dev/null || die "$tool is not installed; run scripts/setup.sh first."
+  done
+  busybox --list | grep -qx udhcpc || die "busybox has no udhcpc; the package busybox-static is needed."
+}
+
+# The newest kernel, once; a kernel that is there stays, so that a build neither needs the network nor changes by itself.
+fetch_kernel() {
+  local package
+  DEB=$(find "$CACHE" -name "$(kernel_pattern)" | sort -V | tail -n 1)
+  [ -z "$DEB" ] || return 0
+  package=$(apt-cache depends "$KERNEL_PACKAGE" | sed -n 's/^ *Depends: \(linux-image-[0-9].*\)/\1/p' | head -n 1)
+  [ -n "$package" ] || die "apt knows no kernel behind $KERNEL_PACKAGE; run apt-get update."
+  echo "Fetching $package."
+  # The sandbox user of apt cannot write here; fetching as ourselves is what is wanted.
+  (cd "$CACHE" && apt-get -qq -o APT::Sandbox::User=root download "$package") || die "$package could not be fetched."
+  DEB=$(find "$CACHE" -name "$(kernel_pattern)" | sort -V | tail -n 1)
+}
+
+kernel_pattern() {
+  case $KERNEL_PACKAGE in
+    *cloud*) echo 'linux-image-*-cloud-amd64_*.deb' ;;
+    *) echo 'linux-image-*[0-9]-amd64_*.deb' ;;
+  esac
+}
+
+checksum_of_inputs() {
+  {
+    echo "$KERNEL_PACKAGE" "$(basename "$DEB")"
+    sha256sum "$(command -v busybox)" "$MBR" "${BASH_SOURCE[0]}" "$ROOT"/guest/* | cut -d' ' -f1
+  } | sha256sum | cut -d' ' -f1
+}
+
+unpack_kernel() {
+  mkdir "$WORK/kernel"
+  dpkg-deb --fsys-tarfile "$DEB" |
+    tar -x -C "$WORK/kernel" --wildcards './boot/vmlinuz-*' './lib/modules/*/kernel/*' './lib/modules/*/modules.*'
+  VERSION=$(ls "$WORK/kernel/lib/modules")
+}
+
+make_initrd() {
+  local tree=$WORK/tree applet
+  mkdir -p "$tree"/{bin,dev,disk,etc/acpi/PWRF,proc,root,run,sys,tmp,www/cgi-bin}
+  ln -s bin "$tree/sbin"
+  cp "$(command -v busybox)" "$tree/bin/busybox"
+  for applet in $(busybox --list); do
+    [ "$applet" = busybox ] || ln -s busybox "$tree/bin/$applet"
+  done
+  install -m 755 "$ROOT/guest/init" "$tree/init"
+  install -m 755 "$ROOT/guest/udhcpc.script" "$tree/etc/udhcpc.script"
+  install -m 755 "$ROOT/guest/power-button" "$tree/etc/acpi/PWRF/00000080"
+  install -m 755 "$ROOT/guest/index.cgi" "$tree/www/cgi-bin/index.cgi"
+  install -m 644 "$ROOT/guest/modules" "$tree/etc/modules"
+  ln -s /run/guest/meta-data /run/guest/user-data /run/guest/network-config "$tree/www/"
+  copy_modules "$tree"
+  # Not compressed: an emulated processor reads faster than it unpacks.
+  (cd "$tree" && find . -print0 | LC_ALL=C sort -z | cpio --quiet -0 -o -H newc --owner 0:0) >"$WORK/initrd"
+}
+
+# The modules of guest/modules and what they depend on, with an index of just these.
+copy_modules() {
+  local tree=$1 name path base=lib/modules/$VERSION
+  busybox depmod -b "$WORK/kernel" "$VERSION"
+  mkdir -p "$tree/$base"
+  cp "$WORK/kernel/$base"/modules.{order,builtin} "$tree/$base/"
+  while read -r name; do
+    # "path: path-of-a-dependency …"; a driver that this kernel has built in, or has not, is no error
+    sed -nE "\\#(^|/)$name\.ko:#{s/://;s/ /\n/g;p}" "$WORK/kernel/$base/modules.dep"
+  done <"$ROOT/guest/modules" | sort -u | while read -r path; do
+    install -D -m 644 "$WORK/kernel/$base/$path" "$tree/$base/$path"
+  done
+  busybox depmod -b "$tree" "$VERSION"
+}
+
+make_disk() {
+  local disk=$WORK/disk.raw offset=$((PARTITION_START_SECTORS * SECTOR_BYTES))
+  truncate -s "${DISK_MIB}M" "$disk"
+  echo "$PARTITION_START_SECTORS,,c,*" | sfdisk -q "$disk"
+  dd if="$MBR" of="$disk" conv=notrunc status=none
+  export MTOOLS_SKIP_CHECK=1
+  mformat -i "$disk@@$offset" -v TASKVISOR -h 255 -s 63 -T $((DISK_MIB * 1048576 / SECTOR_BYTES - PARTITION_START_SECTORS)) -H "$PARTITION_START_SECTORS" ::
+  mcopy -i "$disk@@$offset" "$WORK/kernel/boot/vmlinuz-$VERSION" ::vmlinuz
+  mcopy -i "$disk@@$offset" "$WORK/initrd" ::initrd
+  mcopy -i "$disk@@$offset" "$ROOT/guest/syslinux.cfg" ::syslinux.cfg
+  syslinux --install --offset "$offset" "$disk"
+}
+
+main "$@"

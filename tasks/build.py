@@ -1,0 +1,156 @@
+"""instance.build: prepare_disk → fetch_image → render_xml → plug_vif → define_and_start."""
+
+from dataclasses import dataclass, replace
+
+from tasks.guest_plans import layout_of, vifs_of, xml_of
+from taskvisor.flow.step import Flow, NoFacts, Settlement, Step, StepContext
+from taskvisor.model.observed import DomainFacts
+from taskvisor.model.operation import Operation
+from taskvisor.model.plan import CachedImage, DiskLayout, DiskRole
+from taskvisor.model.records import Instance
+from taskvisor.model.states import InstanceAction, PowerState, TaskState, VirtType, VmState
+from taskvisor.model.view import instance_view
+from virt.seed import seed_for
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedDisk:
+    layout: DiskLayout
+
+
+class PrepareDisk(Step[PreparedDisk]):
+    """The disk layout is decided, and the instance's directory is there with its owner's name in it."""
+
+    name = "prepare_disk"
+    facts_type = PreparedDisk
+    task_state = TaskState.BLOCK_DEVICE_MAPPING
+
+    def do(self, ctx: StepContext) -> PreparedDisk:
+        layout = layout_of(ctx)
+        ctx.ports.disks.ensure_directory(layout, ctx.instance.id)
+        return PreparedDisk(layout=layout)
+
+    def undo(self, ctx: StepContext) -> None:
+        ctx.ports.disks.ensure_removed(ctx.instance.id)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FetchedImage:
+    image: CachedImage
+
+
+class FetchImage(Step[FetchedImage]):
+    """The image is in the host's cache, the root disk is an overlay of it, and the seed lies beside it.
+
+    There is no undo: the cache is the host's, and the disks go with the directory that prepare_disk made.
+    """
+
+    name = "fetch_image"
+    facts_type = FetchedImage
+    time_limit_s = 3600
+    tries = 5
+    wait_limit_s = 3600
+
+    def do(self, ctx: StepContext) -> FetchedImage:
+        layout = ctx.facts_of(PrepareDisk).layout
+        image = ctx.ports.images.ensure_cached(ctx.instance.image, ctx.progress)
+        ctx.ports.disks.ensure_root(layout.disk(DiskRole.ROOT), image)
+        ctx.ports.disks.ensure_seed(layout.disk(DiskRole.SEED), seed_for(ctx.instance, vifs_of(ctx)))
+        return FetchedImage(image=image)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RenderedXml:
+    xml: str
+    virt_type: VirtType
+
+
+class RenderXml(Step[RenderedXml]):
+    """The guest's definition is decided; nothing is touched."""
+
+    name = "render_xml"
+    facts_type = RenderedXml
+
+    def do(self, ctx: StepContext) -> RenderedXml:
+        return RenderedXml(xml=xml_of(ctx), virt_type=ctx.ports.hypervisor.read_facts().virt_type)
+
+
+class ReplugVif(Step[NoFacts]):
+    """Every NIC's link, filter and DHCP entry are there. A guest that exists keeps them whatever happens next."""
+
+    name = "plug_vif"
+    tries = 5
+
+    def do(self, ctx: StepContext) -> NoFacts:
+        for vif in vifs_of(ctx):
+            ctx.ports.fabric.ensure_plugged(vif)
+        return NoFacts()
+
+
+class PlugVif(ReplugVif):
+    """As of a guest that is being made: what was plugged is unplugged again."""
+
+    task_state = TaskState.NETWORKING
+
+    def undo(self, ctx: StepContext) -> None:
+        for vif in reversed(vifs_of(ctx)):
+            ctx.ports.fabric.ensure_unplugged(vif)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StartedGuest:
+    domain: DomainFacts
+
+
+class StartGuest(Step[StartedGuest]):
+    """The domain is defined as rendered and libvirt says that it runs. A guest that exists stays, whatever happens next."""
+
+    name = "define_and_start"
+    facts_type = StartedGuest
+    time_limit_s = 120
+
+    def do(self, ctx: StepContext) -> StartedGuest:
+        hypervisor = ctx.ports.hypervisor
+        hypervisor.ensure_defined(ctx.instance.id, ctx.facts_of(RenderXml).xml)
+        return StartedGuest(domain=hypervisor.ensure_running(ctx.instance.id))
+
+
+class DefineAndStart(StartGuest):
+    """As of a guest that is being made: the domain is removed again."""
+
+    task_state = TaskState.SPAWNING
+
+    def undo(self, ctx: StepContext) -> None:
+        ctx.ports.hypervisor.ensure_undefined(ctx.instance.id)
+
+
+def running(operation: Operation, instance: Instance, now: float) -> Instance:
+    """The record of a guest that was just started."""
+    return replace(
+        instance,
+        vm_state=VmState.ACTIVE,
+        task_state=None,
+        power_state=PowerState.RUNNING,
+        virt_type=VirtType(operation.facts[RenderXml.name]["virt_type"]),
+        launched_at=instance.launched_at or now,
+        fault=None,
+    )
+
+
+class BuildFlow(Flow):
+    """A guest comes to be, or nothing of it is left."""
+
+    name = "instance.build"
+    prefix = "build"
+    action = InstanceAction.CREATE
+    steps = (PrepareDisk(), FetchImage(), RenderXml(), PlugVif(), DefineAndStart())
+    vm_states = frozenset({VmState.BUILDING})
+    reschedules = True
+
+    def succeeded(self, operation: Operation, instance: Instance, now: float) -> Settlement:
+        built = running(operation, instance, now)
+        return Settlement(instance=built, result=dict(instance_view(built)))
+
+    def failed(self, operation: Operation, instance: Instance, now: float) -> Settlement:
+        del operation, instance, now
+        return Settlement(forget_instance=True)

@@ -1,0 +1,263 @@
+"""Where requests come in: validated, resolved, placed, and let into the store whole or not at all. No host is touched.
+
+Invariant: a request that is refused leaves nothing behind, and its id may be used again.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+from tasks.flows import FLOWS
+from tasks.placing import Table, place
+from tasks.resolving import allocate_ports, instance_for, release_ports, resolve
+from tasks.store import Store
+from taskvisor.flow import transitions
+from taskvisor.flow.step import Flow
+from taskvisor.model.change import Change, LeaseMove
+from taskvisor.model.errors import Busy, Conflicting, Refused, StoreConflict
+from taskvisor.model.ids import OPERATION_ID_RULE, OperationId, instance_id_for
+from taskvisor.model.operation import Facts, Operation
+from taskvisor.model.records import Claim, Instance, Port
+from taskvisor.model.spec import BuildSpec, InstanceSpec, RebootSpec, SnapshotSpec, StopSpec, parse_spec
+from taskvisor.model.states import Phase, VmState
+from taskvisor.model.view import instance_view
+from taskvisor.state.admission import Lease
+
+T = TypeVar("T")
+
+LOOKS_LIMIT = 10
+"""A request looks again so often when the records move under it."""
+BUILD = "instance.build"
+DELETE = "instance.delete"
+
+CHANGES: dict[str, type[InstanceSpec]] = {
+    DELETE: InstanceSpec,
+    "instance.start": InstanceSpec,
+    "instance.stop": StopSpec,
+    "instance.reboot": RebootSpec,
+    "instance.snapshot": SnapshotSpec,
+}
+"""What can be asked of an instance that is there, and what the request is made of."""
+
+ALREADY: dict[str, VmState] = {"instance.start": VmState.ACTIVE, "instance.stop": VmState.STOPPED}
+"""Asked in this state, there is nothing to do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Admitted:
+    """The operation is in the store, from now or from before: send it on from where its journal says it is."""
+
+    operation: Operation
+
+
+@dataclass(frozen=True, kw_only=True)
+class Already:
+    """Nothing to do: this is the answer."""
+
+    result: Facts
+
+
+Answer = Admitted | Already
+
+
+@dataclass(frozen=True, kw_only=True)
+class Door:
+    """Lets requests into one store."""
+
+    store: Store
+    now: Callable[[], float]
+
+    def build(self, operation_id: OperationId, fields: dict[str, Any]) -> Answer:
+        """A new instance. The same id again is the same operation; with another request it is Refused, unless it failed.
+
+        Refused names field, value and rule; NoCapacity names every host's reasons.
+        """
+        spec = parse_spec(BuildSpec, fields)
+        request = spec.model_dump(mode="json")
+
+        def look() -> Answer:
+            known = self._known(operation_id, BUILD, request)
+            if known is not None and not _may_begin_again(known, request):
+                return Admitted(operation=known)
+            return Admitted(operation=self._admit_build(spec, request, operation_id, known))
+
+        return self._looking_again(operation_id, look)
+
+    def change(self, flow_name: str, operation_id: OperationId, fields: dict[str, Any]) -> Answer:
+        """An operation on an instance that is there. Conflicting when another holds it and this one may not pre-empt.
+
+        Busy when the instance is being deleted and a delete is asked: look again when that one has ended.
+        """
+        flow, spec = FLOWS[flow_name], parse_spec(CHANGES[flow_name], fields)
+        request = spec.model_dump(mode="json")
+
+        def look() -> Answer:
+            known = self._known(operation_id, flow_name, request)
+            if known is not None and not _may_begin_again(known, request):
+                return Admitted(operation=known)
+            instance = self.store.catalog.find_instance(spec.instance)
+            if instance is None:
+                return _absent(flow, spec.instance)
+            return self._admit_change(flow, instance, request, operation_id, known)
+
+        return self._looking_again(operation_id, look)
+
+    def cancel(self, prefix: str) -> Operation:
+        """The wish to stop is noted; the operation turns round at its next step boundary. An ended one stays as it is."""
+
+        def look() -> Operation:
+            operation = self.store.catalog.find_operation(prefix)
+            if operation.phase.settled or operation.cancel_requested:
+                return operation
+            if FLOWS[operation.flow].preempts:
+                raise Refused(
+                    f"operation {operation.id} deletes {operation.instance_name}; a delete cannot be cancelled"
+                )
+            wished = transitions.wished_away(operation, self.now())
+            self.store.journal.commit(Change(before=operation, after=wished, lease=LeaseMove.WATCH))
+            return wished
+
+        return self._looking_again(prefix, look)
+
+    def retry(self, prefix: str) -> Operation:
+        """A STUCK operation goes on where it stopped; one that failed or was cancelled begins again, with its old request."""
+
+        def look() -> Operation:
+            operation = self.store.catalog.find_operation(prefix)
+            if operation.phase is Phase.STUCK:
+                going = transitions.unstuck(operation, self.now())
+                self.store.journal.commit(Change(before=operation, after=going))
+                return going
+            if operation.phase not in (Phase.FAILED, Phase.CANCELLED):
+                raise Refused(
+                    f"operation {operation.id} is {operation.phase.value}; only one that failed can be retried"
+                )
+            return self._begin_again(operation)
+
+        return self._looking_again(prefix, look)
+
+    def _looking_again(self, what: str, look: Callable[[], T]) -> T:
+        for _ in range(LOOKS_LIMIT):
+            try:
+                return look()
+            except StoreConflict:
+                continue
+        raise Conflicting(f"operation {what}: the records moved {LOOKS_LIMIT} times while it was looked at; ask again")
+
+    def _begin_again(self, operation: Operation) -> Operation:
+        if operation.flow == BUILD:
+            spec = parse_spec(BuildSpec, dict(operation.request))
+            return self._admit_build(spec, operation.request, operation.id, operation)
+        instance = self.store.catalog.read_instance(operation.instance_id)
+        if instance is None:
+            raise Refused(
+                f"operation {operation.id}: instance {operation.instance_name} is gone; there is nothing to retry"
+            )
+        answer = self._admit_change(FLOWS[operation.flow], instance, operation.request, operation.id, operation)
+        return answer.operation if isinstance(answer, Admitted) else operation
+
+    def _known(self, operation_id: OperationId, flow: str, request: Facts) -> Operation | None:
+        if not OPERATION_ID_RULE.fullmatch(operation_id):
+            raise Refused(f"task id: {operation_id!r}: must be 1 to 128 letters, digits or ._:- (a UUID will do)")
+        known = self.store.catalog.read_operation(operation_id)
+        if known is None or (known.flow == flow and (known.request == request or _may_begin_again(known, request))):
+            return known
+        raise Refused(f"task id: {operation_id} is that of another request ({known.flow} of {known.instance_name})")
+
+    def _admit_build(
+        self, spec: BuildSpec, request: Facts, operation_id: OperationId, former: Operation | None
+    ) -> Operation:
+        resolved, instance_id = resolve(self.store, spec), instance_id_for(operation_id)
+        ports = allocate_ports(self.store, spec, instance_id, self.now())
+
+        def claiming(claim: Claim, table: Table) -> Operation:
+            now = self.now()
+            instance = instance_for(resolved, instance_id, claim.host, ports, now)
+            operation = transitions.accepted(FLOWS[BUILD], operation_id, instance, request, now, former)
+            operation = replace(operation, placement=table)
+            self.store.admission.admit_build(operation, instance, claim)
+            return operation
+
+        try:
+            return place(self.store, resolved.ask, instance_id, claiming)
+        except StoreConflict:
+            raise  # somebody else let this very request in, ports and all: look again
+        except Exception:
+            self._give_back(operation_id, ports)
+            raise
+
+    def _give_back(self, operation_id: OperationId, ports: tuple[Port, ...]) -> None:
+        """A refused request keeps no address; but a twin of this very message may have been let in with these ports."""
+        known = self.store.catalog.read_operation(operation_id)
+        if known is None or known.phase.settled:
+            release_ports(self.store, ports)
+
+    def _admit_change(
+        self, flow: Flow, instance: Instance, request: Facts, operation_id: OperationId, former: Operation | None
+    ) -> Answer:
+        held = self.store.admission.read_lease(instance.id)
+        if held is not None:
+            return self._admit_over(flow, instance, request, operation_id, held)
+        if instance.vm_state is ALREADY.get(flow.name):
+            return Already(result={**instance_view(instance), "already": True})
+        _require_state(flow, instance)
+        now = self.now()
+        operation = transitions.accepted(flow, operation_id, instance, request, now, former)
+        shown = transitions.with_task_state(instance, flow.steps[0], operation) or instance
+        image_name = str(request["image"]) if "image" in request else None
+        self.store.admission.admit_change(operation, shown, image_name)
+        return Admitted(operation=operation)
+
+    def _admit_over(
+        self, flow: Flow, instance: Instance, request: Facts, operation_id: OperationId, held: Lease
+    ) -> Answer:
+        """Another operation holds the instance: stop it if this one may, else say who it is."""
+        holder = self.store.catalog.read_operation(held.operation_id)
+        if not flow.preempts:
+            raise Conflicting(_held_by(instance, held, holder))
+        if holder is not None and holder.flow == flow.name and not holder.phase.settled:
+            raise Busy(_held_by(instance, held, holder), delay_s=0.5)
+        if holder is not None and holder.preempted_by is not None:
+            raise Busy(f"instance {instance.name}: operation {holder.preempted_by} waits to delete it", delay_s=0.5)
+        now = self.now()
+        operation = transitions.accepted(flow, operation_id, instance, request, now, None)
+        if holder is None or holder.runner is None:
+            operation = replace(operation, token=held.token + 1)
+            ended = None if holder is None else transitions.yielded(replace(holder, preempted_by=operation_id), now)
+            shown = transitions.with_task_state(instance, flow.steps[0], operation) or instance
+            self.store.admission.admit_over(operation, shown, held, ended)
+            return Admitted(operation=operation)
+        operation = replace(operation, phase=Phase.WAITING)
+        noted = transitions.preempted(holder, operation_id, now)
+        self.store.admission.admit_waiting(operation, instance, held, noted)
+        return Admitted(operation=operation)
+
+
+def _may_begin_again(known: Operation, request: Facts) -> bool:
+    """An id whose operation failed and left nothing may be used for another request. For the same one it is a late double."""
+    return known.phase in (Phase.FAILED, Phase.CANCELLED) and known.request != request
+
+
+def _absent(flow: Flow, name: str) -> Already:
+    if flow.name != DELETE:
+        raise Refused(f"instance: {name!r}: there is no instance of that name or id; see `taskvisor list`")
+    return Already(result={"id": name, "name": name, "vm_state": VmState.DELETED.value, "already": True})
+
+
+def _require_state(flow: Flow, instance: Instance) -> None:
+    if instance.vm_state in flow.vm_states:
+        return
+    wanted = ", ".join(sorted(state.value for state in flow.vm_states))
+    raise Refused(
+        f"instance {instance.name} is {instance.vm_state.value}; {flow.action.value} needs it to be one of: {wanted}"
+    )
+
+
+def _held_by(instance: Instance, held: Lease, holder: Operation | None) -> str:
+    if holder is None:
+        return f"instance {instance.name} is held by operation {held.operation_id}, of which no record is left"
+    at = f"at step {holder.current_step}" if holder.current_step else "ending"
+    return (
+        f"instance {instance.name} is held by operation {holder.id} ({holder.flow}, {holder.phase.value}, {at});"
+        " wait for it, or cancel it"
+    )

@@ -1,0 +1,296 @@
+"""The one edge to Celery: every step of every flow is a task, every request is a task, and nothing else knows Celery.
+
+A chain's messages carry ids. What is true is in the journal: `launch` sends an operation on from where that says it is,
+and serves first start, resume, retry, roll-back, cancel and hand-over alike.
+"""
+
+import time
+import zlib
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import structlog
+from celery import Celery, Task, chain
+from celery.exceptions import Ignore, SoftTimeLimitExceeded
+
+from tasks.door import BUILD, CHANGES, Admitted, Answer, Door
+from tasks.flows import ALL_FLOWS, FLOWS
+from tasks.periodic import HostReport, Settler, Sweep
+from taskvisor.flow.recovery import wants_settling
+from taskvisor.flow.runner import Next, Onward, StepMessage, StepRunner
+from taskvisor.flow.step import Flow, Step
+from taskvisor.flow.transitions import messages_for
+from taskvisor.model import errors
+from taskvisor.model.errors import Busy, CannotAsk, TaskvisorError
+from taskvisor.model.ids import HostName, OperationId, message_id_for
+from taskvisor.model.operation import Failure, Operation
+from taskvisor.model.records import Instance
+from taskvisor.model.spec import OperationSpec, parse_spec
+from taskvisor.model.states import Direction, Phase
+from taskvisor.state.writing import Outcome
+
+log = structlog.get_logger(__name__)
+
+COMPUTE_QUEUE = "compute"
+TURNS_LIMIT = 1200
+"""A delete that waits for another delete of the same instance looks again so often, half a second apart."""
+GRACE_S = 15
+"""Between telling a step that its time is up and killing its process."""
+TIME_UP: tuple[type[Exception], ...] = (SoftTimeLimitExceeded,)
+
+
+class Node(Protocol):
+    """What this process opened after fork. Each part is opened when it is first asked for, and once."""
+
+    @property
+    def door(self) -> Door: ...
+    @property
+    def runner(self) -> StepRunner: ...
+    @property
+    def sweep(self) -> Sweep: ...
+    @property
+    def settler(self) -> Settler: ...
+    @property
+    def report(self) -> HostReport: ...
+
+
+def steps_queue(host: str) -> str:
+    """The queue of a host's steps node: long work."""
+    return f"host.{host}"
+
+
+def control_queue(host: str) -> str:
+    """The queue of a host's control node: ticks."""
+    return f"host.{host}.control"
+
+
+class Edge:
+    """Registers every task with an app and sends operations on through it."""
+
+    def __init__(self, app: Celery, node: Callable[[], Node]) -> None:
+        self._app = app
+        self._node = node
+
+    def register(self) -> None:
+        """Every task that there is. Called once, when the app is made."""
+        for flow in ALL_FLOWS:
+            for step in flow.steps:
+                self._register_step(flow, step, Direction.DO)
+                self._register_step(flow, step, Direction.UNDO)
+        self._register_entry(BUILD, lambda door, op, fields: door.build(op, fields))
+        for name in CHANGES:
+            self._register_entry(name, lambda door, op, fields, name=name: door.change(name, op, fields))  # type: ignore[misc]
+        self._register_wishes()
+        self._register_periodic()
+
+    def launch(self, operation: Operation) -> None:
+        """Send the operation on from where its journal says it is, at its `not_before`. Once too often is harmless."""
+        if wants_settling(operation):
+            self._app.send_task("operation.settle", (operation.id,), queue=COMPUTE_QUEUE, ignore_result=True)
+            return
+        delay_s = max(0.0, (operation.not_before or 0.0) - time.time())
+        messages = [self._message(operation, step) for step in messages_for(operation)]
+        if messages:
+            options = {"countdown": delay_s} if delay_s > 0 else {}
+            chain(*messages).apply_async(root_id=operation.id, parent_id=operation.id, **options)
+
+    def _message(self, operation: Operation, step: str) -> Any:
+        flow = FLOWS[operation.flow]
+        undo = operation.direction is Direction.UNDO
+        return self._app.signature(
+            flow.task_name(step) + (".undo" if undo else ""),
+            kwargs={"operation": operation.id, "instance": operation.instance_name},
+            immutable=True,
+            queue=steps_queue(operation.host),
+            task_id=message_id_for(operation.id, step, operation.direction, operation.revision),
+        )
+
+    def _register_step(self, flow: Flow, step: Step[Any], direction: Direction) -> None:
+        name = flow.task_name(step.name) + (".undo" if direction is Direction.UNDO else "")
+
+        def run_step(operation: str, instance: str) -> None:
+            del instance  # for people who look at the message
+            message = StepMessage(operation_id=OperationId(operation), step=step.name, direction=direction)
+            self._go_on(self._node().runner.run(message))
+
+        run_step.__doc__ = step.__doc__
+        self._app.task(
+            run_step,
+            name=name,
+            ignore_result=True,
+            soft_time_limit=step.time_limit_s,
+            time_limit=step.time_limit_s + GRACE_S,
+        )
+
+    def _go_on(self, following: Next) -> None:
+        """Return to let the chain send the next step; Ignore ends the chain here."""
+        if following.ended is not None:
+            self._tell_watchers(following.ended)
+        if following.onward is Onward.CONTINUE:
+            return
+        if following.onward is Onward.SEND and following.operation is not None:
+            self.launch(following.operation)
+        raise Ignore
+
+    def _register_entry(self, name: str, ask: Callable[[Door, OperationId, dict[str, Any]], Answer]) -> None:
+        def enter(self_: Task, /, **fields: Any) -> Any:
+            operation_id = OperationId(self_.request.id)
+            try:
+                answer = ask(self._node().door, operation_id, fields)
+            except Busy as busy:
+                raise self_.retry(countdown=busy.delay_s, max_retries=TURNS_LIMIT, exc=busy) from busy
+            if not isinstance(answer, Admitted):
+                return answer.result
+            if answer.operation.phase.settled:
+                self._store_outcome_again(answer.operation)
+            else:
+                self.launch(answer.operation)
+            raise Ignore
+
+        enter.__doc__ = f"Request {name}; the task's id is the operation's."
+        self._app.task(enter, name=name, bind=True, typing=False, throws=(TaskvisorError,))
+
+    def _register_wishes(self) -> None:
+        def cancel(**fields: Any) -> dict[str, str]:
+            """Ask an operation to stop and roll back."""
+            return self._wish(self._node().door.cancel, fields)
+
+        def retry(**fields: Any) -> dict[str, str]:
+            """Let a STUCK operation go on, or a failed one begin again."""
+            return self._wish(self._node().door.retry, fields)
+
+        for function in (cancel, retry):
+            name = f"operation.{function.__name__}"
+            self._app.task(function, name=name, typing=False, throws=(TaskvisorError,))
+
+    def _wish(self, wish: Callable[[str], Operation], fields: dict[str, Any]) -> dict[str, str]:
+        operation = wish(parse_spec(OperationSpec, fields).operation)
+        if not operation.phase.settled:
+            self.launch(operation)
+        return {"operation": operation.id, "phase": operation.phase.value}
+
+    def _register_periodic(self) -> None:
+        def settle(operation: str) -> None:
+            """End an operation that is rolled back, or send it to its next host."""
+            following = self._node().settler.settle(OperationId(operation))
+            if following is not None:
+                self.launch(following)
+
+        def sweep() -> None:
+            """Send on what has lost its message."""
+            self._node().sweep.run()
+
+        def fan_out(task: str, period_s: float) -> None:
+            """Send a host's periodic task to every live host."""
+            self._fan_out(task, period_s)
+
+        def track() -> None:
+            """Report what this host has."""
+            self._node().report.track()
+
+        def sync_power_states() -> None:
+            """Let the records follow this host's hypervisor."""
+            self._node().report.sync_power_states()
+
+        named = {
+            "operation.settle": settle,
+            "operation.sweep": sweep,
+            "host.fan_out": fan_out,
+            "host.track": track,
+            "host.sync_power_states": sync_power_states,
+        }
+        for name, function in named.items():
+            self._app.task(function, name=name, ignore_result=True, throws=(CannotAsk,))
+
+    def _fan_out(self, task: str, period_s: float) -> None:
+        """One message a live host, spread over a quarter of the period by its name, gone when the next is due."""
+        for host in self._node().door.store.hosts.list_hosts():
+            if not host.up:
+                continue
+            spread_s = period_s / 4 * (zlib.crc32(host.name.encode()) % 1000) / 1000
+            queue = control_queue(host.name)
+            self._app.send_task(task, queue=queue, countdown=spread_s, expires=period_s, ignore_result=True)
+
+    def outcome_for(self, operation: Operation, instance: Instance | None) -> Outcome | None:
+        """What the caller's AsyncResult is to show now: PROGRESS when a step begins, and the end when it ends."""
+        del instance
+        if operation.phase is Phase.SUCCEEDED:
+            return self._outcome(operation, "SUCCESS", operation.result)
+        if operation.phase.settled:
+            return self._outcome(operation, "FAILURE", _error_for(operation.failure))
+        if operation.runner is None and operation.revision > 0:
+            return None
+        return self._outcome(operation, "PROGRESS", _progress_of(operation))
+
+    def _outcome(self, operation: Operation, state: str, result: Any) -> Outcome:
+        backend = self._app.backend
+        if isinstance(result, Exception):
+            result = backend.prepare_exception(result)
+        meta = backend._get_result_meta(result=result, state=state, traceback=None, request=None)
+        key = backend.get_key_for_task(operation.id)
+        return Outcome(
+            key=key.decode() if isinstance(key, bytes) else key,
+            payload=backend.encode({**meta, "task_id": operation.id}),
+            keep_s=int(self._app.conf.result_expires),
+        )
+
+    def _store_outcome_again(self, operation: Operation) -> None:
+        """For an id asked again after its result has expired. While it has not, this writes the same once more."""
+        if operation.phase is Phase.SUCCEEDED:
+            self._app.backend.store_result(operation.id, operation.result, "SUCCESS")
+        else:
+            self._app.backend.store_result(operation.id, _error_for(operation.failure), "FAILURE")
+
+    def _tell_watchers(self, operation: Operation) -> None:
+        """Task events under the operation's id: Flower shows the request running until the operation ends."""
+        kind = "task-succeeded" if operation.phase is Phase.SUCCEEDED else "task-failed"
+        runtime_s = operation.updated_at - operation.created_at
+        failure = operation.failure
+        fields = (
+            {"result": f"{operation.instance_name} on {operation.host}", "runtime": runtime_s}
+            if failure is None
+            else {
+                "exception": f"{failure.code}: {failure.step}: {failure.message}",
+                "traceback": failure.traceback or "",
+            }
+        )
+        try:
+            with self._app.events.default_dispatcher(hostname=f"steps@{operation.host}") as dispatcher:
+                dispatcher.send(kind, uuid=operation.id, **fields)
+        except (OSError, self._app.connection_for_write().connection_errors) as error:
+            log.warning("watchers_not_told", op=operation.id, reason=str(error))
+
+
+def _progress_of(operation: Operation) -> dict[str, Any]:
+    step = operation.current_step
+    return {
+        "operation": operation.id,
+        "instance": {"id": operation.instance_id, "name": operation.instance_name},
+        "host": operation.host,
+        "phase": operation.phase.value,
+        "step": step,
+        "number": operation.number_of(step) if step else len(operation.steps),
+        "of": len(operation.steps),
+    }
+
+
+def _error_for(failure: Failure | None) -> Exception:
+    """The exception that `.get()` raises for the caller: the error's class, and a message that begins with the step."""
+    if failure is None:
+        return errors.TaskvisorError("the operation ended without a reason")
+    kind = getattr(errors, failure.code, errors.OutOfTries)
+    known = isinstance(kind, type) and issubclass(kind, TaskvisorError)
+    text = f"{failure.step}: {failure.message}"
+    return kind(text) if known and hasattr(errors, failure.code) else errors.TaskvisorError(f"{failure.code} at {text}")
+
+
+def relaunch_all(edge: Edge, node: Node, host: HostName) -> int:
+    """Send on every unsettled operation of the host: its node has just started, and all that its former self ran is dead."""
+    store = node.door.store
+    sent = 0
+    for operation_id in store.catalog.list_unsettled_on(host):
+        loaded = store.journal.load(operation_id)
+        if loaded is not None and loaded.operation.phase is not Phase.WAITING:
+            edge.launch(loaded.operation)
+            sent += 1
+    return sent

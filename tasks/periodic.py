@@ -1,0 +1,174 @@
+"""What beat keeps true: lost messages are sent again, hosts report what they have, records follow what hypervisors say.
+
+Invariant: none of this destroys anything on a host.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import structlog
+
+from tasks.placing import Table, place
+from tasks.store import Store
+from taskvisor.compute.inventory import Ratios, inventory_for
+from taskvisor.compute.placement import Ask, resources_for
+from taskvisor.compute.power_sync import synced
+from taskvisor.flow import transitions
+from taskvisor.flow.ports import Disks, Hypervisor
+from taskvisor.flow.recovery import is_overdue, wants_settling
+from taskvisor.flow.runner import settled_with, with_successor
+from taskvisor.flow.step import Flows
+from taskvisor.model.change import Change, LeaseMove, Loaded
+from taskvisor.model.errors import Conflicting, Fenced, NoCapacity, StoreConflict, TaskvisorError
+from taskvisor.model.ids import HostName, OperationId
+from taskvisor.model.operation import Operation
+from taskvisor.model.records import Claim
+from taskvisor.model.states import Phase
+
+log = structlog.get_logger(__name__)
+
+FORGOTTEN_S = 600.0
+"""An address given to a request that has not become an operation within this time is free again."""
+
+Launch = Callable[[Operation], None]
+"""Sends an operation on from where its journal says it is."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """The guarantee behind the chains: what has made no progress is sent on, wherever its message went."""
+
+    store: Store
+    launch: Launch
+    now: Callable[[], float]
+    period_s: float
+
+    def run(self) -> int:
+        """Relaunch what is overdue and free what was forgotten; returns how many operations were sent on."""
+        now = self.now()
+        overdue = [
+            self._sent_on(operation_id, now)
+            for operation_id in self.store.catalog.list_unsettled(before=now - self.period_s)
+        ]
+        self._free_forgotten(now)
+        return sum(overdue)
+
+    def _sent_on(self, operation_id: OperationId, now: float) -> bool:
+        try:
+            loaded = self.store.journal.load(operation_id)
+            return loaded is not None and self._sent_on_if_overdue(loaded.operation, now)
+        except (StoreConflict, Fenced):
+            return False  # it moved while we looked: somebody carries it on
+        except TaskvisorError as error:
+            log.warning("operation_not_swept", op=operation_id, reason=str(error))
+            return False
+
+    def _sent_on_if_overdue(self, operation: Operation, now: float) -> bool:
+        if operation.phase is Phase.WAITING:
+            return False  # its holder is swept; that one hands over
+        incarnation = self.store.hosts.read_incarnation(operation.host)
+        if not is_overdue(operation, incarnation=incarnation, period_s=self.period_s, now=now):
+            return False
+        noted = transitions.relaunched(operation, now)
+        self.store.journal.commit(Change(before=operation, after=noted, lease=LeaseMove.WATCH))
+        self.launch(noted)
+        log.warning("operation_sent_again", op=operation.id, step=operation.current_step, relaunches=noted.relaunches)
+        return True
+
+    def _free_forgotten(self, now: float) -> None:
+        for port in self.store.addresses.list_forgotten(now - FORGOTTEN_S):
+            self.store.addresses.release(port.network_id, port.port_id, port.mac)
+            log.info("forgotten_port_freed", port=port.port_id)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settler:
+    """Ends what is rolled back completely: on the next host if it is to be tried there, else for good."""
+
+    store: Store
+    flows: Flows
+    now: Callable[[], float]
+    max_reschedules: int
+
+    def settle(self, operation_id: OperationId) -> Operation | None:
+        """The operation that is to be sent on: this one from its new host, or the one that waited for it. None when neither."""
+        loaded = self.store.journal.load(operation_id)
+        if loaded is None or not wants_settling(loaded.operation) or loaded.operation.runner is not None:
+            return None
+        operation = loaded.operation
+        may_move = len(operation.excluded_hosts) < self.max_reschedules and operation.preempted_by is None
+        if (
+            may_move
+            and not operation.cancel_requested
+            and transitions.wants_next_host(operation, self.flows[operation.flow])
+        ):
+            try:
+                return self._moved(loaded)
+            except NoCapacity as nowhere:
+                assert operation.failure is not None  # noqa: S101 - nothing is rolled back without one
+                said = f"{operation.failure.message}; and elsewhere: {nowhere}"
+                loaded = replace(loaded, operation=replace(operation, failure=replace(operation.failure, message=said)))
+        return self._ended(loaded)
+
+    def _moved(self, loaded: Loaded) -> Operation:
+        operation, instance = loaded.operation, loaded.instance
+        assert instance is not None  # noqa: S101 - a build that is not settled has its record
+        ask = Ask(resources=resources_for(instance.flavor), excluded=(*operation.excluded_hosts, operation.host))
+
+        def claiming(claim: Claim, table: Table) -> Operation:
+            moved = transitions.moved_to(operation, claim.host, table, self.now())
+            self.store.journal.commit(
+                Change(before=operation, after=moved, instance=replace(instance, host=claim.host), claim=claim)
+            )
+            return moved
+
+        log.info("operation_rescheduled", op=operation.id, from_host=operation.host)
+        return place(self.store, ask, instance.id, claiming)
+
+    def _ended(self, loaded: Loaded) -> Operation | None:
+        now = self.now()
+        settled, settlement = settled_with(loaded.operation, loaded.instance, self.flows[loaded.operation.flow], now)
+        change = Change(
+            before=loaded.operation,
+            after=replace(settled, revision=settled.revision + 1, updated_at=now),
+            lease=LeaseMove.RELEASE,
+            instance=loaded.instance if settlement.forget_instance else settlement.instance,
+            forget_instance=settlement.forget_instance,
+            released_image_name=settlement.released_image_name,
+        )
+        change = with_successor(change, self.store.journal, now)
+        self.store.journal.commit(change)
+        return change.successor
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostReport:
+    """What a host tells of itself, from the hypervisor and the file system as they are now."""
+
+    store: Store
+    host: HostName
+    hypervisor: Hypervisor
+    disks: Disks
+    ratios: Ratios
+    now: Callable[[], float]
+
+    def track(self) -> None:
+        """Nova's update_available_resource: the inventory is read and written."""
+        inventory = inventory_for(self.hypervisor.read_facts(), self.disks.read_free_gib(), self.ratios, self.now())
+        self.store.hosts.write_inventory(self.host, inventory)
+
+    def sync_power_states(self) -> int:
+        """Nova's _sync_power_states: records of instances at rest follow the hypervisor. Returns how many changed."""
+        domains = {domain.instance_id: domain for domain in self.hypervisor.list_domains()}
+        changed = 0
+        for instance in self.store.catalog.list_instances(self.host):
+            wanted = synced(instance, domains.get(instance.id))
+            if wanted is None:
+                continue
+            try:
+                self.store.admission.write_at_rest(instance, wanted)
+            except Conflicting:
+                continue  # an operation has begun since: it writes the record itself
+            changed += 1
+            log.info("power_state_synced", instance=instance.id, power=wanted.power_state.label, vm=wanted.vm_state)
+        return changed

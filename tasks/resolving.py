@@ -1,0 +1,120 @@
+"""From what a build's spec says to the records it stands for: flavor, image, ports with their addresses."""
+
+from dataclasses import dataclass
+
+from tasks.store import Store
+from taskvisor.compute.placement import Ask, resources_for
+from taskvisor.model.errors import Refused
+from taskvisor.model.ids import HostName, InstanceId, mac_for, port_id_for
+from taskvisor.model.records import Flavor, Image, ImageSource, Instance, Port
+from taskvisor.model.spec import BuildSpec, NicSpec, flavor_for, image_url_for
+from taskvisor.model.states import PowerState, VmState
+
+GIB = 1024**3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resolved:
+    """All of a build's request that can be known before a host is chosen."""
+
+    spec: BuildSpec
+    flavor: Flavor
+    source: ImageSource
+    image: Image | None
+
+    @property
+    def ask(self) -> Ask:
+        """What is to be placed."""
+        return Ask(
+            resources=resources_for(self.flavor),
+            host=HostName(self.spec.host) if self.spec.host else None,
+            image_host=self.image.host if self.image else None,
+        )
+
+
+def resolve(store: Store, spec: BuildSpec) -> Resolved:
+    """Refused when the flavor or the image is unknown, or the image is known not to fit into the flavor."""
+    flavor = flavor_for(spec.flavor)
+    url = image_url_for(spec.image)
+    if url is not None:
+        source = ImageSource(url=url, sha256=spec.image_sha256)
+        return Resolved(spec=spec, flavor=flavor, source=source, image=None)
+    image = store.catalog.read_image(spec.image)
+    if image is None:
+        raise Refused(
+            f"image: {spec.image!r}: no image of that name is registered; see `taskvisor images`, or give a path or a URL"
+        )
+    if spec.image_sha256 not in (None, image.source.sha256):
+        raise Refused(f"image_sha256: image {image.name!r} has {image.source.sha256}, not {spec.image_sha256}")
+    _require_fit(image, flavor)
+    return Resolved(spec=spec, flavor=flavor, source=image.source, image=image)
+
+
+def _require_fit(image: Image, flavor: Flavor) -> None:
+    least_gib = max(image.min_disk_gib, -(-image.virtual_bytes // GIB))
+    if 0 < flavor.disk_gib < least_gib:
+        raise Refused(
+            f"flavor: {flavor.name} has a disk of {flavor.disk_gib} GiB, image {image.name!r} needs {least_gib};"
+            " choose a larger flavor"
+        )
+    if flavor.memory_mib < image.min_memory_mib:
+        raise Refused(
+            f"flavor: {flavor.name} has {flavor.memory_mib} MiB of memory, image {image.name!r} needs {image.min_memory_mib}"
+        )
+
+
+def allocate_ports(store: Store, spec: BuildSpec, instance_id: InstanceId, now: float) -> tuple[Port, ...]:
+    """A port for each NIC, with the address it has, wants, or gets. What was allocated is given back when one is Refused."""
+    ports: list[Port] = []
+    try:
+        for index, nic in enumerate(spec.nics):
+            ports.append(_allocate_port(store, nic, instance_id, index, now))
+    except Exception:
+        release_ports(store, tuple(ports))
+        raise
+    return tuple(ports)
+
+
+def _allocate_port(store: Store, nic: NicSpec, instance_id: InstanceId, index: int, now: float) -> Port:
+    network = store.find_network(nic.network)
+    port_id = port_id_for(instance_id, index)
+    mac = nic.mac or mac_for(port_id)
+    address = store.addresses.allocate(network, port_id, mac=mac, wanted=nic.address, now=now)
+    return Port(
+        id=port_id,
+        instance_id=instance_id,
+        network_id=network.id,
+        network=network.name,
+        index=index,
+        mac=mac,
+        address=address,
+    )
+
+
+def release_ports(store: Store, ports: tuple[Port, ...]) -> None:
+    """Their addresses and MACs are free again."""
+    for port in ports:
+        store.addresses.release(port.network_id, port.id, port.mac)
+
+
+def instance_for(
+    resolved: Resolved, instance_id: InstanceId, host: HostName, ports: tuple[Port, ...], now: float
+) -> Instance:
+    """The record of a guest that is to be built on that host."""
+    spec = resolved.spec
+    return Instance(
+        id=instance_id,
+        name=spec.name,
+        host=host,
+        vm_state=VmState.BUILDING,
+        task_state=None,
+        power_state=PowerState.NOSTATE,
+        flavor=resolved.flavor,
+        image=resolved.source,
+        image_name=spec.image,
+        ports=ports,
+        ssh_keys=spec.ssh_keys,
+        user_data=spec.user_data,
+        metadata=spec.metadata,
+        created_at=now,
+    )

@@ -1,0 +1,59 @@
+"""The store's parts under one name, as the door and the periodic work use them."""
+
+from dataclasses import dataclass
+
+from taskvisor.model.ids import NetworkId, network_id_for
+from taskvisor.model.records import Network
+from taskvisor.model.states import NetworkKind
+from taskvisor.state.addresses import Addresses
+from taskvisor.state.admission import Admission
+from taskvisor.state.catalog import Catalog
+from taskvisor.state.hosts import Hosts
+from taskvisor.state.journal import RedisJournal
+
+DEFAULT_NETWORK = "default"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Store:
+    """One process's view of all records."""
+
+    catalog: Catalog
+    admission: Admission
+    addresses: Addresses
+    hosts: Hosts
+    journal: RedisJournal
+    default_network_cidr: str
+
+    def find_network(self, name: str) -> Network:
+        """The network of that name. `default` is made at first use: it needs no configuration. Refused for others."""
+        if name == DEFAULT_NETWORK:
+            return self.catalog.ensure_network(default_network_for(self.default_network_cidr))
+        return self.catalog.find_network(name)
+
+
+class RememberedNetworks:
+    """Implements the flow engine's `Networks`: a network's record does not change while it has ports, so one look will do."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+        self._known: dict[NetworkId, Network] = {}
+
+    def read_network(self, network_id: NetworkId) -> Network:
+        network = self._known.get(network_id)
+        if network is None:
+            network = self._known[network_id] = self._catalog.read_network(network_id)
+        return network
+
+
+def default_network_for(cidr: str) -> Network:
+    """The network that needs no configuration: local to each host, translated on the way out."""
+    base, _, _ = cidr.partition("/")
+    first, second, third, fourth = (int(octet) for octet in base.split("."))
+    return Network(
+        id=network_id_for(DEFAULT_NETWORK),
+        name=DEFAULT_NETWORK,
+        kind=NetworkKind.NAT,
+        cidr=cidr,
+        gateway=f"{first}.{second}.{third}.{fourth + 1}",
+    )

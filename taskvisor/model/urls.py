@@ -1,0 +1,23 @@
+"""One Redis, two spellings: Celery writes redis+socket:// for what redis-py writes unix://. Either is accepted everywhere."""
+
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+_SPELLINGS = {"db": "virtual_host", "virtual_host": "db"}
+
+
+def redis_py_url_for(url: str) -> str:
+    """The URL as redis-py reads it (https://redis.readthedocs.io/en/stable/connections.html)."""
+    return _respelled(url, "redis+socket", "unix", "virtual_host")
+
+
+def celery_url_for(url: str) -> str:
+    """The URL as Celery reads it (https://docs.celeryq.dev/en/stable/getting-started/backends-and-brokers/redis.html)."""
+    return _respelled(url, "unix", "redis+socket", "db")
+
+
+def _respelled(url: str, scheme: str, other: str, parameter: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme != scheme:
+        return url
+    query = urlencode([(_SPELLINGS[key] if key == parameter else key, value) for key, value in parse_qsl(parts.query)])
+    return f"{other}://{parts.netloc}{parts.path}" + (f"?{query}" if query else "")

@@ -1,0 +1,19 @@
+"""The ladder of fixtures that every test may stand on; each rung lives in its own module of `tests/fixtures`.
+
+    redis_url           an empty database of a private redis-server
+    open_redis_server   servers of one's own, to be stopped, killed and started again
+    tmp_state_dir       a state directory with a short path
+    host_namespace      the calling thread is in a network namespace: the "host" of the test
+    libvirt_uri         a private libvirtd, in the session's network namespace
+    guest_image         a small Linux that boots, answers to ACPI and uses DHCP
+
+Nothing is skipped: what a test asks for and the machine lacks is a failure with a sentence. After every test marked
+`real`, `tests/fixtures/leftovers.py` proves that the test left nothing on its host.
+"""
+
+pytest_plugins = (
+    "tests.fixtures.redis_servers",
+    "tests.fixtures.hosts",
+    "tests.fixtures.guests",
+    "tests.fixtures.leftovers",
+)

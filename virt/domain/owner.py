@@ -1,0 +1,90 @@
+"""The copy of the instance's record that the domain carries, so that Redis can be rebuilt from the hosts."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from lxml import etree
+
+from taskvisor.model.ids import HostName, InstanceId
+from taskvisor.model.records import Flavor, ImageSource, Port
+from virt.domain.config import Attribute, Config
+from virt.domain.text import escaped
+
+NAMESPACE = "urn:taskvisor:instance:1"
+"""Of our element in `<metadata>`. A URN, since we hold no domain name; its number changes when old readers must not see it."""
+
+SCHEMA_VERSION = 1
+"""Of the element's content. A reader refuses, in words, what a newer version wrote."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnerConfig(Config):
+    r"""Whose domain this is. All text is `escaped`; keys and user data stay out, they are in the seed.
+
+    Values are attributes and never element text: libvirt drops text that is only white space.
+
+        <tv:instance xmlns:tv="urn:taskvisor:instance:1" schema="1" id="6ba7…" name="web" host="node1" created_at="1700000000.0">
+          <tv:flavor name="small" vcpus="1" memory_mib="512" disk_gib="10"/>
+          <tv:image name="debian-12" url="https://…" sha256="…" format="qcow2"/>
+          <tv:port id="…" network="default" network_id="…" mac="52:54:00:…" address="10.0.0.5" index="0"/>
+          <tv:entry key="role" value="db"/>
+        </tv:instance>
+
+    https://libvirt.org/formatdomain.html#general-metadata
+    """
+
+    instance_id: InstanceId
+    name: str
+    host: HostName
+    created_at: float
+    flavor: Flavor
+    image: ImageSource
+    image_name: str
+    ports: tuple[Port, ...]
+    metadata: Mapping[str, str]
+
+    def to_element(self) -> etree._Element:
+        root = _owned(
+            "instance",
+            schema=SCHEMA_VERSION,
+            id=self.instance_id,
+            name=self.name,
+            host=self.host,
+            created_at=repr(self.created_at),
+        )
+        root.append(self._flavor())
+        root.append(self._image())
+        root.extend(_port(port) for port in self.ports)
+        root.extend(_owned("entry", key=key, value=value) for key, value in sorted(self.metadata.items()))
+        return root
+
+    def _flavor(self) -> etree._Element:
+        flavor = self.flavor
+        return _owned(
+            "flavor",
+            name=flavor.name,
+            vcpus=flavor.vcpus,
+            memory_mib=flavor.memory_mib,
+            disk_gib=flavor.disk_gib,
+        )
+
+    def _image(self) -> etree._Element:
+        image = self.image
+        return _owned("image", name=self.image_name, url=image.url, sha256=image.sha256, format=image.format)
+
+
+def _port(port: Port) -> etree._Element:
+    return _owned(
+        "port",
+        id=port.id,
+        network=port.network,
+        network_id=port.network_id,
+        mac=port.mac,
+        address=port.address,
+        index=port.index,
+    )
+
+
+def _owned(tag: str, **attributes: Attribute) -> etree._Element:
+    texts = {name: escaped(str(value)) for name, value in attributes.items() if value is not None}
+    return etree.Element(f"{{{NAMESPACE}}}{tag}", texts, nsmap={"tv": NAMESPACE})

@@ -1,0 +1,157 @@
+"""qemu-img, one typed function per use. The format is always said (-f, -F, -O): a guessed format is a guest's to forge.
+
+Knows nothing of caches or instances. Source: https://www.qemu.org/docs/master/tools/qemu-img.html. `-U` (look at an
+image that another process has open) is used nowhere: nothing here works on a running guest's disk, and the lock that
+it would bypass is what tells us so.
+
+Paths are absolute: "a:b" would be protocol a to QEMU, and a relative backing file is relative to its overlay.
+"""
+
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from taskvisor.model.errors import Busy, DoesNotFit
+from taskvisor.model.states import ImageFormat
+from virt.command import CommandFailed, run_command
+from virt.progress import Progress
+from virt.space import no_space
+
+QUICK_TIME_LIMIT_S: Final = 30.0
+"""Of what touches metadata only: create, info, resize."""
+CHECK_TIME_LIMIT_S: Final = 300.0
+CONVERT_TIME_LIMIT_S: Final = 6 * 3600.0
+READER_MEMORY_LIMIT_BYTES: Final = 1 << 30
+"""Of what reads images of unknown origin: a crafted header can ask for huge tables."""
+
+_CORRUPT = 2  # exit codes of qemu-img check
+_LEAKS_ONLY = 3
+_PERCENT = re.compile(rb"\((\d+(?:\.\d+)?)/100%\)")
+_FULL = "No space left on device"
+_LOCKED = re.compile(r"Failed to (?:get|lock)")
+
+
+class Corrupt(Exception):
+    """qemu-img check found errors in the image; the message is what it said first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageInfo:
+    """What QEMU makes of an image."""
+
+    virtual_bytes: int
+    backing_file: str | None
+
+
+class _Info(msgspec.Struct, rename="kebab"):
+    virtual_size: int
+    backing_filename: str | None = None
+
+
+def read_info(path: Path, image_format: ImageFormat) -> ImageInfo:
+    """What QEMU says of the image, opened as `image_format`, in bounded time and memory. CommandFailed when it cannot."""
+    answer = _qemu_img(
+        "info", "--output=json", "-f", image_format, path,
+        time_limit_s=QUICK_TIME_LIMIT_S, memory_limit_bytes=READER_MEMORY_LIMIT_BYTES,
+    )  # fmt: skip
+    info = msgspec.json.decode(answer, type=_Info)
+    return ImageInfo(virtual_bytes=info.virtual_size, backing_file=info.backing_filename)
+
+
+def check_qcow2(path: Path) -> None:
+    """Every cluster that the qcow2 image refers to is in the file. Leaked clusters (harmless, only waste) are let pass.
+
+    Corrupt otherwise. That is how a file cut short is told, whose header is as good as new: QEMU would open it and read
+    zeros where data should be. Costs reading the metadata, not the data.
+    """
+    try:
+        _qemu_img(
+            "check", "-q", "-f", ImageFormat.QCOW2, path,
+            time_limit_s=CHECK_TIME_LIMIT_S, memory_limit_bytes=READER_MEMORY_LIMIT_BYTES,
+        )  # fmt: skip
+    except CommandFailed as error:
+        if error.exit_code == _LEAKS_ONLY:
+            return
+        if error.exit_code == _CORRUPT:
+            raise Corrupt(error.stderr.splitlines()[-1]) from error
+        raise
+
+
+def create_overlay(path: Path, *, base: Path, base_format: ImageFormat, size_bytes: int) -> None:
+    """`path` is a new, unwritten qcow2 overlay of `base`, `size_bytes` large. An existing file is overwritten."""
+    _qemu_img(
+        "create", "-q", "-f", ImageFormat.QCOW2, "-F", base_format, "-b", base, path, str(size_bytes),
+        time_limit_s=QUICK_TIME_LIMIT_S,
+    )  # fmt: skip
+
+
+def grow(path: Path, size_bytes: int) -> None:
+    """The qcow2 image is `size_bytes` large. QEMU refuses to shrink (CommandFailed)."""
+    _qemu_img("resize", "-q", "-f", ImageFormat.QCOW2, path, str(size_bytes), time_limit_s=QUICK_TIME_LIMIT_S)
+
+
+def flatten(source: Path, target: Path, *, virtual_bytes: int, progress: Progress) -> None:
+    """`target` is a qcow2 image with all that the qcow2 chain of `source` holds, and no backing file.
+
+    Busy while another process has `source` open for writing.
+    """
+    _convert(source, target, (), virtual_bytes, progress)
+
+
+def compress(source: Path, target: Path, *, virtual_bytes: int, progress: Progress) -> None:
+    """As `flatten`, its clusters compressed (zlib, which every QEMU can read)."""
+    _convert(source, target, ("-c",), virtual_bytes, progress)
+
+
+def _convert(source: Path, target: Path, options: tuple[str, ...], virtual_bytes: int, progress: Progress) -> None:
+    _qemu_img(
+        "convert", "-p", *options, "-f", ImageFormat.QCOW2, "-O", ImageFormat.QCOW2, source, target,
+        time_limit_s=CONVERT_TIME_LIMIT_S, on_output=_percent_reader(virtual_bytes, progress),
+    )  # fmt: skip
+
+
+def _percent_reader(virtual_bytes: int, progress: Progress) -> Callable[[bytes], None]:
+    """Turns "    (12.50/100%)\\r" into bytes of the disk; one report a second at most, the end always."""
+    last_at = 0.0
+
+    def read(chunk: bytes) -> None:
+        nonlocal last_at
+        found = _PERCENT.findall(chunk)
+        if not found:
+            return
+        percent = float(found[-1])
+        if percent >= 100 or time.monotonic() - last_at >= 1:
+            last_at = time.monotonic()
+            progress(int(virtual_bytes * percent / 100), virtual_bytes)
+
+    return read
+
+
+def _qemu_img(
+    *words: str | Path,
+    time_limit_s: float,
+    memory_limit_bytes: int | None = None,
+    on_output: Callable[[bytes], None] | None = None,
+) -> str:
+    relative = [word for word in words if isinstance(word, Path) and not word.is_absolute()]
+    if relative:
+        raise ValueError(f"qemu-img is given absolute paths only, not {relative[0]}")
+    argv = ["qemu-img", *map(str, words)]
+    try:
+        return run_command(argv, time_limit_s=time_limit_s, memory_limit_bytes=memory_limit_bytes, on_output=on_output)
+    except CommandFailed as error:
+        raise _translated(error, words) from error
+
+
+def _translated(error: CommandFailed, words: tuple[str | Path, ...]) -> CommandFailed | Busy | DoesNotFit:
+    target = next(word for word in reversed(words) if isinstance(word, Path))
+    if _FULL in error.stderr:
+        return no_space(target, None, f"write {target}")
+    if _LOCKED.search(error.stderr) and "lock" in error.stderr:
+        return Busy(f"an image is open in another process: {error.stderr}", delay_s=2.0)
+    return error

@@ -1,0 +1,213 @@
+"""XML that libvirt gives back, read into values: whose a domain is, what it has, and the record it carries.
+
+Together with `virt.domain` this is the only module that knows lxml. Knows no connection and asks nothing.
+"""
+
+from dataclasses import dataclass
+
+from lxml import etree
+
+from taskvisor.model.errors import UnreadableRecord
+from taskvisor.model.ids import HostName, InstanceId, NetworkId, PortId
+from taskvisor.model.records import Flavor, ImageSource, Instance, Port
+from taskvisor.model.states import ImageFormat, PowerState, VirtType, VmState
+from virt.domain.owner import NAMESPACE, SCHEMA_VERSION
+from virt.domain.text import unescaped
+
+_OURS = f"{{{NAMESPACE}}}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiskSeen:
+    """A disk as the domain has it; `path` is None for an empty drive or one that is no file."""
+
+    device: str
+    path: str | None
+    format: str | None
+    readonly: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class DomainSeen:
+    """What a domain's XML says of it. `owner` is the instance that our metadata name; None when it bears none of ours."""
+
+    name: str
+    uuid: str
+    owner: InstanceId | None
+    vnc_port: int | None
+    disks: tuple[DiskSeen, ...]
+    taps: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmulatorSeen:
+    """What libvirt would run a guest with (virConnectGetDomainCapabilities)."""
+
+    emulator: str
+    machine: str
+    arch: str
+
+
+def parse_domain(xml: str) -> DomainSeen:
+    """What the XML of a domain says; UnreadableRecord when it is no domain."""
+    root = _parsed(xml, "domain")
+    instance = root.find(f"metadata/{_OURS}instance")
+    return DomainSeen(
+        name=root.findtext("name", ""),
+        uuid=root.findtext("uuid", ""),
+        owner=None if instance is None else _owner_id(instance),
+        vnc_port=_vnc_port(root),
+        disks=tuple(_disk(disk) for disk in root.iterfind("devices/disk")),
+        taps=tuple(target.get("dev", "") for target in root.iterfind("devices/interface/target[@dev]")),
+    )
+
+
+def parse_owner(metadata_xml: str) -> InstanceId | None:
+    """The instance that our metadata element names; None when it names none, so that nobody takes the domain for ours.
+
+    libvirt hands the element out without its namespace (virDomainGetMetadata).
+    """
+    return _owner_id(_parsed(metadata_xml, "instance"))
+
+
+def parse_emulator(domain_capabilities_xml: str) -> EmulatorSeen:
+    """Emulator, canonical machine and architecture, of domain capabilities."""
+    root = _parsed(domain_capabilities_xml, "domainCapabilities")
+    return EmulatorSeen(
+        emulator=root.findtext("path", ""), machine=root.findtext("machine", ""), arch=root.findtext("arch", "")
+    )
+
+
+def instance_from_xml(xml: str, power_state: PowerState) -> Instance:
+    """The record of the instance, rebuilt from its domain's XML as far as that holds it.
+
+    What the domain does not know is left at rest and empty: no task, no fault, no launch time; keys and user data are in
+    the seed only. `vm_state` follows the power state. UnreadableRecord when the domain is not ours, or a newer version
+    wrote its metadata.
+    """
+    root = _parsed(xml, "domain")
+    owner = root.find(f"metadata/{_OURS}instance")
+    if owner is None:
+        raise UnreadableRecord(f"domain {root.findtext('name')} bears no metadata of ours; it has no record to rebuild")
+    try:
+        _require_known_schema(owner)
+        return _instance(root, owner, power_state)
+    except ValueError as error:
+        raise UnreadableRecord(f"the metadata of domain {root.findtext('name')} cannot be read: {error}") from error
+
+
+def _instance(root: etree._Element, owner: etree._Element, power_state: PowerState) -> Instance:
+    instance_id = InstanceId(_text(owner, "id"))
+    return Instance(
+        id=instance_id,
+        name=_text(owner, "name"),
+        host=HostName(_text(owner, "host")),
+        vm_state=_vm_state_for(power_state),
+        task_state=None,
+        power_state=power_state,
+        flavor=_flavor(_child(owner, "flavor")),
+        image=_image(_child(owner, "image")),
+        image_name=_text(_child(owner, "image"), "name"),
+        ports=tuple(_port(port, instance_id) for port in owner.iterfind(f"{_OURS}port")),
+        virt_type=VirtType(root.get("type", "")),
+        metadata={_text(entry, "key"): _text(entry, "value") for entry in owner.iterfind(f"{_OURS}entry")},
+        created_at=float(_text(owner, "created_at")),
+    )
+
+
+def _owner_id(instance: etree._Element) -> InstanceId | None:
+    found = instance.get("id")
+    return None if found is None else InstanceId(unescaped(found))
+
+
+def _require_known_schema(owner: etree._Element) -> None:
+    schema = int(_text(owner, "schema"))
+    if schema > SCHEMA_VERSION:
+        raise UnreadableRecord(
+            f"the metadata of instance {_text(owner, 'id')} have schema {schema}, written by a newer version; "
+            f"this one reads up to {SCHEMA_VERSION}; upgrade this host"
+        )
+
+
+def _vm_state_for(power_state: PowerState) -> VmState:
+    match power_state:
+        case PowerState.RUNNING:
+            return VmState.ACTIVE
+        case PowerState.PAUSED:
+            return VmState.PAUSED
+        case PowerState.SUSPENDED:
+            return VmState.SUSPENDED
+        case _:
+            return VmState.STOPPED
+
+
+def _flavor(found: etree._Element) -> Flavor:
+    return Flavor(
+        name=_text(found, "name"),
+        vcpus=int(_text(found, "vcpus")),
+        memory_mib=int(_text(found, "memory_mib")),
+        disk_gib=int(_text(found, "disk_gib")),
+    )
+
+
+def _image(found: etree._Element) -> ImageSource:
+    image_format = found.get("format")
+    return ImageSource(
+        url=_text(found, "url"),
+        sha256=found.get("sha256"),
+        format=None if image_format is None else ImageFormat(image_format),
+    )
+
+
+def _port(found: etree._Element, instance_id: InstanceId) -> Port:
+    return Port(
+        id=PortId(_text(found, "id")),
+        instance_id=instance_id,
+        network_id=NetworkId(_text(found, "network_id")),
+        network=_text(found, "network"),
+        index=int(_text(found, "index")),
+        mac=_text(found, "mac"),
+        address=_text(found, "address"),
+    )
+
+
+def _vnc_port(root: etree._Element) -> int | None:
+    # An autoport is -1 until the guest runs.
+    port = next((int(vnc.get("port", "-1")) for vnc in root.iterfind("devices/graphics[@type='vnc']")), -1)
+    return port if port > 0 else None
+
+
+def _disk(found: etree._Element) -> DiskSeen:
+    source, driver, target = found.find("source"), found.find("driver"), found.find("target")
+    return DiskSeen(
+        device="" if target is None else target.get("dev", ""),
+        path=None if source is None else source.get("file"),
+        format=None if driver is None else driver.get("type"),
+        readonly=found.find("readonly") is not None,
+    )
+
+
+def _parsed(xml: str, tag: str) -> etree._Element:
+    # Entities and the network are of no use here, and XML from elsewhere could abuse them.
+    parser = etree.XMLParser(resolve_entities=False, no_network=True, remove_comments=True)
+    try:
+        root: etree._Element = etree.fromstring(xml, parser)
+    except etree.XMLSyntaxError as error:
+        raise UnreadableRecord(f"cannot read what should be a <{tag}>: {error}") from error
+    if etree.QName(root).localname != tag:
+        raise UnreadableRecord(f"cannot read a <{tag}>: the XML is a <{etree.QName(root).localname}>")
+    return root
+
+
+def _child(owner: etree._Element, tag: str) -> etree._Element:
+    found = owner.find(f"{_OURS}{tag}")
+    if found is None:
+        raise UnreadableRecord(f"the metadata of instance {owner.get('id')} have no {tag}")
+    return found
+
+
+def _text(found: etree._Element, name: str) -> str:
+    value = found.get(name)
+    if value is None:
+        raise UnreadableRecord(f"the metadata element {etree.QName(found).localname} has no {name}")
+    return unescaped(value)

@@ -1,0 +1,218 @@
+"""Instance directories with marker files for disks, laid out as the real ones are. Must never know of domains.
+
+instances/<id>/owner.json   whose directory it is; it is renamed into place, and out of it, with this file in it
+images/<id>.partial         a copy of a guest's disk, not yet an image
+images/<id>.qcow2           a published image
+published/<id>.json         what is known of it
+"""
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from taskvisor.model.errors import CannotAsk, Contradiction, Refused
+from taskvisor.model.ids import ImageId, InstanceId
+from taskvisor.model.plan import CachedImage, DiskLayout, DiskPlan, Seed
+from virt.owned_directories import UUID
+from virt.progress import Progress
+from virt.simulated.image_file import ImageFile, copy_image, put_image_file, read_image_file
+from virt.simulated.world import Lock, Shelf, put_file, read_file
+
+SIDECAR = "owner.json"
+EMPTY_OVERLAY_BYTES = 196_624  # what qemu-img makes of an overlay that nobody has written to
+SEED_BYTES = 374_784  # of a NoCloud ISO with small files
+
+
+@dataclass(frozen=True, kw_only=True)
+class Owner:
+    """Whose directory it is."""
+
+    instance_id: InstanceId
+
+
+class SimulatedDisks:
+    """The port Disks, on small files below `root`, which stands for a file system of `total_gib` that is never filled."""
+
+    def __init__(self, root: Path, *, total_gib: int = 16 * 1024) -> None:
+        self._root = root
+        self._total_gib = total_gib
+        self._instances = root / "instances"
+        self._images = root / "images"
+        self._published = Shelf(root / "published", CachedImage)
+        self._lock = Lock(root / "disks.lock")
+        for directory in (self._instances, self._images):
+            directory.mkdir(parents=True, exist_ok=True)
+
+    def ensure_directory(self, layout: DiskLayout, instance_id: InstanceId) -> None:
+        """The instance's directory exists with its sidecar and a console log (an older log stays).
+
+        Contradiction when a directory of that name belongs to something else; Refused when the layout puts the disks
+        elsewhere than below this root, where `ensure_removed` would not find them.
+        """
+        directory = self._directory(instance_id)
+        if Path(layout.directory) != directory:
+            raise Refused(f"the disks of {instance_id} belong in {directory}, not in {layout.directory}")
+        with self._lock.held():
+            if not self._is_ours(instance_id):
+                self._make(directory, Owner(instance_id=instance_id))
+            _touch(Path(layout.console_log))
+
+    def ensure_root(self, disk: DiskPlan, base: CachedImage) -> None:
+        """The root disk is there, made from `base`, and at least as large as asked.
+
+        One that is there is grown, never shrunk; one of another base is made anew, since no simulated guest writes.
+        Contradiction for what is there and no disk; Refused when `base` is larger than the size asked, or is not there.
+        """
+        if disk.size_bytes and base.virtual_bytes > disk.size_bytes:
+            asked, needed = disk.size_bytes, base.virtual_bytes
+            raise Refused(
+                f"cannot make {disk.path}: its image needs {needed} bytes and the disk has {asked}; ask for more"
+            )
+        path = self._checked(disk.path)
+        with self._lock.held():
+            there = _read_disk(path)
+            grown_bytes = there.virtual_bytes if there is not None and there.made_from == base.path else 0
+            overlay = ImageFile(
+                made_from=base.path,
+                virtual_bytes=max(disk.size_bytes, base.virtual_bytes, grown_bytes),
+                size_bytes=EMPTY_OVERLAY_BYTES,
+            )
+            if there != overlay:
+                read_image_file(Path(base.path))  # Refused when it is not there
+                put_image_file(path, overlay)
+
+    def ensure_seed(self, disk: DiskPlan, seed: Seed) -> None:
+        """The seed's three files are kept as one JSON file in place of the ISO, so that a test can read them."""
+        with self._lock.held():
+            put_file(self._checked(disk.path), msgspec.json.encode(seed))
+
+    def ensure_removed(self, instance_id: InstanceId) -> None:
+        """Nothing of the instance is left on disk. Contradiction when the directory is not ours; it is left alone."""
+        directory = self._directory(instance_id)
+        with self._lock.held():
+            doomed = directory.with_name(f".{instance_id}.deleted")
+            shutil.rmtree(doomed, ignore_errors=True)  # of an earlier call that was interrupted
+            if self._is_ours(instance_id):
+                directory.rename(doomed)
+                shutil.rmtree(doomed)
+            shutil.rmtree(_beside(directory), ignore_errors=True)
+
+    def flatten(self, source_path: str, target_path: str, progress: Progress) -> None:
+        """`target_path` is a simulated image made from `source_path`. Refused when there is no such source."""
+        with self._lock.held():
+            copy = copy_image(self._checked(source_path), self._checked(target_path))
+        progress(copy.size_bytes, copy.size_bytes)
+
+    def snapshot_path(self, image_id: ImageId) -> str:
+        """Where the copy of a disk is written to before it is an image."""
+        return str(self._images / f"{_uuid(image_id)}.partial")
+
+    def publish(self, image_id: ImageId, progress: Progress) -> CachedImage:
+        """The image made of the copy at `snapshot_path`; again, the same. Refused when there is neither."""
+        with self._lock.held():
+            published = self._published.read(image_id)
+            if published is None:
+                published = self._publish(image_id)
+            Path(self.snapshot_path(image_id)).unlink(missing_ok=True)
+        progress(published.size_bytes, published.size_bytes)
+        return published
+
+    def ensure_unpublished(self, image_id: ImageId) -> None:
+        """Neither the copy nor the image nor what is known of it is left."""
+        with self._lock.held():
+            self._published.remove(image_id)
+            self._image_path(image_id).unlink(missing_ok=True)
+            Path(self.snapshot_path(image_id)).unlink(missing_ok=True)
+
+    def list_directories(self) -> tuple[InstanceId, ...]:
+        """The instances whose directory here bears our sidecar, in the order of their ids."""
+        try:
+            names = sorted(path.name for path in self._instances.iterdir() if not path.name.startswith("."))
+        except OSError as error:
+            raise CannotAsk(f"cannot list {self._instances}: {error.strerror}") from error
+        return tuple(InstanceId(name) for name in names if self._owner(InstanceId(name)) is not None)
+
+    def read_free_gib(self) -> tuple[int, int]:
+        """Total and free GiB: as much as was said at first, since simulated disks take no room."""
+        return self._total_gib, self._total_gib
+
+    def _directory(self, instance_id: InstanceId) -> Path:
+        return self._instances / _uuid(instance_id)
+
+    def _image_path(self, image_id: ImageId) -> Path:
+        return self._images / f"{_uuid(image_id)}.qcow2"
+
+    def _owner(self, instance_id: InstanceId) -> Owner | None:
+        directory = self._directory(instance_id)
+        if not directory.is_dir():
+            return None
+        content = read_file(directory / SIDECAR)
+        return None if content is None else msgspec.json.decode(content, type=Owner)
+
+    def _is_ours(self, instance_id: InstanceId) -> bool:
+        """True when the directory is there and ours; False when it is not there; else Contradiction."""
+        directory = self._directory(instance_id)
+        owner = self._owner(instance_id)
+        if owner == Owner(instance_id=instance_id):
+            return True
+        if owner is not None:
+            raise Contradiction(f"{directory} belongs to instance {owner.instance_id}; left alone")
+        if directory.exists():
+            raise Contradiction(f"{directory} has no {SIDECAR}, so it is not known to be ours; left alone")
+        return False
+
+    def _checked(self, path: str) -> Path:
+        if not Path(os.path.normpath(path)).is_relative_to(self._root):
+            raise Refused(f"{path} is not below {self._root}, where the disks of this host lie")
+        return Path(path)
+
+    def _make(self, directory: Path, owner: Owner) -> None:
+        """With its sidecar from the first moment."""
+        aside = _beside(directory)
+        aside.mkdir(exist_ok=True)
+        put_file(aside / SIDECAR, msgspec.json.encode(owner))
+        aside.rename(directory)
+
+    def _publish(self, image_id: ImageId) -> CachedImage:
+        path = self._image_path(image_id)
+        copy = read_image_file(Path(self.snapshot_path(image_id)))
+        image = CachedImage(
+            path=str(path),
+            sha256=put_image_file(path, copy),
+            format=copy.format,
+            size_bytes=copy.size_bytes,
+            virtual_bytes=copy.virtual_bytes,
+        )
+        self._published.put(image_id, image)
+        return image
+
+
+def _uuid(name: str) -> str:
+    """The name, if it is an id of ours: it becomes a path."""
+    if not UUID.fullmatch(name):
+        raise Refused(f"{name!r} is no id of an instance or image, so it names no file")
+    return name
+
+
+def _read_disk(path: Path) -> ImageFile | None:
+    """The simulated disk at `path`; None when there is none."""
+    if not path.exists():
+        return None
+    try:
+        return read_image_file(path)
+    except Refused as error:
+        raise Contradiction(f"{path} is there but is no disk ({error}); left alone: move it away") from error
+
+
+def _beside(directory: Path) -> Path:
+    return directory.with_name(f".{directory.name}.part")
+
+
+def _touch(path: Path) -> None:
+    try:
+        path.touch()
+    except OSError as error:
+        raise CannotAsk(f"cannot make {path}: {error.strerror}") from error

@@ -1,0 +1,218 @@
+"""Domains as small files: defined, running, paused or off, shared by every process of the simulated host.
+
+A domain is {xml, name, power state, boot id, ours or not} in `domains/<uuid>.json`; `names/<name>.json` says whose a
+name is, so that no call looks through all domains but `list_domains` and `read_facts`. Must never know why it is called.
+"""
+
+import platform
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from urllib.parse import quote
+
+from taskvisor.model.errors import Contradiction, Refused, Retryable, UnreadableRecord
+from taskvisor.model.ids import InstanceId
+from taskvisor.model.observed import DomainFacts, HypervisorFacts
+from taskvisor.model.states import PowerState, VirtType
+from virt.progress import Progress
+from virt.readback import DomainSeen, parse_domain
+from virt.simulated.image_file import copy_image
+from virt.simulated.world import Lock, Shelf
+
+
+@dataclass(frozen=True, kw_only=True)
+class Domain:
+    """What the simulated host has of one domain. `boot_id` is set exactly while it runs or is paused."""
+
+    name: str
+    xml: str
+    owned: bool = True
+    power_state: PowerState = PowerState.SHUTDOWN
+    boot_id: int | None = None
+
+
+class SimulatedHypervisor:
+    """The port Hypervisor, on files below `root`. Opening it makes the directories, and nothing else.
+
+    `deaf` are guests that don't answer the power button. A start takes no time and always succeeds when the disks named
+    in the XML are there.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        cpus: int = 64,
+        memory_mib: int = 256 * 1024,
+        deaf: Collection[InstanceId] = (),
+    ) -> None:
+        self._cpus = cpus
+        self._memory_mib = memory_mib
+        self._deaf = frozenset(deaf)
+        self._domains = Shelf(root / "domains", Domain)
+        self._names = Shelf(root / "names", str)
+        self._boots = Shelf(root / "boots", int)
+        self._lock = Lock(root / "domains.lock")
+
+    def read_facts(self) -> HypervisorFacts:
+        """A large host that says of itself that it is simulated. Its version cannot be taken for a real one's."""
+        return HypervisorFacts(
+            cpus=self._cpus,
+            memory_mib=self._memory_mib,
+            arch=platform.machine(),
+            virt_type=VirtType.QEMU,
+            hypervisor_version="simulated",
+            emulator="/usr/bin/simulated",
+            machine="q35",
+            domains=len(self._domains.list_keys()),
+        )
+
+    def read_domain(self, instance_id: InstanceId) -> DomainFacts | None:
+        """The domain as its file says; None when there is no such file. CannotAsk when the host's files are away."""
+        domain = self._domains.read(instance_id)
+        return None if domain is None else _facts(instance_id, domain)
+
+    def list_domains(self) -> tuple[DomainFacts, ...]:
+        """Every domain, ours or not, in the order of their ids."""
+        return tuple(_facts(InstanceId(key), domain) for key, domain in self._domains.list_all())
+
+    def ensure_defined(self, instance_id: InstanceId, xml: str) -> None:
+        """The domain is defined with this XML; its power state stays.
+
+        Contradiction when the name or the id is somebody else's; Refused when the XML is not that of this instance's
+        domain, with our metadata and a name. What else libvirt would reject is not found here.
+        """
+        name = _seen_in(xml, instance_id).name
+        with self._lock.held():
+            before = self._ours(instance_id)
+            self._require_name(name, instance_id)
+            if before is not None and before.name != name:
+                raise Refused(
+                    f"cannot call domain {instance_id} {name}: it is defined as {before.name}; undefine it first"
+                )
+            # The name first: one that points at a domain that was never written is free.
+            self._names.put(_name_key(name), instance_id)
+            self._domains.put(instance_id, replace(before, xml=xml) if before else Domain(name=name, xml=xml))
+
+    def ensure_running(self, instance_id: InstanceId) -> DomainFacts:
+        """The domain runs: started with a new boot id, or resumed with its old one.
+
+        Refused when it is not defined; Contradiction when it is not ours; Retryable when a disk of its is not there.
+        """
+        with self._existing(instance_id) as domain:
+            if domain.power_state is PowerState.RUNNING:
+                return _facts(instance_id, domain)
+            boot_id = domain.boot_id
+            if boot_id is None:
+                _require_disks(domain)
+                boot_id = self._next_boot_id()
+            running = replace(domain, power_state=PowerState.RUNNING, boot_id=boot_id)
+            self._domains.put(instance_id, running)
+            return _facts(instance_id, running)
+
+    def ensure_off(self, instance_id: InstanceId) -> None:
+        """The domain does not run; one that is not there is off. Contradiction when it is not ours."""
+        with self._lock.held():
+            domain = self._ours(instance_id)
+            if domain is not None and domain.power_state is not PowerState.SHUTDOWN:
+                self._domains.put(instance_id, _off(domain))
+
+    def ensure_undefined(self, instance_id: InstanceId) -> None:
+        """No domain of that id exists, running or not. Contradiction when it is not ours."""
+        with self._lock.held():
+            domain = self._ours(instance_id)
+            if domain is not None:
+                # The domain first: a name that points at no domain is free.
+                self._domains.remove(instance_id)
+                self._names.remove(_name_key(domain.name))
+
+    def request_shutdown(self, instance_id: InstanceId) -> None:
+        """The guest hears the power button and turns off, unless it is deaf, paused, or not running at all."""
+        with self._lock.held():
+            domain = self._ours(instance_id)
+            hears = domain is not None and domain.power_state is PowerState.RUNNING and instance_id not in self._deaf
+            if domain is not None and hears:
+                self._domains.put(instance_id, _off(domain))
+
+    def copy_disk(self, instance_id: InstanceId, device: str, target_path: str, progress: Progress) -> None:
+        """`target_path` is a simulated image made from the disk `device` of the running domain.
+
+        Refused when the domain does not run or has no such disk; Contradiction when it is not ours.
+        """
+        with self._existing(instance_id) as domain:
+            if domain.boot_id is None:
+                raise Refused(f"cannot copy disk {device} of domain {domain.name}: it is off; copy its file instead")
+            paths = {disk.device: disk.path for disk in parse_domain(domain.xml).disks}
+            source = paths.get(device)
+            if source is None:
+                raise Refused(f"cannot copy disk {device} of domain {domain.name}: it has no disk of that name")
+            copy = copy_image(Path(source), Path(target_path))
+        progress(copy.size_bytes, copy.size_bytes)
+
+    @contextmanager
+    def _existing(self, instance_id: InstanceId) -> Iterator[Domain]:
+        with self._lock.held():
+            domain = self._ours(instance_id)
+            if domain is None:
+                raise Refused(f"there is no domain {instance_id} on this host; define it first")
+            yield domain
+
+    def _ours(self, instance_id: InstanceId) -> Domain | None:
+        domain = self._domains.read(instance_id)
+        if domain is not None and not domain.owned:
+            raise Contradiction(f"domain {instance_id} ({domain.name}) does not bear our metadata; left alone")
+        return domain
+
+    def _require_name(self, name: str, instance_id: InstanceId) -> None:
+        holder = self._names.read(_name_key(name))
+        if holder in (None, instance_id):
+            return
+        domain = self._domains.read(holder)
+        if domain is not None and domain.name == name:
+            raise Contradiction(f"the name {name} belongs to domain {holder}, not to {instance_id}; left alone")
+
+    def _next_boot_id(self) -> int:
+        """A number that this host has never given before: it also differs when a domain is defined anew."""
+        boot_id = (self._boots.read("last") or 0) + 1
+        self._boots.put("last", boot_id)
+        return boot_id
+
+
+def _facts(instance_id: InstanceId, domain: Domain) -> DomainFacts:
+    return DomainFacts(
+        instance_id=instance_id,
+        name=domain.name,
+        power_state=domain.power_state,
+        boot_id=domain.boot_id,
+        owned=domain.owned,
+    )
+
+
+def _off(domain: Domain) -> Domain:
+    return replace(domain, power_state=PowerState.SHUTDOWN, boot_id=None)
+
+
+def _name_key(name: str) -> str:
+    return quote(name, safe="")
+
+
+def _seen_in(xml: str, instance_id: InstanceId) -> DomainSeen:
+    try:
+        seen = parse_domain(xml)
+    except UnreadableRecord as error:
+        raise Refused(f"cannot define domain {instance_id}: {error}") from error
+    if not seen.name or seen.uuid != instance_id or seen.owner != instance_id:
+        raise Refused(
+            f"cannot define domain {instance_id}: the XML is of domain {seen.uuid} ({seen.name or 'without a name'}), "
+            f"instance {seen.owner}; render it for this instance"
+        )
+    return seen
+
+
+def _require_disks(domain: Domain) -> None:
+    for disk in parse_domain(domain.xml).disks:
+        if disk.path is not None and not Path(disk.path).exists():
+            raise Retryable(
+                f"cannot start domain {domain.name}: its disk {disk.device} is {disk.path}, which is not there"
+            )

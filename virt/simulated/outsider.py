@@ -1,0 +1,51 @@
+"""What people and guests do on a simulated host behind our back, for tests of drift and contradiction. No port has these."""
+
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import quote
+
+from taskvisor.model.ids import InstanceId
+from taskvisor.model.states import PowerState
+from virt.simulated.hypervisor import Domain
+from virt.simulated.world import Lock, Shelf
+
+
+class SimulatedOutsider:
+    """Somebody with root's rights on the simulated host `root`."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._domains = Shelf(root / "domains", Domain)
+        self._names = Shelf(root / "names", str)
+        self._lock = Lock(root / "domains.lock")
+
+    def ensure_foreign_domain(self, uuid: InstanceId, name: str) -> None:
+        """A domain without our metadata is defined, off."""
+        with self._lock.held():
+            self._names.put(quote(name, safe=""), uuid)
+            xml = f"<domain><name>{name}</name><uuid>{uuid}</uuid></domain>"
+            self._domains.put(uuid, Domain(name=name, xml=xml, owned=False))
+
+    def ensure_power_state(self, uuid: InstanceId, power_state: PowerState) -> None:
+        """The domain, which must be there, is paused, crashed, off or running on: whatever a guest or a person may do.
+
+        A running state keeps the boot id; use the hypervisor's `ensure_running` to start a domain.
+        """
+        with self._lock.held():
+            domain = self._domains.read(uuid)
+            if domain is None:
+                raise KeyError(uuid)
+            alive = power_state in (PowerState.RUNNING, PowerState.PAUSED, PowerState.SUSPENDED)
+            boot_id = domain.boot_id if alive else None
+            self._domains.put(uuid, replace(domain, power_state=power_state, boot_id=boot_id))
+
+    def ensure_domain_gone(self, uuid: InstanceId) -> None:
+        """The domain is no more, ours or not."""
+        with self._lock.held():
+            self._domains.remove(uuid)
+
+    def ensure_foreign_directory(self, instance_id: InstanceId) -> None:
+        """An instance directory of that name holds somebody else's file."""
+        directory = self._root / "instances" / instance_id
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / "notes.txt").write_text("not yours")

@@ -1,0 +1,53 @@
+"""Locks that the kernel takes back from a dead process (flock(2)): a lock that is free is proof, time is none.
+
+A lock is on an open file description, which fork shares: a node's lock is free only when all its pool processes are gone
+as well, so whoever gets it knows that nothing of the former node still runs.
+"""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from taskvisor.model.ids import InstanceId
+
+
+def open_lock(path: Path) -> int | None:
+    """Hold the lock at `path` until the returned descriptor is closed; None when another process holds it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+class InstanceLocks:
+    """Implements the flow engine's `Exclusion` with one file per instance. Files of deleted instances are removed."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    @contextmanager
+    def hold(self, instance_id: InstanceId) -> Iterator[bool]:
+        path = self._directory / f"{instance_id}.lock"
+        descriptor = open_lock(path)
+        if descriptor is None:
+            yield False
+            return
+        try:
+            yield _is_still_at(path, descriptor)
+        finally:
+            path.unlink(missing_ok=True)
+            os.close(descriptor)
+
+
+def _is_still_at(path: Path, descriptor: int) -> bool:
+    """A former holder unlinks the file before it lets go: who opened it in between holds a lock on nothing."""
+    try:
+        return os.stat(path).st_ino == os.fstat(descriptor).st_ino
+    except FileNotFoundError:
+        return False

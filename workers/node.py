@@ -1,0 +1,171 @@
+"""Everything one process opens, each part when it is first asked for: the composition root.
+
+Invariant: nothing opened here crosses a fork. A process that finds itself with its parent's node opens its own.
+"""
+
+import os
+import time
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from net.simulated import SimulatedFabric
+
+from net.fabric import LinuxFabric
+from tasks.door import Door
+from tasks.edge import TIME_UP
+from tasks.flows import FLOWS
+from tasks.periodic import HostReport, Launch, Settler, Sweep
+from tasks.store import RememberedNetworks, Store
+from taskvisor.compute.inventory import Ratios
+from taskvisor.flow.ports import Clock, Disks, Fabric, Hypervisor, ImageCache, Ports, StepLimits
+from taskvisor.flow.runner import StepRunner
+from taskvisor.model.ids import HostName
+from taskvisor.model.operation import Runner
+from taskvisor.settings import Settings
+from taskvisor.state.addresses import Addresses
+from taskvisor.state.admission import Admission
+from taskvisor.state.catalog import Catalog
+from taskvisor.state.connection import open_redis
+from taskvisor.state.hosts import Hosts
+from taskvisor.state.journal import RedisJournal
+from taskvisor.state.keys import Keys
+from taskvisor.state.writing import OutcomeFor, Writer
+from virt.disks import LocalDisks
+from virt.hypervisor import LibvirtHypervisor
+from virt.image_cache import LocalImageCache
+from virt.simulated import SimulatedDisks, SimulatedHypervisor, SimulatedImageCache
+from workers.locks import InstanceLocks
+
+if TYPE_CHECKING:
+    import redis
+
+GIB = 1024**3
+
+
+class SystemClock:
+    """Implements the flow engine's `Clock`."""
+
+    def now(self) -> float:
+        return time.time()
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+
+class OpenNode:
+    """Implements the edge's `Node` for one process."""
+
+    def __init__(self, settings: Settings, *, incarnation: str, outcome_for: OutcomeFor, launch: Launch) -> None:
+        self.pid = os.getpid()
+        self.settings = settings
+        self.host = HostName(settings.host)
+        self._incarnation = incarnation
+        self._outcome_for = outcome_for
+        self._launch = launch
+        self._clock: Clock = SystemClock()
+
+    @cached_property
+    def redis(self) -> "redis.Redis":
+        return open_redis(self.settings.redis_url, timeout_s=self.settings.redis_timeout_s)
+
+    @cached_property
+    def store(self) -> Store:
+        keys = Keys(self.settings.key_prefix)
+        writer = Writer(
+            keys=keys,
+            operation_keep_s=self.settings.operation_keep_s,
+            events_kept=self.settings.events_kept,
+            outcome_for=self._outcome_for,
+        )
+        return Store(
+            catalog=Catalog(self.redis, keys),
+            admission=Admission(self.redis, writer),
+            addresses=Addresses(self.redis, keys),
+            hosts=Hosts(self.redis, keys),
+            journal=RedisJournal(self.redis, writer),
+            default_network_cidr=self.settings.default_network_cidr,
+        )
+
+    @cached_property
+    def door(self) -> Door:
+        return Door(store=self.store, now=self._clock.now)
+
+    @cached_property
+    def ports(self) -> Ports:
+        state_dir, simulated = self.settings.state_dir, self.settings.driver == "simulated"
+        hypervisor, disks, images, fabric = (
+            _open_simulated(state_dir / "simulated") if simulated else _open_real(self.settings)
+        )
+        return Ports(
+            hypervisor=hypervisor,
+            disks=disks,
+            images=images,
+            fabric=fabric,
+            networks=RememberedNetworks(self.store.catalog),
+            clock=self._clock,
+            limits=StepLimits(
+                instances_dir=str((state_dir / "simulated" if simulated else state_dir) / "instances"),
+                shutdown_timeout_s=self.settings.shutdown_timeout_s,
+                soft_reboot_timeout_s=self.settings.soft_reboot_timeout_s,
+            ),
+        )
+
+    @cached_property
+    def runner(self) -> StepRunner:
+        return StepRunner(
+            flows=FLOWS,
+            journal=self.store.journal,
+            ports=self.ports,
+            exclusion=InstanceLocks(self.settings.state_dir / "locks" / "instances"),
+            runner=Runner(host=self.host, incarnation=self._incarnation, pid=self.pid),
+            time_up=TIME_UP,
+        )
+
+    @cached_property
+    def sweep(self) -> Sweep:
+        return Sweep(store=self.store, launch=self._launch, now=self._clock.now, period_s=self.settings.sweep_s)
+
+    @cached_property
+    def settler(self) -> Settler:
+        return Settler(
+            store=self.store, flows=FLOWS, now=self._clock.now, max_reschedules=self.settings.max_reschedules
+        )
+
+    @cached_property
+    def report(self) -> HostReport:
+        return HostReport(
+            store=self.store,
+            host=self.host,
+            hypervisor=self.ports.hypervisor,
+            disks=self.ports.disks,
+            ratios=_ratios_of(self.settings),
+            now=self._clock.now,
+        )
+
+
+Adapters = tuple[Hypervisor, Disks, ImageCache, Fabric]
+
+
+def _open_real(settings: Settings) -> Adapters:
+    root = settings.state_dir
+    return (
+        LibvirtHypervisor(settings.libvirt_uri, virt_type=settings.virt_type),
+        LocalDisks(root),
+        LocalImageCache(root / "cache", max_image_bytes=settings.max_image_gib * GIB),
+        LinuxFabric(root / "net"),
+    )
+
+
+def _open_simulated(root: Path) -> Adapters:
+    return SimulatedHypervisor(root), SimulatedDisks(root), SimulatedImageCache(root), SimulatedFabric(root)
+
+
+def _ratios_of(settings: Settings) -> Ratios:
+    return Ratios(
+        vcpu_ratio=settings.vcpu_ratio,
+        memory_ratio=settings.memory_ratio,
+        disk_ratio=settings.disk_ratio,
+        reserved_memory_mib=settings.reserved_memory_mib,
+        reserved_disk_gib=settings.reserved_disk_gib,
+    )
