@@ -4,6 +4,7 @@ The command line is the whole configuration: no file besides. What runs (/proc/<
 with what is wanted, and a difference in anything means another daemon. Source: dnsmasq(8) of 2.90.
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Network
@@ -15,7 +16,7 @@ from taskvisor.model.plan import VifPlan
 PROGRAM = "dnsmasq"
 LEASE_TIME_S = 86400
 LEASES_LIMIT = 65536
-PORT_TAG = "set:"
+HOST_LINE = re.compile(r"(?P<mac>[^,]+),(?P<address>[^,]+),(?P<hostname>[^, ]+) # (?P<port>\S+)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,17 +109,21 @@ def _dns_arguments(vif: VifPlan) -> tuple[str, ...]:
 
 def parse_hosts(text: str) -> tuple[HostEntry, ...]:
     """The entries of a hosts file; lines of any other form are passed over."""
-    fields = (line.split(",") for line in text.splitlines())
+    matches = (HOST_LINE.fullmatch(line) for line in text.splitlines())
     return tuple(
-        HostEntry(port_id=PortId(parts[1].removeprefix(PORT_TAG)), mac=parts[0], address=parts[2], hostname=parts[3])
-        for parts in fields
-        if len(parts) == 4 and parts[1].startswith(PORT_TAG)
+        HostEntry(port_id=PortId(match["port"]), mac=match["mac"], address=match["address"], hostname=match["hostname"])
+        for match in matches
+        if match is not None
     )
 
 
 def hosts_for(entries: Iterable[HostEntry]) -> str:
-    """The hosts file: lines of `--dhcp-host`, each tagged with its port (`set:<tag>`, which nothing else uses)."""
-    return "".join(f"{e.mac},{PORT_TAG}{e.port_id},{e.address},{e.hostname}\n" for e in entries)
+    """The hosts file: lines of `--dhcp-host`, each with its port as a comment.
+
+    Not as a tag (`set:<tag>`): with one, dnsmasq 2.86 to 2.90 frees what it must not when it rereads the file while
+    the host has a lease, and dies of it.
+    """
+    return "".join(f"{entry.mac},{entry.address},{entry.hostname} # {entry.port_id}\n" for entry in entries)
 
 
 def host_entry_for(vif: VifPlan) -> HostEntry:

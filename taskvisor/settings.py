@@ -113,3 +113,9 @@ class Settings(BaseSettings):
 def read_settings() -> Settings:
     """The settings of this process, read once. ValidationError names the variable, the value and the rule."""
     return Settings()
+
+
+def environment_for(settings: Settings) -> dict[str, str]:
+    """The environment of a child process that is to read these very settings, wherever they came from."""
+    ours = {f"TASKVISOR_{name.upper()}": str(value) for name, value in settings.model_dump(mode="json").items()}
+    return {**os.environ, **ours}

@@ -4,48 +4,30 @@ Every verb looks, compares and acts, and takes another look when libvirt says th
 of a domain is remembered from one call to the next. Knows no flow; disks and links must be there before a start.
 """
 
-import os
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import libvirt
 import structlog
 
-from taskvisor.model.errors import Busy, Contradiction, Refused, Retryable
+from taskvisor.model.errors import Contradiction, Refused, Retryable
 from taskvisor.model.ids import InstanceId
 from taskvisor.model.observed import DomainFacts, HypervisorFacts
-from taskvisor.model.states import PowerState, VirtType
-from virt.blockcopy import copy_running_disk
+from taskvisor.model.states import VirtType
+from virt.blockcopy import copy_running_disk, ensure_copy_ended
 from virt.connection import LibvirtConnection
-from virt.domain.owner import NAMESPACE
 from virt.kvm import KvmReadings, VirtTypeSetting, read_kvm, virt_type_for
-from virt.libvirt_errors import is_no_domain, is_unknown_flag, model_error_for
+from virt.libvirt_errors import is_no_domain
+from virt.lookup import is_active, list_facts, look_up_ours, read_facts_of
+from virt.power import LOOKS, call_with_known_flags, ensure_off, ensure_running, request_shutdown
 from virt.progress import Progress
-from virt.readback import EmulatorSeen, parse_domain, parse_emulator, parse_owner
+from virt.readback import EmulatorSeen, parse_domain, parse_emulator
 
 log = structlog.get_logger(__name__)
 
 QEMU_LOG_DIR = "/var/log/libvirt/qemu"
-LOG_TAIL_BYTES = 2000
-LOOKS = 5
-"""How often a verb looks and acts before it gives up on a domain that keeps changing under it."""
-CONFIRM_LIMIT_S = 10.0
-POLL_S = 0.1
-
-POWER_STATES = {
-    libvirt.VIR_DOMAIN_NOSTATE: PowerState.NOSTATE,
-    libvirt.VIR_DOMAIN_RUNNING: PowerState.RUNNING,
-    libvirt.VIR_DOMAIN_BLOCKED: PowerState.RUNNING,
-    libvirt.VIR_DOMAIN_PAUSED: PowerState.PAUSED,
-    libvirt.VIR_DOMAIN_SHUTDOWN: PowerState.SHUTDOWN,
-    libvirt.VIR_DOMAIN_SHUTOFF: PowerState.SHUTDOWN,
-    libvirt.VIR_DOMAIN_CRASHED: PowerState.CRASHED,
-    libvirt.VIR_DOMAIN_PMSUSPENDED: PowerState.SUSPENDED,
-}
-"""libvirt's virDomainState in Nova's words; a state that a later libvirt adds is NOSTATE."""
+KIB_PER_MIB = 1024
 
 _UNDEFINE_FLAGS = (
     libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
@@ -54,10 +36,7 @@ _UNDEFINE_FLAGS = (
     | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA,
     libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE,
 )
-_SHUTDOWN_FLAGS = (libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN, 0)
-"""The button and not the guest agent, which libvirt prefers by itself: the agent is the guest's and may not answer."""
-
-T = TypeVar("T")
+_NAME_TAKEN = (libvirt.VIR_ERR_OPERATION_FAILED, libvirt.VIR_ERR_DOM_EXIST)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,12 +80,12 @@ class LibvirtHypervisor:
     def read_domain(self, instance_id: InstanceId) -> DomainFacts | None:
         """The domain as it is now; None when libvirt says that there is none."""
         return self._connection.run(
-            f"look up domain {instance_id}", lambda connection: _domain_facts(connection, instance_id)
+            f"look up domain {instance_id}", lambda connection: read_facts_of(connection, instance_id)
         )
 
     def list_domains(self) -> tuple[DomainFacts, ...]:
         """Every domain on the host, ours or not. `vnc_port` is not read here: it would take each domain's whole XML."""
-        return self._connection.run("list the domains", _all_facts)
+        return self._connection.run("list the domains", list_facts)
 
     def ensure_defined(self, instance_id: InstanceId, xml: str) -> None:
         """The domain is defined with this XML (for a running one: from its next start).
@@ -131,7 +110,8 @@ class LibvirtHypervisor:
         it; Retryable, with what QEMU said last, when it does not start or ends at once.
         """
         return self._connection.run(
-            f"start domain {instance_id}", lambda connection: self._start(connection, instance_id)
+            f"start domain {instance_id}",
+            lambda connection: ensure_running(connection, instance_id, self._qemu_log_dir),
         )
 
     def ensure_off(self, instance_id: InstanceId) -> None:
@@ -139,7 +119,7 @@ class LibvirtHypervisor:
 
         Memory that libvirt saved of it (managed save) goes too: the next start is a cold one, with the definition then.
         """
-        self._connection.run(f"stop domain {instance_id}", lambda connection: _stop(connection, instance_id))
+        self._connection.run(f"stop domain {instance_id}", lambda connection: ensure_off(connection, instance_id))
 
     def ensure_undefined(self, instance_id: InstanceId) -> None:
         """No domain of that id exists, running or not. Contradiction when it is not ours."""
@@ -151,7 +131,7 @@ class LibvirtHypervisor:
         A domain that is off, or is not there, has been shut down. Contradiction when it is not ours.
         """
         self._connection.run(
-            f"shut down domain {instance_id}", lambda connection: _press_button(connection, instance_id)
+            f"shut down domain {instance_id}", lambda connection: request_shutdown(connection, instance_id)
         )
 
     def copy_disk(self, instance_id: InstanceId, device: str, target_path: str, progress: Progress) -> None:
@@ -163,12 +143,27 @@ class LibvirtHypervisor:
         """
 
         def copied(connection: libvirt.virConnect) -> None:
-            domain = _look_up_ours(connection, instance_id)
-            if domain is None or not domain.isActive():
-                raise Refused(f"cannot copy disk {device} of domain {instance_id}: it does not run; copy its file instead")
+            domain = look_up_ours(connection, instance_id)
+            if domain is None or not is_active(domain):
+                raise Refused(
+                    f"cannot copy disk {device} of domain {instance_id}: it does not run; copy its file instead"
+                )
             copy_running_disk(domain, device, target_path, progress)
 
         self._connection.run(f"copy disk {device} of domain {instance_id}", copied)
+
+    def ensure_copy_ended(self, instance_id: InstanceId, device: str) -> None:
+        """QEMU copies the disk no longer: a copy belongs to QEMU, and outlives a process that is killed while it waits.
+
+        A domain that is off or not there copies nothing. Contradiction when it is not ours; Busy when another job is on it.
+        """
+
+        def ended(connection: libvirt.virConnect) -> None:
+            domain = look_up_ours(connection, instance_id)
+            if domain is not None and is_active(domain):
+                ensure_copy_ended(domain, device)
+
+        self._connection.run(f"end the copy of disk {device} of domain {instance_id}", ended)
 
     def _facts(self, connection: libvirt.virConnect) -> HypervisorFacts:
         support = self._guest_support(connection)
@@ -193,46 +188,72 @@ class LibvirtHypervisor:
             self._support = _GuestSupport(connection=connection, virt_type=wanted, emulator=parse_emulator(xml))
         return self._support
 
-    def _start(self, connection: libvirt.virConnect, instance_id: InstanceId) -> DomainFacts:
-        for _ in range(LOOKS):
-            domain = _look_up_ours(connection, instance_id)
-            if domain is None:
-                raise Refused(f"cannot start domain {instance_id}: it is not defined on this host; define it first")
-            state, _reason = domain.state()
-            if POWER_STATES.get(state) is PowerState.RUNNING:
-                return self._confirmed(connection, instance_id)
-            try:
-                _push_towards_running(domain, state, instance_id)
-            except libvirt.libvirtError as error:
-                if not _moved_on(domain, state, error):
-                    raise self._start_error(domain, instance_id, error) from error
-        raise Retryable(f"cannot start domain {instance_id}: it changed under each of {LOOKS} attempts; see who else uses it")
 
-    def _confirmed(self, connection: libvirt.virConnect, instance_id: InstanceId) -> DomainFacts:
-        # A guest that QEMU gives up on at once has been RUNNING for a moment; two looks apart tell.
-        time.sleep(POLL_S)
-        facts = _domain_facts(connection, instance_id)
-        if facts is None or facts.power_state is not PowerState.RUNNING:
-            now = "not there any more" if facts is None else facts.power_state.label
-            raise Retryable(
-                f"cannot keep domain {instance_id} running: it ended right after its start and is {now}"
-                f"{self._log_tail(facts)}"
-            )
-        return facts
+def _define(connection: libvirt.virConnect, instance_id: InstanceId, name: str, xml: str) -> None:
+    look_up_ours(connection, instance_id)
+    _require_name_free(connection, instance_id, name)
+    try:
+        connection.defineXMLFlags(xml, libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() in _NAME_TAKEN:  # since we looked
+            _require_name_free(connection, instance_id, name)
+        raise
+    log.info("domain_defined", instance_id=instance_id, name=name)
 
-    def _start_error(
-        self, domain: libvirt.virDomain, instance_id: InstanceId, error: libvirt.libvirtError
-    ) -> Exception:
-        del domain
-        return model_error_for(error, f"start domain {instance_id}")
 
-    def _log_tail(self, facts: DomainFacts | None) -> str:
-        if facts is None:
-            return ""
+def _require_name_free(connection: libvirt.virConnect, instance_id: InstanceId, name: str) -> None:
+    try:
+        uuid = connection.lookupByName(name).UUIDString()
+    except libvirt.libvirtError as error:
+        if is_no_domain(error):
+            return
+        raise
+    if uuid != instance_id:
+        raise Contradiction(
+            f"cannot define domain {instance_id}: its name {name} is domain {uuid}'s; left alone; rename or remove that one"
+        )
+
+
+def _undefine(connection: libvirt.virConnect, instance_id: InstanceId) -> None:
+    for _ in range(LOOKS):
+        ensure_off(connection, instance_id)
+        domain = look_up_ours(connection, instance_id)
+        if domain is None:
+            return
         try:
-            with (self._qemu_log_dir / f"{facts.name}.log").open("rb") as lines:
-                lines.seek(0, os.SEEK_END)
-                lines.seek(max(0, lines.tell() - LOG_TAIL_BYTES))
-                return f"; QEMU's log ends with: {lines.read().decode(errors='replace').strip()}"
-        except OSError:
-            return ""
+            call_with_known_flags(domain.undefineFlags, _UNDEFINE_FLAGS)
+        except libvirt.libvirtError as error:
+            if not is_no_domain(error):
+                raise
+        log.info("domain_undefined", instance_id=instance_id)
+    if look_up_ours(connection, instance_id) is not None:
+        raise Retryable(
+            f"cannot undefine domain {instance_id}: it came back {LOOKS} times; see who defines or starts it"
+        )
+
+
+def _kvm_or_qemu(connection: libvirt.virConnect, arch: str) -> VirtType:
+    # Our process can use KVM; whether libvirt's QEMU can (built with it, allowed to open it) only libvirt knows.
+    try:
+        connection.getDomainCapabilities(None, arch, None, VirtType.KVM)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() not in (libvirt.VIR_ERR_INVALID_ARG, libvirt.VIR_ERR_CONFIG_UNSUPPORTED):
+            raise
+        log.warning("kvm_not_offered_by_libvirt", libvirt_error=str(error))
+        return VirtType.QEMU
+    return VirtType.KVM
+
+
+def _memory_mib(connection: libvirt.virConnect) -> int:
+    # Not virNodeGetInfo's first: where a NUMA cell shows less than the host has, that gives the cell's.
+    try:
+        return int(connection.getMemoryStats(libvirt.VIR_NODE_MEMORY_STATS_ALL_CELLS)["total"]) // KIB_PER_MIB
+    except libvirt.libvirtError as error:
+        if error.get_error_code() != libvirt.VIR_ERR_NO_SUPPORT:
+            raise
+    return int(connection.getInfo()[1])
+
+
+def _version(number: int) -> str:
+    """libvirt's 7002022 as 7.2.22 (virConnectGetVersion)."""
+    return f"{number // 1_000_000}.{number // 1000 % 1000}.{number % 1000}"

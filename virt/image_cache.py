@@ -17,6 +17,7 @@ import contextlib
 import re
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -47,10 +48,16 @@ class LocalImageCache:
     """The cache in the directory `root`. Holds no state of its own: every process of the host may have one."""
 
     def __init__(
-        self, root: Path, *, limits: SourceLimits | None = None, stale_use_limit_s: float = STALE_USE_LIMIT_S
+        self,
+        root: Path,
+        *,
+        max_image_bytes: int | None = None,
+        limits: SourceLimits = SourceLimits(),  # noqa: B008 - frozen
+        stale_use_limit_s: float = STALE_USE_LIMIT_S,
     ) -> None:
+        """`max_image_bytes`, when given, stands in for that of `limits`."""
         self._records = CacheRecords(root)
-        self._limits = limits or SourceLimits()
+        self._limits = limits if max_image_bytes is None else replace(limits, image_bytes=max_image_bytes)
         self._stale_use_limit_s = stale_use_limit_s
 
     def ensure_cached(self, source: ImageSource, progress: Progress) -> CachedImage:
@@ -72,7 +79,7 @@ class LocalImageCache:
             return self._records.read_present(source.sha256)
         link = self._records.read_link(source.url)
         entry = self._records.read_present(link.sha256) if link is not None else None
-        if link is None or entry is None:
+        if link is None or entry is None or link.identity.validator is None:  # the last cannot be confirmed by any look
             return None
         try:
             unchanged = read_is_unchanged(source.url, link.identity, self._limits)
@@ -110,6 +117,10 @@ class LocalImageCache:
         with host_errors(part.path, f"fetch {shown_url(source.url)}"):
             fetched = part.fetch(source.url, self._limits, progress)
         _check_content(source, fetched, part)
+        if fetched.identity.validator is None:
+            log.warning(
+                "image_source_has_no_validator", url=shown_url(source.url), meaning="it is fetched for each build"
+            )
         with _locked(self._records.content_lock_path(fetched.sha256), f"image {fetched.sha256} is being named"):
             entry = self._intact(fetched.sha256, source) or self._named(source, fetched, part)
         link = Link(sha256=fetched.sha256, identity=fetched.identity, url=shown_url(source.url))

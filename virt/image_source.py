@@ -9,6 +9,7 @@ not used: servers that sign a URL for GET (S3) answer HEAD with 403.
 
 import contextlib
 import functools
+import logging
 import ssl
 import time
 from collections.abc import Callable, Iterator
@@ -28,6 +29,8 @@ CHUNK_BYTES: Final = 1 << 20
 RETRY_DELAY_S: Final = 5.0
 RETRY_AFTER_LIMIT_S: Final = 300.0
 """A server may ask for more patience than a build has."""
+
+logging.getLogger("httpx").setLevel(logging.WARNING)  # at INFO it logs every URL with all that is in it
 
 _WORTH_RETRYING = frozenset({408, 425, 429})
 _USER_AGENT = "taskvisor"
@@ -256,7 +259,7 @@ def _opened_for(
     if response.status_code == HTTPStatus.NOT_MODIFIED and known is not None:
         return None
     _check_not_downgraded(url, response)
-    chunks = response.iter_raw(CHUNK_BYTES)
+    chunks = response.iter_raw()  # as they come: given a size, httpx gathers, and a cut loses what it had gathered
     if response.status_code == HTTPStatus.PARTIAL_CONTENT and resume is not None:
         _check_continues(response, resume)
         return Opened(identity=resume.identity, offset=resume.offset, chunks=chunks, confirm=_http_confirm)

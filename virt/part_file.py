@@ -127,12 +127,12 @@ class PartFile:
     def _take(self, url: str, opened: Opened, digest: "Digest", progress: Progress) -> None:
         """The rest of the content is in the part, and in the digest."""
         total_bytes = opened.identity.size_bytes
-        if total_bytes is not None:
-            check_space(self.path, total_bytes - opened.offset, f"fetch {shown_url(url)} ({gib(total_bytes)})")
         with self.path.open("r+b") as part:
             if opened.file is not None and opened.offset == 0 and _reflinked(opened.file, part):
                 _add_to_digest(digest, part, progress, total_bytes)
             else:
+                if total_bytes is not None:
+                    check_space(self.path, total_bytes - opened.offset, f"fetch {shown_url(url)} ({gib(total_bytes)})")
                 _copy(opened, part, digest, progress)
             os.fsync(part.fileno())
         if total_bytes is not None and self.size_bytes != total_bytes:
@@ -187,6 +187,7 @@ def _digest_so_far(path: Path, size_bytes: int) -> "Digest":
 
 def _add_to_digest(digest: "Digest", file: BinaryIO, progress: Progress, total_bytes: int | None) -> None:
     done_bytes = 0
+    file.seek(0)
     while chunk := file.read(CHUNK_BYTES):
         digest.update(chunk)
         done_bytes += len(chunk)

@@ -3,10 +3,11 @@
 Producers do not need it: they send tasks by name (`taskvisor.client`, or any Celery app on the same Redis).
 """
 
+import gc
 import os
 
 from celery import Celery
-from celery.signals import setup_logging
+from celery.signals import setup_logging, worker_init, worker_process_init
 from kombu.entity import Queue
 
 from beat_schedule import schedule_for
@@ -81,3 +82,13 @@ install(app, _host_node)
 @setup_logging.connect(weak=False)
 def _set_up_logging(**_: object) -> None:
     configure_logs(read_settings())
+
+
+@worker_init.connect(weak=False)
+@worker_process_init.connect(weak=False)
+def _freeze_what_stays(**_: object) -> None:
+    """Take the modules out of the collector's sight: pool processes keep sharing their pages with the parent, and what
+    becomes garbage is collected after some hundred tasks instead of after it has grown to a quarter of all that is loaded.
+    """
+    gc.collect()
+    gc.freeze()

@@ -38,6 +38,8 @@ def configure_logs(settings: Settings) -> None:
             ],
         )
     )
+    for chatty in ("celery.app.trace", "celery.worker.strategy", "celery.redirected"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)  # each task twice; our own events say what happened
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(settings.log_level.upper())

@@ -9,9 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from net.simulated import SimulatedFabric
 
-from net.fabric import LinuxFabric
 from tasks.door import Door
 from tasks.edge import TIME_UP
 from tasks.flows import FLOWS
@@ -31,10 +29,6 @@ from taskvisor.state.hosts import Hosts
 from taskvisor.state.journal import RedisJournal
 from taskvisor.state.keys import Keys
 from taskvisor.state.writing import OutcomeFor, Writer
-from virt.disks import LocalDisks
-from virt.hypervisor import LibvirtHypervisor
-from virt.image_cache import LocalImageCache
-from virt.simulated import SimulatedDisks, SimulatedHypervisor, SimulatedImageCache
 from workers.locks import InstanceLocks
 
 if TYPE_CHECKING:
@@ -148,16 +142,26 @@ Adapters = tuple[Hypervisor, Disks, ImageCache, Fabric]
 
 
 def _open_real(settings: Settings) -> Adapters:
+    """Imported here, so that a process that runs no steps, or simulates them, does not carry libvirt and netlink."""
+    from net.fabric import LinuxFabric  # noqa: PLC0415
+    from virt.disks import LocalDisks  # noqa: PLC0415
+    from virt.hypervisor import LibvirtHypervisor  # noqa: PLC0415
+    from virt.image_cache import LocalImageCache  # noqa: PLC0415
+
     root = settings.state_dir
     return (
         LibvirtHypervisor(settings.libvirt_uri, virt_type=settings.virt_type),
         LocalDisks(root),
         LocalImageCache(root / "cache", max_image_bytes=settings.max_image_gib * GIB),
-        LinuxFabric(root / "net"),
+        LinuxFabric(root),
     )
 
 
 def _open_simulated(root: Path) -> Adapters:
+    """Imported here, for the same reason."""
+    from net.simulated import SimulatedFabric  # noqa: PLC0415
+    from virt.simulated import SimulatedDisks, SimulatedHypervisor, SimulatedImageCache  # noqa: PLC0415
+
     return SimulatedHypervisor(root), SimulatedDisks(root), SimulatedImageCache(root), SimulatedFabric(root)
 
 

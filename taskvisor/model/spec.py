@@ -166,8 +166,10 @@ def parse_spec(kind: type[S], fields: dict[str, Any]) -> S:
 
 
 def _first_rule_broken(error: ValidationError) -> str:
-    problem = error.errors(include_url=False)[0]
-    where = ".".join(str(part) for part in problem["loc"] if not str(part).endswith(("Spec", "]")))
+    problems = error.errors(include_url=False)
+    about_first = [problem for problem in problems if problem["loc"][:1] == problems[0]["loc"][:1]]
+    problem = max(about_first, key=lambda problem: len(problem["loc"]))  # of a choice, the one that came furthest
+    where = ".".join(str(part) for part in problem["loc"] if re.fullmatch(r"[a-z0-9_]+", str(part)))
     if problem["type"] == "extra_forbidden":
         return f"{where}: unknown field; remove it or check its spelling"
     if problem["type"] == "missing":

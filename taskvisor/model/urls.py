@@ -11,7 +11,13 @@ def redis_py_url_for(url: str) -> str:
 
 
 def celery_url_for(url: str) -> str:
-    """The URL as Celery reads it (https://docs.celeryq.dev/en/stable/getting-started/backends-and-brokers/redis.html)."""
+    """The URL as Celery reads it (https://docs.celeryq.dev/en/stable/getting-started/backends-and-brokers/redis.html).
+
+    Certificates are checked unless the URL says otherwise, as redis-py does: kombu 5.7 would take any certificate.
+    """
+    parts = urlsplit(url)
+    if parts.scheme == "rediss" and "ssl_cert_reqs" not in dict(parse_qsl(parts.query)):
+        return url + ("&" if parts.query else "?") + "ssl_cert_reqs=required"
     return _respelled(url, "unix", "redis+socket", "db")
 
 

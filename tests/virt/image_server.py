@@ -95,7 +95,7 @@ def running_image_server(tls: ssl.SSLContext | None = None) -> Iterator[ImageSer
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
-    def log_message(self, format: str, *args: object) -> None:
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as in the base class
         """Tests read `requests` instead."""
 
     def do_GET(self) -> None:

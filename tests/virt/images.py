@@ -17,7 +17,8 @@ def qemu_img(*words: str | Path) -> None:
 
 def noise(size_bytes: int, seed: int = 7) -> bytes:
     """Bytes that do not compress, the same each time."""
-    return random.Random(seed).randbytes(size_bytes)
+    block = random.Random(seed).randbytes(min(size_bytes, 64 * MIB))
+    return (block * -(-size_bytes // max(len(block), 1)))[:size_bytes]
 
 
 def partitioned(size_bytes: int = MIB, seed: int = 7) -> bytes:
@@ -48,7 +49,13 @@ def write_at(path: Path, offset: int, content: bytes) -> None:
 def write_in_disk(path: Path, content: bytes, *, image_format: str = "qcow2") -> None:
     """What a guest would do: write a pattern into the disk at its beginning (qemu-io, 64 KiB)."""
     command = f"write -P {content[0]} 0 64k"
-    done = subprocess.run(["qemu-io", "-f", image_format, "-c", command, str(path)], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        ["qemu-io", "-f", image_format, "-c", command, str(path)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
 
 

@@ -66,7 +66,7 @@ def test_a_program_killed_by_a_signal_is_told_from_one_that_failed() -> None:
 def test_a_program_that_takes_too_long_is_killed() -> None:
     pids: list[int] = []
     started = time.monotonic()
-    with pytest.raises(Retryable, match="was ended after 0.3 s"):
+    with pytest.raises(Retryable, match=r"was ended after 0.3 s"):
         run_command(
             ["sh", "-c", "echo $$; exec sleep 600"], time_limit_s=0.3, on_output=lambda chunk: pids.append(int(chunk))
         )
@@ -75,7 +75,7 @@ def test_a_program_that_takes_too_long_is_killed() -> None:
 
 
 def test_a_program_that_closes_its_pipes_and_stays_is_killed_too() -> None:
-    with pytest.raises(Retryable, match="was ended after 0.3 s"):
+    with pytest.raises(Retryable, match=r"was ended after 0.3 s"):
         run_command(["sh", "-c", "exec sleep 600 >&- 2>&-"], time_limit_s=0.3)
 
 
@@ -128,7 +128,9 @@ def test_a_killed_worker_takes_its_child_with_it() -> None:
 
 def test_commands_of_several_threads_do_not_wait_for_each_other() -> None:
     started = time.monotonic()
-    threads = [threading.Thread(target=run_command, args=(["sleep", "0.5"],), kwargs={"time_limit_s": 10}) for _ in range(4)]
+    threads = [
+        threading.Thread(target=run_command, args=(["sleep", "0.5"],), kwargs={"time_limit_s": 10}) for _ in range(4)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -8,7 +8,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -179,10 +178,12 @@ def test_the_same_content_from_two_urls_is_one_file(cache: LocalImageCache, root
     assert parts_in(root) == []
 
 
-def test_without_validators_a_url_is_fetched_each_time_but_kept_once(cache: LocalImageCache, server: ImageServer) -> None:
+def test_without_validators_a_url_is_fetched_each_time_but_kept_once(
+    cache: LocalImageCache, server: ImageServer
+) -> None:
     url = server.serve("/x", RAW)
     assert ensure(cache, url) == ensure(cache, url)
-    assert len(server.transfers) >= 2
+    assert len(server.transfers) == 2
 
 
 def test_progress_tells_bytes_done_and_in_all(cache: LocalImageCache, server: ImageServer) -> None:
@@ -203,11 +204,28 @@ def test_holes_of_a_raw_disk_stay_holes(cache: LocalImageCache, tmp_path: Path) 
     assert sha256(Path(found.path).read_bytes()) == found.sha256
 
 
+def test_blocks_are_shared_where_the_file_system_can(
+    cache: LocalImageCache, image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def clone(target: int, request: int, source: int) -> int:  # ext4 cannot: what btrfs and XFS do, by copying
+        asked.append(request)
+        return os.sendfile(target, source, 0, image.stat().st_size)
+
+    monkeypatch.setattr(part_file.fcntl, "ioctl", clone)  # type: ignore[attr-defined]
+    found = ensure(cache, image.as_uri())
+    assert asked == [0x40049409]
+    assert found.sha256 == sha256(image.read_bytes()) == sha256(Path(found.path).read_bytes())
+
+
 # Refused
 
 
 @pytest.mark.parametrize("content", [b"", b"hello\n", b"<html>404</html>" * 256, noise(MIB)])
-def test_what_is_no_image_is_refused_and_leaves_nothing(cache: LocalImageCache, root: Path, server: ImageServer, content: bytes) -> None:
+def test_what_is_no_image_is_refused_and_leaves_nothing(
+    cache: LocalImageCache, root: Path, server: ImageServer, content: bytes
+) -> None:
     url = server.serve("/x", content, etag='"1"')
     for _ in range(2):
         with pytest.raises(Refused):
@@ -215,7 +233,9 @@ def test_what_is_no_image_is_refused_and_leaves_nothing(cache: LocalImageCache, 
         assert files_in(root) == set()
 
 
-def test_an_image_with_a_backing_file_is_refused_and_leaves_nothing(cache: LocalImageCache, root: Path, tmp_path: Path) -> None:
+def test_an_image_with_a_backing_file_is_refused_and_leaves_nothing(
+    cache: LocalImageCache, root: Path, tmp_path: Path
+) -> None:
     path = tmp_path / "evil.qcow2"
     qemu_img("create", "-q", "-f", "qcow2", "-F", "raw", "-b", "/etc/passwd", path)
     with pytest.raises(Refused, match="has a backing file"):
@@ -263,7 +283,9 @@ def test_a_url_that_is_gone_is_refused_although_its_image_is_here(cache: LocalIm
 
 
 @pytest.mark.parametrize("etag", ['"1"', None])
-def test_a_transfer_cut_again_and_again_comes_to_its_end(cache: LocalImageCache, server: ImageServer, etag: str | None) -> None:
+def test_a_transfer_cut_again_and_again_comes_to_its_end(
+    cache: LocalImageCache, server: ImageServer, etag: str | None
+) -> None:
     url = server.serve("/x", RAW, etag=etag, modified_at=1_600_000_000.0, cut_after=3_000_000)
     assert ensure(cache, url).sha256 == sha256(RAW)
     assert [(request.offset or 0) % 3_000_000 for request in server.transfers] == [0, 0, 0]
@@ -306,7 +328,9 @@ def test_a_part_from_before_a_reboot_is_not_trusted(
 
 
 @pytest.mark.parametrize("sidecar", [b"", b'{"identity"', b"[]"])
-def test_a_part_whose_sidecar_is_broken_is_begun_anew(cache: LocalImageCache, root: Path, server: ImageServer, sidecar: bytes) -> None:
+def test_a_part_whose_sidecar_is_broken_is_begun_anew(
+    cache: LocalImageCache, root: Path, server: ImageServer, sidecar: bytes
+) -> None:
     url = server.serve("/x", RAW, etag='"1"', cut_after=400_000)
     with pytest.raises(Retryable):
         ensure(cache, url)
@@ -361,7 +385,9 @@ def test_each_confirmation_starts_the_day_anew(cache: LocalImageCache, root: Pat
 # Damage
 
 
-def test_a_cached_image_that_was_written_to_is_set_aside_and_fetched_anew(cache: LocalImageCache, root: Path, image: Path) -> None:
+def test_a_cached_image_that_was_written_to_is_set_aside_and_fetched_anew(
+    cache: LocalImageCache, root: Path, image: Path
+) -> None:
     found = ensure(cache, image.as_uri())
     path = Path(found.path)
     path.chmod(0o644)
@@ -371,7 +397,9 @@ def test_a_cached_image_that_was_written_to_is_set_aside_and_fetched_anew(cache:
     assert (root / f"{found.sha256}.damaged").exists()
 
 
-def test_a_cached_image_whose_time_alone_changed_is_believed_after_a_second_look(cache: LocalImageCache, root: Path, image: Path) -> None:
+def test_a_cached_image_whose_time_alone_changed_is_believed_after_a_second_look(
+    cache: LocalImageCache, root: Path, image: Path
+) -> None:
     found = ensure(cache, image.as_uri())
     inode = Path(found.path).stat().st_ino
     os.utime(found.path, (1, 1))
@@ -402,8 +430,8 @@ def test_an_image_larger_than_the_free_space_is_not_begun(
     cache: LocalImageCache, root: Path, server: ImageServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = server.serve("/x", RAW, etag='"1"')
-    monkeypatch.setattr(space, "read_space", lambda path: space.Space(total_bytes=SIZE, free_bytes=MIB))
-    with pytest.raises(DoesNotFit, match="has 1.0 MiB free, and 8.0 MiB more are needed"):
+    monkeypatch.setattr(space, "read_space", lambda _: space.Space(total_bytes=SIZE, free_bytes=MIB))
+    with pytest.raises(DoesNotFit, match=r"has 1.0 MiB free, and 8.0 MiB more are needed"):
         ensure(cache, url)
     assert files_in(root) == set()
 
@@ -433,7 +461,9 @@ def start_fetch(root: Path, url: str) -> "subprocess.Popen[str]":
         "try: print(LocalImageCache(Path(sys.argv[1])).ensure_cached(ImageSource(url=sys.argv[2]), lambda d, t: None).sha256)\n"
         "except TaskvisorError as error: print(error.code)\n"
     )
-    return subprocess.Popen([sys.executable, "-c", program, str(root), url], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, "-c", program, str(root), url], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
 
 
 def test_a_fetch_under_way_in_another_process_makes_us_busy_then_is_shared(
@@ -446,12 +476,14 @@ def test_a_fetch_under_way_in_another_process_makes_us_busy_then_is_shared(
     with pytest.raises(Busy, match="is being fetched by another process"):
         ensure(cache, url)
     gate.set()
-    assert other.communicate(timeout=30)[0].strip() == sha256(RAW)
+    assert other.communicate(timeout=30)[0].split()[-1] == sha256(RAW)
     assert ensure(cache, url).sha256 == sha256(RAW)
     assert len(server.transfers) == 1
 
 
-def test_a_fetch_that_ends_while_we_wait_is_shared(root: Path, server: ImageServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fetch_that_ends_while_we_wait_is_shared(
+    root: Path, server: ImageServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(image_cache, "LOCK_WAIT_S", 20.0)
     gate = threading.Event()
     url = server.serve("/x", RAW, etag='"1"', gate=gate)
@@ -459,11 +491,13 @@ def test_a_fetch_that_ends_while_we_wait_is_shared(root: Path, server: ImageServ
     wait_until(lambda: len(server.requests) == 1)
     threading.Timer(0.1, gate.set).start()
     assert ensure(LocalImageCache(root, limits=LIMITS), url).sha256 == sha256(RAW)
-    assert other.communicate(timeout=30)[0].strip() == sha256(RAW)
+    assert other.communicate(timeout=30)[0].split()[-1] == sha256(RAW)
     assert len(server.transfers) == 1
 
 
-def test_what_a_killed_process_had_fetched_is_not_fetched_again(cache: LocalImageCache, root: Path, server: ImageServer) -> None:
+def test_what_a_killed_process_had_fetched_is_not_fetched_again(
+    cache: LocalImageCache, root: Path, server: ImageServer
+) -> None:
     url = server.serve("/x", RAW, etag='"1"', gate=threading.Event())
     other = start_fetch(root, url)
     wait_until(lambda: len(parts_in(root)) == 2 and parts_in(root)[0].stat().st_size >= 3 * MIB)
@@ -508,6 +542,6 @@ def test_a_death_at_any_step_between_fetch_and_name_costs_no_second_transfer(
 
 def test_limits_are_kept(root: Path, server: ImageServer) -> None:
     url = server.serve("/x", RAW, etag='"1"')
-    with pytest.raises(Refused, match="images may have 1.0 MiB at most"):
-        ensure(LocalImageCache(root, limits=replace(LIMITS, image_bytes=MIB)), url)
+    with pytest.raises(Refused, match=r"images may have 1.0 MiB at most"):
+        ensure(LocalImageCache(root, max_image_bytes=MIB), url)
     assert files_in(root) == set()

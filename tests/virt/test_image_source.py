@@ -1,5 +1,6 @@
 """virt/image_source.py against files and a web server that can misbehave."""
 
+import logging
 import os
 import socket
 import ssl
@@ -37,7 +38,9 @@ def server() -> Iterator[ImageServer]:
         yield running
 
 
-def read(url: str, resume: ResumePoint | None = None, limits: SourceLimits = LIMITS) -> tuple[int, bytes, SourceIdentity]:
+def read(
+    url: str, resume: ResumePoint | None = None, limits: SourceLimits = LIMITS
+) -> tuple[int, bytes, SourceIdentity]:
     with open_source(url, known=None, resume=resume, limits=limits) as opened:
         assert opened is not None
         content = b"".join(opened.chunks)
@@ -130,7 +133,7 @@ def test_files_outside_of_the_allowed_directories_are_refused_also_by_a_link(tmp
 
 
 def test_a_source_larger_than_allowed_is_refused_before_it_is_read(image: Path) -> None:
-    with pytest.raises(Refused, match="2.9 MiB; images may have 1.0 MiB at most"):
+    with pytest.raises(Refused, match=r"2.9 MiB; images may have 1.0 MiB at most"):
         read(image.as_uri(), limits=replace(LIMITS, image_bytes=1 << 20))
 
 
@@ -233,7 +236,13 @@ def test_what_may_pass_is_retryable(server: ImageServer, status: int) -> None:
 
 @pytest.mark.parametrize(
     ("retry_after", "least_s", "most_s"),
-    [("7", 7, 7), ("86400", 300, 300), ("0", 1, 1), ("soon", 5, 5), (formatdate(time.time() + 120, usegmt=True), 60, 121)],
+    [
+        ("7", 7, 7),
+        ("86400", 300, 300),
+        ("0", 1, 1),
+        ("soon", 5, 5),
+        (formatdate(time.time() + 120, usegmt=True), 60, 121),
+    ],
 )
 def test_a_servers_wish_for_patience_is_granted_within_bounds(
     server: ImageServer, retry_after: str, least_s: float, most_s: float
@@ -267,7 +276,7 @@ def test_a_url_larger_than_allowed_is_refused(server: ImageServer) -> None:
     small = replace(LIMITS, image_bytes=1_500_000)
     for announced in (True, False):
         url = server.serve("/x", CONTENT, announce_length=announced)
-        with pytest.raises(Refused, match="images may have 1.4 MiB at most"):
+        with pytest.raises(Refused, match=r"images may have 1.4 MiB at most"):
             read(url, limits=small)
 
 
@@ -301,7 +310,7 @@ def tls_server(tmp_path: Path) -> Iterator[ImageServer]:
 
 
 def test_a_certificate_that_nobody_vouches_for_is_refused(tls_server: ImageServer) -> None:
-    with pytest.raises(Refused, match="certificate of .* is not valid"):
+    with pytest.raises(Refused, match=r"certificate of .* is not valid"):
         read(tls_server.serve("/x", CONTENT))
 
 
@@ -332,3 +341,9 @@ def test_secrets_in_urls_are_not_in_errors(server: ImageServer) -> None:
     with pytest.raises(Refused) as raised:
         read(url)
     assert "hush" not in str(raised.value)
+
+
+def test_secrets_in_urls_are_not_logged(server: ImageServer, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    assert read(server.serve("/x", CONTENT) + "?signature=hush")[1] == CONTENT
+    assert "hush" not in caplog.text

@@ -81,7 +81,11 @@ REFUSED: list[tuple[str, Callable[[Path], Path], str]] = [
     ("empty", written(b""), "is empty"),
     ("directory", directory, "is not a regular file"),
     ("symlink", symlink, "is not a regular file"),
-    ("text", written(b"hello, this is\nno image\n"), 'not whole 512-byte sectors .it begins with "hello, this is no image"'),
+    (
+        "text",
+        written(b"hello, this is\nno image\n"),
+        'not whole 512-byte sectors .it begins with "hello, this is no image"',
+    ),
     ("web page", written(HTML), "it begins with .<!DOCTYPE html> <title>404 Not Foun"),
     ("web page of whole sectors", written(HTML[:2048]), "declare format raw"),
     ("noise", written(noise(MIB)), "no known format, partition table or ISO volume"),
@@ -165,7 +169,9 @@ def test_a_disk_without_signature_is_raw_when_declared(tmp_path: Path) -> None:
         (gzip.compress(noise(600)), "packed with gzip"),
     ],
 )
-def test_a_declaration_of_raw_is_not_enough_for_what_cannot_be_a_disk(tmp_path: Path, content: bytes, words: str) -> None:
+def test_a_declaration_of_raw_is_not_enough_for_what_cannot_be_a_disk(
+    tmp_path: Path, content: bytes, words: str
+) -> None:
     with pytest.raises(Refused, match=words):
         inspect(written(content)(tmp_path / "image"), ImageFormat.RAW)
 

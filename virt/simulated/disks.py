@@ -6,6 +6,7 @@ images/<id>.qcow2           a published image
 published/<id>.json         what is known of it
 """
 
+import contextlib
 import os
 import shutil
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from virt.simulated.image_file import ImageFile, copy_image, put_image_file, rea
 from virt.simulated.world import Lock, Shelf, put_file, read_file
 
 SIDECAR = "owner.json"
+DELETED = ".deleted"
 EMPTY_OVERLAY_BYTES = 196_624  # what qemu-img makes of an overlay that nobody has written to
 SEED_BYTES = 374_784  # of a NoCloud ISO with small files
 
@@ -93,12 +95,12 @@ class SimulatedDisks:
         """Nothing of the instance is left on disk. Contradiction when the directory is not ours; it is left alone."""
         directory = self._directory(instance_id)
         with self._lock.held():
-            doomed = directory.with_name(f".{instance_id}.deleted")
-            shutil.rmtree(doomed, ignore_errors=True)  # of an earlier call that was interrupted
+            doomed = directory.with_name(f"{instance_id}{DELETED}")
+            _remove_tree(doomed)  # of an earlier call that was interrupted
             if self._is_ours(instance_id):
                 directory.rename(doomed)
-                shutil.rmtree(doomed)
-            shutil.rmtree(_beside(directory), ignore_errors=True)
+                _remove_tree(doomed)
+            _remove_tree(_beside(directory))
 
     def flatten(self, source_path: str, target_path: str, progress: Progress) -> None:
         """`target_path` is a simulated image made from `source_path`. Refused when there is no such source."""
@@ -128,12 +130,14 @@ class SimulatedDisks:
             Path(self.snapshot_path(image_id)).unlink(missing_ok=True)
 
     def list_directories(self) -> tuple[InstanceId, ...]:
-        """The instances whose directory here bears our sidecar, in the order of their ids."""
+        """The instances that have a directory of ours here, also one half removed, in the order of their ids."""
         try:
-            names = sorted(path.name for path in self._instances.iterdir() if not path.name.startswith("."))
+            names = {path.name for path in self._instances.iterdir()}
         except OSError as error:
             raise CannotAsk(f"cannot list {self._instances}: {error.strerror}") from error
-        return tuple(InstanceId(name) for name in names if self._owner(InstanceId(name)) is not None)
+        doomed = {name.removesuffix(DELETED) for name in names if name.endswith(DELETED)}
+        owned = {name for name in names if UUID.fullmatch(name) and self._owner(InstanceId(name)) is not None}
+        return tuple(InstanceId(name) for name in sorted(owned | doomed))
 
     def read_free_gib(self) -> tuple[int, int]:
         """Total and free GiB: as much as was said at first, since simulated disks take no room."""
@@ -208,7 +212,12 @@ def _read_disk(path: Path) -> ImageFile | None:
 
 
 def _beside(directory: Path) -> Path:
-    return directory.with_name(f".{directory.name}.part")
+    return directory.with_name(f"{directory.name}.new")
+
+
+def _remove_tree(path: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(path)
 
 
 def _touch(path: Path) -> None:

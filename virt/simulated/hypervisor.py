@@ -4,10 +4,11 @@ A domain is {xml, name, power state, boot id, ours or not} in `domains/<uuid>.js
 name is, so that no call looks through all domains but `list_domains` and `read_facts`. Must never know why it is called.
 """
 
+import os
 import platform
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -18,15 +19,19 @@ from taskvisor.model.states import PowerState, VirtType
 from virt.progress import Progress
 from virt.readback import DomainSeen, parse_domain
 from virt.simulated.image_file import copy_image
-from virt.simulated.world import Lock, Shelf
+from virt.simulated.world import Counter, Lock, Shelf
 
 
 @dataclass(frozen=True, kw_only=True)
 class Domain:
-    """What the simulated host has of one domain. `boot_id` is set exactly while it runs or is paused."""
+    """What the simulated host has of one domain. `boot_id` is set exactly while it runs or is paused.
+
+    `disks` are the paths that the XML gives, by device.
+    """
 
     name: str
     xml: str
+    disks: Mapping[str, str] = field(default_factory=dict)
     owned: bool = True
     power_state: PowerState = PowerState.SHUTDOWN
     boot_id: int | None = None
@@ -52,7 +57,7 @@ class SimulatedHypervisor:
         self._deaf = frozenset(deaf)
         self._domains = Shelf(root / "domains", Domain)
         self._names = Shelf(root / "names", str)
-        self._boots = Shelf(root / "boots", int)
+        self._boots = Counter(root / "boots")
         self._lock = Lock(root / "domains.lock")
 
     def read_facts(self) -> HypervisorFacts:
@@ -83,17 +88,18 @@ class SimulatedHypervisor:
         Contradiction when the name or the id is somebody else's; Refused when the XML is not that of this instance's
         domain, with our metadata and a name. What else libvirt would reject is not found here.
         """
-        name = _seen_in(xml, instance_id).name
+        wanted = _domain_for(_seen_in(xml, instance_id), xml)
         with self._lock.held():
             before = self._ours(instance_id)
-            self._require_name(name, instance_id)
-            if before is not None and before.name != name:
-                raise Refused(
-                    f"cannot call domain {instance_id} {name}: it is defined as {before.name}; undefine it first"
-                )
-            # The name first: one that points at a domain that was never written is free.
-            self._names.put(_name_key(name), instance_id)
-            self._domains.put(instance_id, replace(before, xml=xml) if before else Domain(name=name, xml=xml))
+            self._require_name(wanted.name, instance_id)
+            if before is None:
+                # The name first: one that points at a domain that was never written is free.
+                self._names.put(_name_key(wanted.name), instance_id)
+                self._domains.put(instance_id, wanted)
+            elif before.name != wanted.name:
+                raise Refused(f"cannot rename domain {instance_id}, defined as {before.name}, to {wanted.name}")
+            else:
+                self._domains.put(instance_id, replace(before, xml=xml, disks=wanted.disks))
 
     def ensure_running(self, instance_id: InstanceId) -> DomainFacts:
         """The domain runs: started with a new boot id, or resumed with its old one.
@@ -106,7 +112,7 @@ class SimulatedHypervisor:
             boot_id = domain.boot_id
             if boot_id is None:
                 _require_disks(domain)
-                boot_id = self._next_boot_id()
+                boot_id = self._boots.next()  # differs also from those before it was defined anew
             running = replace(domain, power_state=PowerState.RUNNING, boot_id=boot_id)
             self._domains.put(instance_id, running)
             return _facts(instance_id, running)
@@ -143,8 +149,7 @@ class SimulatedHypervisor:
         with self._existing(instance_id) as domain:
             if domain.boot_id is None:
                 raise Refused(f"cannot copy disk {device} of domain {domain.name}: it is off; copy its file instead")
-            paths = {disk.device: disk.path for disk in parse_domain(domain.xml).disks}
-            source = paths.get(device)
+            source = domain.disks.get(device)
             if source is None:
                 raise Refused(f"cannot copy disk {device} of domain {domain.name}: it has no disk of that name")
             copy = copy_image(Path(source), Path(target_path))
@@ -171,12 +176,6 @@ class SimulatedHypervisor:
         domain = self._domains.read(holder)
         if domain is not None and domain.name == name:
             raise Contradiction(f"the name {name} belongs to domain {holder}, not to {instance_id}; left alone")
-
-    def _next_boot_id(self) -> int:
-        """A number that this host has never given before: it also differs when a domain is defined anew."""
-        boot_id = (self._boots.read("last") or 0) + 1
-        self._boots.put("last", boot_id)
-        return boot_id
 
 
 def _facts(instance_id: InstanceId, domain: Domain) -> DomainFacts:
@@ -210,9 +209,12 @@ def _seen_in(xml: str, instance_id: InstanceId) -> DomainSeen:
     return seen
 
 
+def _domain_for(seen: DomainSeen, xml: str) -> Domain:
+    disks = {disk.device: disk.path for disk in seen.disks if disk.path is not None}
+    return Domain(name=seen.name, xml=xml, disks=disks)
+
+
 def _require_disks(domain: Domain) -> None:
-    for disk in parse_domain(domain.xml).disks:
-        if disk.path is not None and not Path(disk.path).exists():
-            raise Retryable(
-                f"cannot start domain {domain.name}: its disk {disk.device} is {disk.path}, which is not there"
-            )
+    for device, path in domain.disks.items():
+        if not os.path.exists(path):
+            raise Retryable(f"cannot start domain {domain.name}: its disk {device} is {path}, which is not there")

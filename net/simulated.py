@@ -1,0 +1,173 @@
+"""Links as small files, with the real fabric's meaning: for hosts without a hypervisor, and for the flows' own tests.
+
+    links/<name>.json              a TAP or a bridge: its kind and its alias
+    leases/<bridge>/<tap>.json     a port on that bridge: what DHCP would be told
+
+The world is shared by every process of the host. A record is whole or absent (temporary file and rename); look-and-act
+happens under the network's lock. No call but `list_links` looks at more than the links it is about. Must never know why
+it is called.
+"""
+
+import contextlib
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+import msgspec
+
+from net.locks import ensure_locked
+from net.plan import OWNER_WORD, network_owner_for
+from taskvisor.model.errors import CannotAsk, Contradiction
+from taskvisor.model.ids import NetworkId
+from taskvisor.model.observed import LinkFacts
+from taskvisor.model.plan import VifPlan
+
+
+class Kind(StrEnum):
+    TAP = "tap"
+    BRIDGE = "bridge"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Link:
+    """A link as its file says; `alias` tells whose it is."""
+
+    kind: Kind
+    alias: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lease:
+    """What the network's DHCP is told of a port."""
+
+    mac: str
+    address: str
+    hostname: str
+
+
+class SimulatedFabric:
+    """The port Fabric, on files below `root`. Opening it makes the directories, and nothing else."""
+
+    def __init__(self, root: Path) -> None:
+        self._links = root / "links"
+        self._leases = root / "leases"
+        self._locks = root / "locks"
+        for directory in (self._links, self._leases, self._locks):
+            directory.mkdir(parents=True, exist_ok=True)
+
+    def ensure_plugged(self, vif: VifPlan) -> None:
+        """Bridge, TAP and DHCP entry are there.
+
+        Contradiction when a link of either name is another's; both are left alone then. Busy when the network is locked
+        for 20 s.
+        """
+        bridge = Link(kind=Kind.BRIDGE, alias=network_owner_for(vif.network_id))
+        tap = Link(kind=Kind.TAP, alias=vif.owner)
+        with self._locked(vif.network_id):
+            missing = [(name, link) for name, link in ((vif.bridge, bridge), (vif.tap, tap)) if self._lacks(name, link)]
+            for name, link in missing:
+                _put(self._file(name), msgspec.json.encode(link))
+            self._put_lease(vif)
+
+    def ensure_unplugged(self, vif: VifPlan) -> None:
+        """The TAP and the DHCP entry are gone, and with the last port of the network its bridge.
+
+        Contradiction when the TAP's name is another's link, which is left alone; so is a bridge that is another's.
+        """
+        bridge = Link(kind=Kind.BRIDGE, alias=network_owner_for(vif.network_id))
+        with self._locked(vif.network_id):
+            if not self._lacks(vif.tap, Link(kind=Kind.TAP, alias=vif.owner)):
+                self._file(vif.tap).unlink()
+            leases = self._leases / vif.bridge
+            (leases / f"{vif.tap}.json").unlink(missing_ok=True)
+            if _is_gone(leases) and self._read(vif.bridge) == bridge:
+                self._file(vif.bridge).unlink()
+
+    def list_links(self) -> tuple[LinkFacts, ...]:
+        """The TAPs that bear our alias, in the order of their names."""
+        try:
+            names = sorted(path.stem for path in self._links.iterdir() if not path.name.startswith("."))
+        except OSError as error:
+            raise CannotAsk(f"cannot list {self._links}: {error.strerror}") from error
+        found = ((name, self._read(name)) for name in names)
+        return tuple(
+            LinkFacts(name=name, owner=link.alias)
+            for name, link in found
+            if link is not None and link.kind is Kind.TAP and link.alias.startswith(f"{OWNER_WORD}:")
+        )
+
+    def _lacks(self, name: str, wanted: Link) -> bool:
+        """True when there is no link of that name, False when it is the wanted one; else Contradiction."""
+        link = self._read(name)
+        if link not in (None, wanted):
+            raise Contradiction(f"link {name} belongs to {link.alias or 'somebody'}, not to {wanted.alias}; left alone")
+        return link is None
+
+    def _put_lease(self, vif: VifPlan) -> None:
+        """The port counts among those of its bridge, also where the network has no DHCP."""
+        leases = self._leases / vif.bridge
+        with contextlib.suppress(FileExistsError):
+            leases.mkdir()
+        lease = Lease(mac=vif.mac, address=vif.address, hostname=vif.hostname)
+        _put(leases / f"{vif.tap}.json", msgspec.json.encode(lease))
+
+    def _file(self, name: str) -> Path:
+        return self._links / f"{name}.json"
+
+    def _read(self, name: str) -> Link | None:
+        try:
+            return msgspec.json.decode(self._file(name).read_bytes(), type=Link)
+        except FileNotFoundError:
+            if self._links.is_dir():
+                return None
+            raise CannotAsk(f"cannot look for link {name}: {self._links} is not there") from None
+        except (OSError, msgspec.DecodeError) as error:
+            raise CannotAsk(f"cannot read link {name}: {error}") from error
+
+    @contextmanager
+    def _locked(self, network_id: NetworkId) -> Iterator[None]:
+        """Plug and unplug of one network take turns, so the last unplug can't take the bridge from under a first plug."""
+        if not self._locks.is_dir():
+            raise CannotAsk(f"cannot lock network {network_id}: {self._locks} is not there; was the host removed?")
+        with ensure_locked(self._locks / network_id, f"network {network_id}"):
+            yield
+
+
+class SimulatedNeighbour:
+    """Somebody else who makes links on the simulated host `root`, for tests of contradiction."""
+
+    def __init__(self, root: Path) -> None:
+        self._links = root / "links"
+
+    def ensure_foreign_link(self, name: str) -> None:
+        """A TAP of that name is there which bears no alias of ours."""
+        _put(self._links / f"{name}.json", msgspec.json.encode(Link(kind=Kind.TAP, alias="")))
+
+    def list_names(self) -> tuple[str, ...]:
+        """The names of all links, ours or not, bridges too."""
+        return tuple(sorted(path.stem for path in self._links.iterdir() if not path.name.startswith(".")))
+
+
+def _put(path: Path, content: bytes) -> None:
+    """The file has that content, whole. Needs the lock: the temporary name is always the same one."""
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        temporary.write_bytes(content)
+        temporary.rename(path)
+    except OSError as error:
+        raise CannotAsk(f"cannot write {path}: {error.strerror}") from error
+
+
+def _is_gone(directory: Path) -> bool:
+    """Remove the directory if it is empty; True when it is not there then."""
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            directory.rmdir()
+    except OSError as error:
+        if error.errno == errno.ENOTEMPTY:
+            return False
+        raise CannotAsk(f"cannot remove {directory}: {error.strerror}") from error
+    return True

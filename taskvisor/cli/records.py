@@ -1,0 +1,96 @@
+"""What commands read: the settings, and the read side of the store. Nothing here writes."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from pydantic import ValidationError
+
+from taskvisor.cli.exits import UsageError
+from taskvisor.client import Taskvisor
+from taskvisor.model.errors import Refused, TaskvisorError
+from taskvisor.model.records import Instance
+from taskvisor.settings import Settings, read_settings
+from taskvisor.state.catalog import Catalog
+from taskvisor.state.connection import open_redis
+from taskvisor.state.events import Events
+from taskvisor.state.hosts import Hosts
+from taskvisor.state.keys import Keys
+
+COMPLETION_TIMEOUT_S = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Records:
+    """The read side of one store."""
+
+    catalog: Catalog
+    hosts: Hosts
+    events: Events
+    event_wait_limit_s: float
+    """The longest that a read of events may wait: below the connection's time-out."""
+
+    def find_instance(self, name_or_id: str) -> Instance:
+        """The instance of that name or id; Refused when there is none."""
+        instance = self.catalog.find_instance(name_or_id)
+        if instance is None:
+            raise Refused(f"there is no instance {name_or_id!r}; see `taskvisor list`")
+        return instance
+
+
+def settings_or_usage_error() -> Settings:
+    """The settings of this process. UsageError names the variable and the rule that its value breaks."""
+    try:
+        return read_settings()
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        name = "_".join(["TASKVISOR", *(str(part).upper() for part in problem["loc"])])
+        raise UsageError(f"{name}={problem['input']!r}: {problem['msg']}") from None
+
+
+@contextmanager
+def open_records(settings: Settings, *, timeout_s: float | None = None) -> Iterator[Records]:
+    """The store of these settings; closed at the end."""
+    timeout_s = timeout_s or settings.redis_timeout_s
+    try:
+        client = open_redis(settings.redis_url, timeout_s=timeout_s)
+    except ValueError as error:
+        raise UsageError(f"TASKVISOR_REDIS_URL={settings.redis_url!r}: {error}") from None
+    try:
+        keys = Keys(settings.key_prefix)
+        yield Records(
+            catalog=Catalog(client, keys),
+            hosts=Hosts(client, keys),
+            events=Events(client, keys),
+            event_wait_limit_s=timeout_s / 2,
+        )
+    finally:
+        client.close()
+
+
+@contextmanager
+def open_client(settings: Settings) -> Iterator[Taskvisor]:
+    """The client of these settings; closed at the end."""
+    try:
+        client = Taskvisor(settings.redis_url, timeout_s=settings.redis_timeout_s)
+    except Refused as error:
+        raise UsageError(str(error)) from None
+    with client:
+        yield client
+
+
+def complete_instance(incomplete: str) -> list[str]:
+    """Names for the shell's completion; none when they can't be asked quickly."""
+    return _complete(incomplete, lambda records: (instance.name for instance in records.catalog.list_instances()))
+
+
+def complete_operation(incomplete: str) -> list[str]:
+    return _complete(incomplete, lambda records: (operation.id for operation in records.catalog.list_operations(200)))
+
+
+def _complete(incomplete: str, names: Callable[[Records], Iterable[str]]) -> list[str]:
+    try:
+        with open_records(settings_or_usage_error(), timeout_s=COMPLETION_TIMEOUT_S) as records:
+            return [name for name in names(records) if name.startswith(incomplete)]
+    except TaskvisorError:
+        return []

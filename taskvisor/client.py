@@ -1,0 +1,393 @@
+"""The Python client: asks for operations by task name, and watches them. Any Celery app can do the same with `send_task`.
+
+It imports no task, and neither libvirt nor anything else a worker needs; Celery itself is imported at first use. Its Celery
+app is its own: it never becomes the current or the default app, so it works inside a process (or a task) of another app,
+and CELERY_BROKER_URL and its kin, which override what an app is configured with, do not lead it astray.
+
+    with Taskvisor("redis://127.0.0.1:6379/0") as taskvisor:
+        handle = taskvisor.build(name="web-1", image="/srv/images/debian-12.qcow2", flavor="c2-m2048-d10")
+        print(handle.wait(600)["addresses"])
+"""
+
+import os
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, Literal, NotRequired, TypedDict, TypeVar, cast
+
+from taskvisor.model import errors
+from taskvisor.model.errors import CannotAsk, Refused, TaskvisorError
+from taskvisor.model.urls import celery_url_for
+from taskvisor.model.view import ImageView, InstanceView
+
+if TYPE_CHECKING:
+    from celery import Celery
+    from celery.result import AsyncResult
+
+COMPUTE_QUEUE = "compute"
+WAIT_LIMIT_S = 3600.0
+"""How long `Handle.wait` waits unless told otherwise."""
+SILENCE_LIMIT_S = 30.0
+"""`Handle.wait` bears a Redis that does not answer for so long: restarts and fail-overs pass, an outage is told."""
+LOOK_FIRST_S, LOOK_LAST_S, LOOK_GROWTH = 0.05, 0.5, 1.3
+"""The result is looked at so soon, then less and less often. It is polled, not subscribed to: a look is safe in any thread,
+inside a task and across a restart of Redis, where Celery's shared subscription is not."""
+PUBLISH_RETRIES = 1
+CELERY_SCHEMES = ("redis://", "rediss://", "redis+socket://")
+REDACTED_FIELDS = ("user_data", "ssh_keys")
+"""Not for the eyes of those who look at messages in Flower."""
+
+
+class StillRunning(TaskvisorError, TimeoutError):
+    """The operation has not ended yet. It goes on; nothing was cancelled."""
+
+
+class FlavorFields(TypedDict):
+    vcpus: int
+    memory_mib: int
+    disk_gib: NotRequired[int]
+
+
+class NicFields(TypedDict):
+    network: str
+    mac: NotRequired[str]
+    address: NotRequired[str]
+
+
+class InstanceRef(TypedDict):
+    id: str
+    name: str
+
+
+class Progress(TypedDict):
+    """How far an operation is: step number `number` of `of`. `step` is None when nothing is left to do."""
+
+    operation: str
+    instance: InstanceRef
+    host: str
+    phase: str
+    step: str | None
+    number: int
+    of: int
+
+
+class DeletedView(TypedDict):
+    """`already`: there was no such instance."""
+
+    id: str
+    name: str
+    vm_state: str
+    already: bool
+
+
+class PowerView(InstanceView):
+    """`already` is there, and true, when the instance was so before."""
+
+    already: NotRequired[bool]
+
+
+class SnapshotView(InstanceView):
+    snapshot: ImageView
+
+
+class WishView(TypedDict):
+    """The operation that the wish was about, and its phase as the wish was noted."""
+
+    operation: str
+    phase: str
+
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome(Generic[R]):
+    """One look at an operation, as Celery tells it: state, how far it is, and how it ended if it has."""
+
+    state: str
+    progress: Progress | None = None
+    result: R | None = None
+    error: TaskvisorError | None = None
+
+    @property
+    def ended(self) -> bool:
+        return self.state == "SUCCESS" or self.error is not None
+
+
+class Handle(Generic[R]):
+    """One request. It outlives the process that made it: `Taskvisor.handle(id)` takes it up anywhere."""
+
+    def __init__(self, async_result: "AsyncResult[Any]", client: "Taskvisor") -> None:
+        self.async_result = async_result
+        """Celery's own handle. Its blocking `get` shares one subscription between all threads; prefer `wait`."""
+        self._client = client
+
+    @property
+    def id(self) -> str:
+        """The operation's id."""
+        return str(self.async_result.id)
+
+    def look(self) -> Outcome[R]:
+        """The operation as it is now. CannotAsk when Redis does not answer."""
+        with self._client.asking(f"read the result of operation {self.id}"):
+            meta = self.async_result.backend.get_task_meta(self.id, cache=False)
+        return _outcome_from(str(meta["status"]), meta.get("result"))
+
+    def state(self) -> str:
+        """PENDING (no worker has taken it, or the id is unknown), PROGRESS, SUCCESS or FAILURE. CannotAsk as in `look`."""
+        return self.look().state
+
+    @property
+    def result(self) -> R:
+        """What the operation came to. Raises its error; StillRunning when it has not ended; CannotAsk as in `look`."""
+        return self._result_of(self.look())
+
+    def wait(self, timeout_s: float = WAIT_LIMIT_S) -> R:
+        """The result, once there is one. Raises the operation's error with its message.
+
+        StillRunning when it has not ended within `timeout_s`; CannotAsk when Redis was silent for SILENCE_LIMIT_S.
+        """
+        deadline = time.monotonic() + timeout_s
+        pause_s, seen = LOOK_FIRST_S, Outcome[R](state="PENDING")
+        silent_since: float | None = None
+        while True:
+            try:
+                seen, silent_since = self.look(), None
+            except CannotAsk:
+                silent_since = silent_since or time.monotonic()
+                if time.monotonic() - silent_since > SILENCE_LIMIT_S:
+                    raise
+            left_s = deadline - time.monotonic()
+            if seen.ended or left_s <= 0:
+                return self._result_of(seen)
+            time.sleep(min(pause_s, left_s))
+            pause_s = min(pause_s * LOOK_GROWTH, LOOK_LAST_S)
+
+    def cancel(self) -> "Handle[WishView]":
+        """Ask the operation to stop and roll back; it does so at its next step boundary."""
+        return self._client.cancel(self.id)
+
+    def _result_of(self, seen: Outcome[R]) -> R:
+        if seen.error is not None:
+            raise seen.error
+        if seen.state == "SUCCESS":
+            return cast(R, seen.result)
+        raise StillRunning(_still_running(self.id, seen.progress))
+
+
+class Taskvisor:
+    """Asks for operations. Safe in threads; after a fork it opens its connections anew. Close it, or use it with `with`.
+
+    `redis_url` is redis://, rediss://, unix:///path?db=0 or Celery's redis+socket:///path?virtual_host=0; without one, that
+    of TASKVISOR_REDIS_URL, else of the settings' default. Refused for another kind of URL. Nothing is asked of Redis before
+    the first request.
+
+    Every request returns once it is in the queue, which takes at most about twice `timeout_s`; CannotAsk when Redis did
+    not take it, and then it may be there all the same: ask again with the same `operation_id`. The same id is the same
+    operation, however often it is asked.
+    """
+
+    def __init__(self, redis_url: str | None = None, *, timeout_s: float = 5.0) -> None:
+        self._url = celery_url_for(redis_url or _default_url())
+        if not self._url.startswith(CELERY_SCHEMES):
+            raise Refused(f"Redis URL {redis_url!r}: use redis://HOST:PORT/DB, rediss://… or unix:///PATH?db=DB")
+        self._timeout_s = timeout_s
+        self._door: _Door | None = None
+
+    def __enter__(self) -> "Taskvisor":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """The connections are closed. A later request opens new ones."""
+        door, self._door = self._door, None
+        if door is not None:
+            door.close()
+
+    def build(
+        self,
+        *,
+        name: str,
+        image: str,
+        image_sha256: str | None = None,
+        flavor: str | FlavorFields | None = None,
+        networks: Sequence[str | NicFields] | None = None,
+        ssh_keys: Sequence[str] | None = None,
+        user_data: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        host: str | None = None,
+        operation_id: str | None = None,
+    ) -> Handle[InstanceView]:
+        """A new instance, running. Fields as `taskvisor.model.spec.BuildSpec` has them; what is None takes its default there."""
+        fields = {
+            "name": name,
+            "image": image,
+            "image_sha256": image_sha256,
+            "flavor": flavor,
+            "networks": None if networks is None else list(networks),
+            "ssh_keys": None if ssh_keys is None else list(ssh_keys),
+            "user_data": user_data,
+            "metadata": None if metadata is None else dict(metadata),
+            "host": host,
+        }
+        return self._ask("instance.build", fields, operation_id)
+
+    def delete(self, instance: str, *, operation_id: str | None = None) -> Handle[DeletedView]:
+        """The instance, by name or id, and all that was held for it are gone. Stops whatever else is done to it."""
+        return self._ask("instance.delete", {"instance": instance}, operation_id)
+
+    def start(self, instance: str, *, operation_id: str | None = None) -> Handle[PowerView]:
+        """The instance runs."""
+        return self._ask("instance.start", {"instance": instance}, operation_id)
+
+    def stop(
+        self, instance: str, *, timeout_s: int | None = None, operation_id: str | None = None
+    ) -> Handle[PowerView]:
+        """The instance is off: asked to shut down, and switched off after `timeout_s` (0: at once; None: the host's setting)."""
+        return self._ask("instance.stop", {"instance": instance, "timeout_s": timeout_s}, operation_id)
+
+    def reboot(
+        self, instance: str, *, type: Literal["soft", "hard"] = "soft", operation_id: str | None = None
+    ) -> Handle[InstanceView]:
+        """The instance was off and runs again. Hard does not ask it first."""
+        return self._ask("instance.reboot", {"instance": instance, "type": type}, operation_id)
+
+    def snapshot(self, instance: str, image: str, *, operation_id: str | None = None) -> Handle[SnapshotView]:
+        """The instance's disk, as it is at one point in time, is registered as `image`."""
+        return self._ask("instance.snapshot", {"instance": instance, "image": image}, operation_id)
+
+    def cancel(self, operation: str) -> Handle[WishView]:
+        """Ask an operation to stop and roll back. The returned handle is of the wish, not of the operation."""
+        return self._ask("operation.cancel", {"operation": operation}, None)
+
+    def retry(self, operation: str) -> Handle[WishView]:
+        """Let a stuck operation go on, or a failed one begin again. The returned handle is of the wish."""
+        return self._ask("operation.retry", {"operation": operation}, None)
+
+    def handle(self, operation_id: str) -> Handle[Any]:
+        """The handle of an operation that was asked for before, by anyone."""
+        return Handle(self._opened().result(operation_id), self)
+
+    @contextmanager
+    def asking(self, what: str) -> Iterator[None]:
+        """Turn the silence of Redis into CannotAsk: nobody may conclude from it that something did not happen."""
+        try:
+            yield
+        except self._opened().silence as error:
+            why = str(error).rstrip(".")
+            raise CannotAsk(f"Redis did not answer when asked to {what}: {why}; is it up and reachable?") from error
+
+    def _ask(self, task: str, fields: Mapping[str, object], operation_id: str | None) -> Handle[Any]:
+        given = {name: value for name, value in fields.items() if value is not None}
+        operation_id = operation_id or str(uuid.uuid4())
+        with self.asking(f"take the request {task} ({operation_id})"):
+            self._opened().send(task, given, operation_id)
+        return self.handle(operation_id)
+
+    def _opened(self) -> "_Door":
+        if self._door is None or self._door.pid != os.getpid():
+            self._door = _Door(self._url, self._timeout_s)
+        return self._door
+
+
+class _Door:
+    """All of Celery that is used here: an app that is nobody's current app, a pool of producers, and the result backend.
+
+    Both are made by hand. `app.backend` stays disabled, because with Redis behind it `send_task` subscribes to each
+    request's result, and retries that for minutes when Redis is away.
+    """
+
+    def __init__(self, url: str, timeout_s: float) -> None:
+        from celery import Celery  # noqa: PLC0415 - half a second that `import taskvisor.client` should not take
+        from celery.app.backends import by_url  # noqa: PLC0415
+        from celery.result import AsyncResult  # noqa: PLC0415
+        from kombu import Connection  # noqa: PLC0415
+        from kombu.exceptions import OperationalError  # noqa: PLC0415
+        from kombu.pools import ProducerPool  # noqa: PLC0415
+
+        self.pid = os.getpid()
+        self._app: Celery = Celery("taskvisor-client", set_as_current=False, config_source=_config_for(timeout_s))
+        self._app.backend_cls = "disabled"
+        backend_class, backend_url = by_url(url, self._app.loader)
+        self._backend = backend_class(app=self._app, url=backend_url)
+        self._result_class = AsyncResult
+        limits = {"socket_timeout": timeout_s, "socket_connect_timeout": timeout_s}
+        self._connections = Connection(url, connect_timeout=timeout_s, transport_options=limits).Pool(limit=10)
+        self._producers = ProducerPool(self._connections, limit=10)
+        silence = (OperationalError, *self._backend.connection_errors)
+        self.silence: tuple[type[Exception], ...] = tuple(kind for kind in silence if kind is not KeyError)
+
+    def send(self, task: str, fields: dict[str, object], operation_id: str) -> None:
+        shown = {name: "…" if name in REDACTED_FIELDS else value for name, value in fields.items()}
+        with self._producers.acquire(block=True) as producer:
+            self._app.send_task(
+                task,
+                kwargs=fields,
+                kwargsrepr=repr(shown)[:1024],
+                task_id=operation_id,
+                queue=COMPUTE_QUEUE,
+                producer=producer,
+                add_to_parent=False,
+                retry=True,
+                retry_policy={"max_retries": PUBLISH_RETRIES, "interval_start": 0, "interval_max": 0.2},
+            )
+
+    def result(self, operation_id: str) -> "AsyncResult[Any]":
+        return self._result_class(operation_id, backend=self._backend, app=self._app)
+
+    def close(self) -> None:
+        self._producers.force_close_all()
+        self._connections.force_close_all()
+        self._backend.client.close()
+        self._app.close()
+
+
+def _config_for(timeout_s: float) -> dict[str, object]:
+    return {
+        "task_serializer": "json",
+        "result_serializer": "json",
+        "accept_content": ["json"],
+        "redis_socket_timeout": timeout_s,
+        "redis_socket_connect_timeout": timeout_s,
+    }
+
+
+def _default_url() -> str:
+    from taskvisor.settings import read_settings  # noqa: PLC0415 - pydantic, which a client with a URL does not need
+
+    return read_settings().redis_url
+
+
+def _outcome_from(state: str, result: object) -> Outcome[Any]:
+    if state == "SUCCESS":
+        return Outcome(state=state, result=result)
+    if state == "FAILURE":
+        return Outcome(state=state, error=error_for(result))
+    if state == "REVOKED":
+        return Outcome(state=state, error=errors.Cancelled("the request was revoked before a worker took it"))
+    progress = cast(Progress, result) if state == "PROGRESS" and isinstance(result, dict) else None
+    return Outcome(state=state, progress=progress)
+
+
+def error_for(stored: object) -> TaskvisorError:
+    """The error of `taskvisor.model.errors` that a result stands for; for one that is not ours, its name and its message."""
+    if isinstance(stored, TaskvisorError):
+        return stored
+    name, message = type(stored).__name__, str(stored)
+    kind = getattr(errors, name, None)
+    if isinstance(kind, type) and issubclass(kind, TaskvisorError):
+        return kind(message)
+    return TaskvisorError(f"{name}: {message}" if message else name)
+
+
+def _still_running(operation_id: str, progress: Progress | None) -> str:
+    if progress is None:
+        return f"operation {operation_id} has not been taken by a worker yet; is one up? see `taskvisor hosts`"
+    at = f"at step {progress['step']} ({progress['number']} of {progress['of']})" if progress["step"] else "ending"
+    return (
+        f"operation {operation_id} is still {progress['phase']}, {at} on {progress['host']}; wait again, or cancel it"
+    )

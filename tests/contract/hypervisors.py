@@ -1,0 +1,88 @@
+"""The two hosts that the Hypervisor suite runs on, and what somebody else may do there."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+import libvirt
+
+from taskvisor.flow.ports import Hypervisor
+from taskvisor.model.ids import InstanceId
+from taskvisor.model.states import PowerState
+from tests.fixtures.hosts import Libvirtd
+from virt.hypervisor import LibvirtHypervisor
+from virt.simulated import SimulatedHypervisor
+from virt.simulated.outsider import SimulatedOutsider
+
+
+class HypervisorHost(Protocol):
+    """A host with a hypervisor. `open_port` may be pickled, and opened in another process; `unreachable` can ask nobody."""
+
+    @property
+    def open_port(self) -> Callable[[], Hypervisor]: ...
+    port: Hypervisor
+    unreachable: Hypervisor
+
+    def ensure_foreign_domain(self, uuid: InstanceId, name: str) -> None:
+        """A domain without our metadata is defined, off."""
+        ...
+
+    def ensure_foreign_domain_gone(self, uuid: InstanceId) -> None: ...
+
+    def ensure_paused(self, instance_id: InstanceId) -> None:
+        """Somebody has paused the running domain."""
+        ...
+
+
+class SimulatedHost:
+    def __init__(self, root: Path, away: Path) -> None:
+        self.open_port = partial(SimulatedHypervisor, root)
+        self.port: Hypervisor = self.open_port()
+        self.unreachable: Hypervisor = SimulatedHypervisor(away / "host")
+        (away / "host").rename(away / "moved")
+        self._outsider = SimulatedOutsider(root)
+
+    def ensure_foreign_domain(self, uuid: InstanceId, name: str) -> None:
+        self._outsider.ensure_foreign_domain(uuid, name)
+
+    def ensure_foreign_domain_gone(self, uuid: InstanceId) -> None:
+        self._outsider.ensure_domain_gone(uuid)
+
+    def ensure_paused(self, instance_id: InstanceId) -> None:
+        self._outsider.ensure_power_state(instance_id, PowerState.PAUSED)
+
+
+class RealHost:
+    def __init__(self, libvirtd: Libvirtd) -> None:
+        self._uri = libvirtd.uri
+        logs = str(libvirtd.directory / "log" / "qemu")
+        self.open_port = partial(LibvirtHypervisor, libvirtd.uri, virt_type="qemu", qemu_log_dir=logs)
+        self.port: Hypervisor = self.open_port()
+        nowhere = libvirtd.directory / "run" / "nobody-listens"
+        self.unreachable: Hypervisor = LibvirtHypervisor(f"qemu+unix:///system?socket={nowhere}", virt_type="qemu")
+
+    def ensure_foreign_domain(self, uuid: InstanceId, name: str) -> None:
+        xml = f"""
+            <domain type='qemu'>
+              <name>{name}</name><uuid>{uuid}</uuid><memory unit='MiB'>16</memory><os><type>hvm</type></os>
+            </domain>"""
+        with self._connected() as connection:
+            connection.defineXML(xml)
+
+    def ensure_foreign_domain_gone(self, uuid: InstanceId) -> None:
+        with self._connected() as connection:
+            connection.lookupByUUIDString(uuid).undefine()
+
+    def ensure_paused(self, instance_id: InstanceId) -> None:
+        with self._connected() as connection:
+            connection.lookupByUUIDString(instance_id).suspend()
+
+    @contextmanager
+    def _connected(self) -> Iterator["libvirt.virConnect"]:
+        connection = libvirt.open(self._uri)
+        try:
+            yield connection
+        finally:
+            connection.close()

@@ -1,0 +1,320 @@
+"""What a Hypervisor promises (taskvisor/flow/ports.py)."""
+
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from taskvisor.flow.ports import Hypervisor
+from taskvisor.model.errors import CannotAsk, Contradiction, Refused, TaskvisorError
+from taskvisor.model.ids import InstanceId
+from taskvisor.model.observed import DomainFacts
+from taskvisor.model.states import PowerState
+from tests.contract.hypervisors import HypervisorHost, RealHost, SimulatedHost
+from tests.contract.plans import MIB, ignore_progress, instance_id, xml_for
+from tests.contract.processes import repeat_at_once
+from virt.simulated.image_file import read_image_file
+
+GUEST = instance_id(0)
+STRANGER = InstanceId("00000000-0000-4000-8000-00000000f00d")
+
+
+@pytest.fixture(params=["simulated", pytest.param("real", marks=pytest.mark.real)])
+def host(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[HypervisorHost]:
+    """A host with a hypervisor and no domain on it; afterwards our guests are gone, by its own verbs."""
+    is_real = request.param == "real"
+    made: HypervisorHost = (
+        RealHost(request.getfixturevalue("libvirtd")) if is_real else SimulatedHost(tmp_path / "host", tmp_path / "away")
+    )
+    yield made
+    for facts in made.port.list_domains():
+        if facts.owned:
+            made.port.ensure_undefined(facts.instance_id)
+        else:
+            made.ensure_foreign_domain_gone(facts.instance_id)
+    assert made.port.list_domains() == ()
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Path:
+    """A qcow2 overlay of 8 MiB with its base: what guests have for a root disk."""
+    base, overlay = tmp_path / "base.qcow2", tmp_path / "disk"
+    for argv in (
+        ["qemu-img", "create", "-q", "-f", "qcow2", str(base), "4M"],
+        ["qemu-img", "create", "-q", "-f", "qcow2", "-b", str(base), "-F", "qcow2", str(overlay), "8M"],
+    ):
+        subprocess.run(argv, check=True, timeout=30)
+    return overlay
+
+
+@pytest.fixture
+def xml(host: HypervisorHost, disk: Path) -> str:
+    """The XML of GUEST on this host."""
+    return xml_for(host.port.read_facts(), disk)
+
+
+@pytest.fixture
+def defined(host: HypervisorHost, xml: str) -> HypervisorHost:
+    """GUEST is defined."""
+    host.port.ensure_defined(GUEST, xml)
+    return host
+
+
+@pytest.fixture
+def running(defined: HypervisorHost) -> HypervisorHost:
+    """GUEST runs."""
+    defined.port.ensure_running(GUEST)
+    return defined
+
+
+def seen(host: HypervisorHost) -> DomainFacts:
+    """GUEST as it is now; it must be there."""
+    facts = host.port.read_domain(GUEST)
+    assert facts is not None
+    return facts
+
+
+def test_the_host_says_what_it_has(host: HypervisorHost) -> None:
+    facts = host.port.read_facts()
+    assert facts.cpus > 0
+    assert facts.memory_mib > 0
+    assert facts.arch
+    assert facts.machine
+    assert facts.domains == 0
+
+
+def test_the_host_counts_domains_that_are_off(defined: HypervisorHost) -> None:
+    assert defined.port.read_facts().domains == 1
+
+
+def test_a_domain_that_is_not_there_is_none(host: HypervisorHost) -> None:
+    assert host.port.read_domain(GUEST) is None
+    assert host.port.list_domains() == ()
+
+
+def test_a_defined_domain_is_off_and_ours(defined: HypervisorHost) -> None:
+    facts = seen(defined)
+    assert facts.instance_id == GUEST
+    assert (facts.power_state, facts.boot_id, facts.owned) == (PowerState.SHUTDOWN, None, True)
+
+
+def test_defining_twice_is_once(defined: HypervisorHost, xml: str) -> None:
+    before = seen(defined)
+    defined.port.ensure_defined(GUEST, xml)
+    assert defined.port.list_domains() == (before,)
+
+
+def test_defining_a_running_domain_leaves_it_running(running: HypervisorHost, xml: str) -> None:
+    before = seen(running)
+    running.port.ensure_defined(GUEST, xml)
+    assert seen(running) == before
+
+
+def test_a_foreign_domain_of_our_uuid_is_left_alone(host: HypervisorHost, xml: str) -> None:
+    host.ensure_foreign_domain(GUEST, "somebodys")
+    before = seen(host)
+    assert not before.owned
+    actions: tuple[Callable[[Hypervisor], object], ...] = (
+        lambda port: port.ensure_defined(GUEST, xml),
+        lambda port: port.ensure_running(GUEST),
+        lambda port: port.ensure_off(GUEST),
+        lambda port: port.request_shutdown(GUEST),
+        lambda port: port.ensure_undefined(GUEST),
+        lambda port: port.copy_disk(GUEST, "vda", "/nowhere", ignore_progress),
+    )
+    for action in actions:
+        with pytest.raises(Contradiction):
+            action(host.port)
+    assert seen(host) == before
+
+
+def test_a_foreign_domain_of_our_name_is_left_alone(host: HypervisorHost, xml: str) -> None:
+    name = xml.partition("<name>")[2].partition("</name>")[0]
+    host.ensure_foreign_domain(STRANGER, name)
+    with pytest.raises(Contradiction):
+        host.port.ensure_defined(GUEST, xml)
+    assert [(facts.instance_id, facts.owned) for facts in host.port.list_domains()] == [(STRANGER, False)]
+
+
+def test_a_foreign_domain_is_listed_and_counted(defined: HypervisorHost) -> None:
+    defined.ensure_foreign_domain(STRANGER, "somebodys")
+    assert {facts.instance_id: facts.owned for facts in defined.port.list_domains()} == {GUEST: True, STRANGER: False}
+    assert defined.port.read_facts().domains == 2
+
+
+def test_xml_of_another_instance_is_refused(host: HypervisorHost, disk: Path) -> None:
+    with pytest.raises(Refused):
+        host.port.ensure_defined(GUEST, xml_for(host.port.read_facts(), disk, 1))
+    assert host.port.list_domains() == ()
+
+
+def test_xml_without_a_name_is_refused(host: HypervisorHost, xml: str) -> None:
+    before, _, rest = xml.partition("<name>")
+    with pytest.raises(Refused):
+        host.port.ensure_defined(GUEST, before + rest.partition("</name>")[2])
+    assert host.port.list_domains() == ()
+
+
+@pytest.mark.parametrize("text", ["", "not XML", "<domain>", "<network/>"])
+def test_what_is_no_domains_xml_is_refused(host: HypervisorHost, text: str) -> None:
+    with pytest.raises(Refused):
+        host.port.ensure_defined(GUEST, text)
+
+
+def test_starting_a_domain_that_is_not_there_is_refused(host: HypervisorHost) -> None:
+    with pytest.raises(Refused):
+        host.port.ensure_running(GUEST)
+
+
+def test_a_started_domain_runs_and_has_a_boot_id(defined: HypervisorHost) -> None:
+    facts = defined.port.ensure_running(GUEST)
+    assert facts.power_state is PowerState.RUNNING
+    assert facts.boot_id is not None
+    assert facts == seen(defined)
+
+
+def test_starting_twice_is_once(running: HypervisorHost) -> None:
+    before = seen(running)
+    assert running.port.ensure_running(GUEST) == before
+
+
+def test_a_paused_domain_is_resumed_and_not_started_anew(running: HypervisorHost) -> None:
+    before = seen(running)
+    running.ensure_paused(GUEST)
+    assert seen(running).power_state is PowerState.PAUSED
+    assert running.port.ensure_running(GUEST) == before
+
+
+def test_a_domain_whose_disk_is_gone_does_not_start(defined: HypervisorHost, disk: Path) -> None:
+    disk.unlink()
+    with pytest.raises(TaskvisorError, match=str(disk)):
+        defined.port.ensure_running(GUEST)
+    assert seen(defined).power_state is PowerState.SHUTDOWN
+
+
+def test_a_domain_pulled_like_a_plug_is_off_and_still_defined(running: HypervisorHost) -> None:
+    running.port.ensure_off(GUEST)
+    assert (seen(running).power_state, seen(running).boot_id) == (PowerState.SHUTDOWN, None)
+
+
+def test_a_paused_domain_is_pulled_like_any_other(running: HypervisorHost) -> None:
+    running.ensure_paused(GUEST)
+    running.port.ensure_off(GUEST)
+    assert seen(running).power_state is PowerState.SHUTDOWN
+
+
+def test_switching_off_twice_is_once(defined: HypervisorHost) -> None:
+    defined.port.ensure_off(GUEST)
+    defined.port.ensure_off(GUEST)
+    assert seen(defined).power_state is PowerState.SHUTDOWN
+
+
+def test_a_domain_that_is_not_there_is_off(host: HypervisorHost) -> None:
+    host.port.ensure_off(GUEST)
+    assert host.port.read_domain(GUEST) is None
+
+
+def test_each_start_has_another_boot_id(running: HypervisorHost) -> None:
+    before = seen(running).boot_id
+    running.port.ensure_off(GUEST)
+    assert running.port.ensure_running(GUEST).boot_id != before
+
+
+def test_a_domain_defined_anew_has_another_boot_id(running: HypervisorHost, xml: str) -> None:
+    before = seen(running).boot_id
+    running.port.ensure_undefined(GUEST)
+    running.port.ensure_defined(GUEST, xml)
+    assert running.port.ensure_running(GUEST).boot_id != before
+
+
+def test_undefining_a_running_domain_ends_it(running: HypervisorHost) -> None:
+    running.port.ensure_undefined(GUEST)
+    assert running.port.read_domain(GUEST) is None
+
+
+def test_undefining_twice_is_once(defined: HypervisorHost) -> None:
+    defined.port.ensure_undefined(GUEST)
+    defined.port.ensure_undefined(GUEST)
+    assert defined.port.list_domains() == ()
+
+
+def test_the_name_of_an_undefined_domain_is_free(defined: HypervisorHost, xml: str) -> None:
+    name = seen(defined).name
+    defined.port.ensure_undefined(GUEST)
+    defined.ensure_foreign_domain(STRANGER, name)
+    assert [facts.instance_id for facts in defined.port.list_domains()] == [STRANGER]
+
+
+def test_asking_to_shut_down_again_is_harmless(running: HypervisorHost) -> None:
+    running.port.request_shutdown(GUEST)
+    running.port.request_shutdown(GUEST)
+    running.port.ensure_off(GUEST)
+    running.port.request_shutdown(GUEST)
+    assert seen(running).power_state is PowerState.SHUTDOWN
+
+
+def test_a_domain_that_is_not_there_has_been_shut_down(host: HypervisorHost) -> None:
+    host.port.request_shutdown(GUEST)
+    assert host.port.read_domain(GUEST) is None
+
+
+def test_the_disk_of_a_running_domain_is_copied_flat(running: HypervisorHost, tmp_path: Path) -> None:
+    before, target = seen(running), tmp_path / "copy.qcow2"
+    running.port.copy_disk(GUEST, "vda", str(target), ignore_progress)
+    assert read_image_file(target).virtual_bytes == 8 * MIB  # which refuses what has a backing file
+    assert seen(running) == before
+
+
+def test_a_disk_copied_again_is_whole_again(running: HypervisorHost, tmp_path: Path) -> None:
+    target = tmp_path / "copy.qcow2"
+    target.write_bytes(b"left by a process that died")
+    for _ in range(2):
+        running.port.copy_disk(GUEST, "vda", str(target), ignore_progress)
+        assert read_image_file(target).virtual_bytes == 8 * MIB
+
+
+def test_the_disk_of_a_domain_that_is_off_is_not_copied(defined: HypervisorHost, tmp_path: Path) -> None:
+    with pytest.raises(Refused):
+        defined.port.copy_disk(GUEST, "vda", str(tmp_path / "copy.qcow2"), ignore_progress)
+
+
+def test_a_disk_that_the_domain_has_not_is_not_copied(running: HypervisorHost, tmp_path: Path) -> None:
+    with pytest.raises(TaskvisorError):
+        running.port.copy_disk(GUEST, "vdz", str(tmp_path / "copy.qcow2"), ignore_progress)
+
+
+def test_who_cannot_ask_does_not_say_that_nothing_is_there(host: HypervisorHost, xml: str) -> None:
+    actions: tuple[Callable[[Hypervisor], object], ...] = (
+        lambda port: port.read_facts(),
+        lambda port: port.read_domain(GUEST),
+        lambda port: port.list_domains(),
+        lambda port: port.ensure_defined(GUEST, xml),
+        lambda port: port.ensure_running(GUEST),
+        lambda port: port.ensure_off(GUEST),
+        lambda port: port.ensure_undefined(GUEST),
+        lambda port: port.request_shutdown(GUEST),
+    )
+    for action in actions:
+        with pytest.raises(CannotAsk):
+            action(host.unreachable)
+
+
+def test_a_second_process_sees_what_the_first_did(running: HypervisorHost) -> None:
+    assert running.open_port().read_domain(GUEST) == seen(running)
+
+
+def test_two_processes_at_once_make_one_running_domain(host: HypervisorHost, xml: str) -> None:
+    starts = [("ensure_defined", (GUEST, xml)), ("ensure_running", (GUEST,)), ("read_domain", (GUEST,))] * 3
+    repeat_at_once(host.open_port, starts)
+    facts = host.port.ensure_running(GUEST)
+    assert facts.power_state is PowerState.RUNNING
+    assert host.port.list_domains() == (replace(facts, vnc_port=None),)  # a list has no ports
+
+
+def test_two_processes_at_once_leave_no_domain(host: HypervisorHost, xml: str) -> None:
+    lives = [("ensure_defined", (GUEST, xml)), ("ensure_off", (GUEST,)), ("ensure_undefined", (GUEST,))] * 5
+    repeat_at_once(host.open_port, lives)
+    host.port.ensure_undefined(GUEST)
+    assert host.port.list_domains() == ()

@@ -1,0 +1,139 @@
+"""All that our side can leave on a host, read in one piece so that tests compare whole worlds."""
+
+import re
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TypeVar
+
+from pyroute2 import IPRoute, netns
+
+from net.dnsmasq import PROGRAM
+from net.firewall import read_listing
+from net.netlink import open_netlink
+from net.process import PROC
+from net.ruleset import Listing
+from tests.fixtures.namespaces import open_namespace
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeenLink:
+    """A link, without what differs each time it is made."""
+
+    name: str
+    kind: str | None
+    alias: str | None
+    mtu: int
+    master: str | None
+    up: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """The links but for lo, their IPv4 addresses, our table, networks' directories and files, our daemons' command lines."""
+
+    links: frozenset[SeenLink] = frozenset()
+    addresses: frozenset[str] = frozenset()
+    listing: Listing = field(default_factory=Listing)
+    files: frozenset[str] = frozenset()
+    hosts: str = ""
+    daemons: tuple[tuple[str, ...], ...] = ()
+
+
+EMPTY = World()
+
+
+def read_world(state_dir: Path) -> World:
+    """What is on the host of this thread whose state is in that directory."""
+    with open_netlink() as netlink:
+        links = {link.index: link for link in netlink.list_links() if link.name != "lo"}
+        addresses = [held for held in netlink.list_addresses() if held.index in links]
+    networks = state_dir / "net" / "networks"
+    # What a dead process was writing (*.new) is nobody's state, and goes with its directory.
+    files = [path for path in networks.rglob("*") if path.suffix != ".new"] if networks.exists() else []
+    return World(
+        links=frozenset(
+            SeenLink(
+                name=link.name,
+                kind=link.kind,
+                alias=link.alias,
+                mtu=link.mtu,
+                master=links[link.master].name if link.master in links else None,
+                up=link.up,
+            )
+            for link in links.values()
+        ),
+        addresses=frozenset(f"{links[held.index].name} {held.interface}" for held in addresses),
+        listing=_plain(read_listing()),
+        files=frozenset(str(path.relative_to(networks)) for path in files),
+        hosts="".join(sorted(path.read_text() for path in files if path.name == "hosts")),
+        daemons=tuple(sorted(_without_index(argv) for argv in daemons_of(state_dir).values())),
+    )
+
+
+def daemons_of(state_dir: Path) -> dict[int, tuple[str, ...]]:
+    """Every dnsmasq whose files are below the directory."""
+    found = {}
+    for entry in PROC.iterdir():
+        if entry.name.isdigit():
+            try:
+                argv = (entry / "cmdline").read_text().split("\0")[:-1]
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if argv[:1] == [PROGRAM] and any(str(state_dir) in word for word in argv):
+                found[int(entry.name)] = tuple(argv)
+    return found
+
+
+@contextmanager
+def guest_on(bridge: str, name: str, address: str, gateway: str, mac: str | None = None) -> Iterator[str]:
+    """A namespace with an IP stack, on the bridge by a veth pair, as a stranger's container would be. Yields its name."""
+    with open_namespace(name), veth(f"v-{name[-9:]}", name, bridge=bridge):
+        with IPRoute(netns=name) as inner:
+            index = inner.link_lookup(ifname="eth0")[0]
+            if mac is not None:
+                inner.link("set", index=index, address=mac)
+            inner.link("set", index=index, state="up")
+            if address:
+                inner.addr("add", index=index, address=address, prefixlen=24)
+                inner.route("add", dst="default", gateway=gateway)
+        yield name
+
+
+@contextmanager
+def veth(name: str, peer_namespace: str, *, bridge: str | None = None) -> Iterator[int]:
+    """A pair: `name` here (on the bridge), `eth0` there. Yields the index of the one here."""
+    with IPRoute() as host:
+        host.link("add", ifname=name, kind="veth", peer={"ifname": "eth0", "net_ns_fd": peer_namespace})
+        index = host.link_lookup(ifname=name)[0]
+        if bridge is not None:
+            host.link("set", index=index, master=host.link_lookup(ifname=bridge)[0])
+        host.link("set", index=index, state="up")
+        try:
+            yield index
+        finally:
+            host.link("del", index=index)
+
+
+def run_in(namespace: str, function: Callable[[], T]) -> T:
+    """What the function returns in that namespace, in a thread of its own: a socket made there stays there."""
+
+    def entered() -> T:
+        netns.setns(namespace)
+        return function()
+
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        return pool.submit(entered).result()
+
+
+def _plain(listing: Listing) -> Listing:
+    """Comparable: a Counter with zeros and a dict are not equal."""
+    return replace(listing, rules=dict(listing.rules))
+
+
+def _without_index(argv: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(re.sub(r"set:bridge\d+", "set:bridge", word) for word in argv)

@@ -1,0 +1,40 @@
+"""What a host lacks is said before the first guest comes."""
+
+from pathlib import Path
+
+import pytest
+
+from net.command import Ended
+from net.generation import read_generation
+from net.netlink import open_netlink
+from net.preflight import list_problems
+
+pytestmark = pytest.mark.real
+
+
+def test_this_host_has_no_problems_and_looking_leaves_nothing(host_namespace: str) -> None:
+    before = read_generation()
+    assert list_problems() == ()
+    assert read_generation() == before
+    with open_netlink() as netlink:
+        assert [link.name for link in netlink.list_links()] == ["lo"]
+
+
+def test_each_thing_missing_has_its_sentence(
+    host_namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("net.tun.DEVICE", str(tmp_path / "tun"))
+    monkeypatch.setattr("net.command.SEARCH_PATH", str(tmp_path))
+    problems = list_problems()
+    assert [problem.split(" is not ")[0] for problem in problems] == [str(tmp_path / "tun"), "nft", "dnsmasq"]
+
+
+def test_programs_that_fail_have_their_sentences_too(host_namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(argv: list[str], **_: object) -> Ended:
+        return Ended(argv=tuple(argv), exit_code=1, stdout=b"", stderr=b"no such luck")
+
+    monkeypatch.setattr("net.preflight.run_command", fail)
+    nft, dnsmasq = list_problems()
+    assert "nftables does not take" in nft
+    assert "no such luck" in nft
+    assert "dnsmasq does not run" in dnsmasq

@@ -1,0 +1,95 @@
+"""TAPs on a real kernel."""
+
+import os
+
+import pytest
+from pyroute2 import IPRoute
+
+from net.netlink import open_netlink
+from net.tap import ensure_tap, ensure_tap_absent
+from net.tun import NameTaken, open_new_tap
+from taskvisor.model.errors import Contradiction, DoesNotFit
+from tests.net.guest import open_guest
+
+pytestmark = pytest.mark.real
+OWNER = "taskvisor:guest:port"
+
+
+def test_a_tap_that_is_not_made_persistent_goes_with_its_maker(host_namespace: str) -> None:
+    with open_netlink() as netlink:
+        with open_new_tap("tap0"):
+            assert netlink.read_link("tap0") is not None
+        assert netlink.read_link("tap0") is None
+
+
+def test_a_name_that_exists_is_never_opened_whatever_bears_it(host_namespace: str) -> None:
+    with IPRoute() as ipr:
+        ipr.link("add", ifname="tap0", kind="bridge")
+    for name in ("tap0", "lo"):
+        with pytest.raises(NameTaken), open_new_tap(name):
+            pass
+
+
+def test_a_tap_bears_its_owner_before_it_can_outlive_its_maker(
+    host_namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def look(self: object) -> None:
+        with open_netlink() as other:
+            seen.append(other.read_link("tap0"))
+        raise InterruptedError
+
+    monkeypatch.setattr("net.tun.NewTap.ensure_persistent", look)
+    with open_netlink() as netlink:
+        with pytest.raises(InterruptedError):
+            ensure_tap(netlink, name="tap0", owner=OWNER, mtu=1450)
+        assert [link and link.alias for link in seen] == [OWNER]
+        assert netlink.read_link("tap0") is None
+
+
+def test_a_tap_of_ours_is_found_again_and_a_guest_may_have_it_open(host_namespace: str) -> None:
+    with open_netlink() as netlink:
+        made = ensure_tap(netlink, name="tap0", owner=OWNER, mtu=1450)
+        with open_guest("tap0", "52:54:00:00:00:01"):
+            assert ensure_tap(netlink, name="tap0", owner=OWNER, mtu=1450).index == made.index
+            ensure_tap_absent(netlink, name="tap0", owner=OWNER)
+        ensure_tap_absent(netlink, name="tap0", owner=OWNER)
+
+
+@pytest.mark.parametrize("kind", ["bridge", "tun"])
+def test_a_link_of_another_kind_is_left_alone_even_with_our_alias(host_namespace: str, kind: str) -> None:
+    with open_netlink() as netlink, IPRoute() as ipr:
+        if kind == "tun":
+            ipr.link("add", ifname="tap0", kind="tuntap", mode="tun")
+        else:
+            ipr.link("add", ifname="tap0", kind=kind)
+        before = netlink.read_link("tap0")
+        assert before is not None
+        netlink.ensure_alias(before, OWNER)
+        with pytest.raises(Contradiction, match="is not a TAP"):
+            ensure_tap(netlink, name="tap0", owner=OWNER, mtu=1450)
+        with pytest.raises(Contradiction, match="is not a TAP"):
+            ensure_tap_absent(netlink, name="tap0", owner=OWNER)
+        netlink.ensure_link_absent(before)
+
+
+def test_another_owners_tap_is_left_alone(host_namespace: str) -> None:
+    with open_netlink() as netlink:
+        ensure_tap(netlink, name="tap0", owner="taskvisor:other:port", mtu=1450)
+        for act in (
+            lambda: ensure_tap(netlink, name="tap0", owner=OWNER, mtu=1400),
+            lambda: ensure_tap_absent(netlink, name="tap0", owner=OWNER),
+        ):
+            with pytest.raises(Contradiction, match="belongs to taskvisor:other:port"):
+                act()
+        left = netlink.read_link("tap0")
+        assert left is not None
+        assert left.mtu == 1450
+        ensure_tap_absent(netlink, name="tap0", owner="taskvisor:other:port")
+
+
+def test_a_host_without_the_device_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("net.tun.DEVICE", os.devnull + "-not-there")
+    with pytest.raises(DoesNotFit, match="modprobe tun"), open_new_tap("tap0"):
+        pass

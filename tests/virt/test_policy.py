@@ -1,0 +1,110 @@
+"""The decisions about a guest's hardware. What they look like as XML is in `domain/golden`."""
+
+from dataclasses import replace
+from typing import TypeVar
+
+import pytest
+
+from taskvisor.model.errors import Refused
+from taskvisor.model.observed import HypervisorFacts
+from taskvisor.model.plan import DiskBus
+from taskvisor.model.records import Instance
+from taskvisor.model.states import VirtType
+from tests.virt.sample_guests import INSTANCE, PC_HOST, Q35_KVM_HOST, vif_of
+from virt.domain.character import LogAppend, SerialConfig
+from virt.domain.config import DeviceConfig
+from virt.domain.disk import DiskCache, DiskConfig, DiskKind
+from virt.domain.display import VncConfig
+from virt.domain.domain import DomainConfig
+from virt.domain.interface import TapInterfaceConfig
+from virt.layout import disk_layout_for
+from virt.policy import domain_config_for, domain_name_for
+
+D = TypeVar("D", bound=DeviceConfig)
+VIFS = [vif_of(port) for port in INSTANCE.ports]
+
+
+def config_for(instance: Instance = INSTANCE, host: HypervisorFacts = PC_HOST) -> DomainConfig:
+    layout = disk_layout_for(instance, instances_dir="/srv", machine=host.machine)
+    return domain_config_for(instance, layout, VIFS, host)
+
+
+def devices(config: DomainConfig, kind: type[D]) -> list[D]:
+    return [device for device in config.devices if isinstance(device, kind)]
+
+
+def test_the_same_record_gives_the_same_xml() -> None:
+    assert config_for().to_xml() == config_for().to_xml()
+
+
+def test_size_and_board_come_from_flavor_and_host() -> None:
+    config = config_for()
+    assert (config.memory_mib, config.vcpus, config.cpu.cores) == (512, 2, 2)
+    assert (config.os.arch, config.os.machine, config.emulator) == (PC_HOST.arch, PC_HOST.machine, PC_HOST.emulator)
+
+
+def test_on_kvm_the_guest_sees_the_hosts_cpu() -> None:
+    config = config_for(host=Q35_KVM_HOST)
+    assert (config.virt_type, config.cpu.mode, config.cpu.model) == (VirtType.KVM, "host-model", None)
+
+
+def test_an_emulated_guest_sees_a_model_that_todays_distributions_run_on() -> None:
+    config = config_for()
+    assert (config.virt_type, config.cpu.mode, config.cpu.model) == (VirtType.QEMU, "custom", "Nehalem")
+
+
+def test_an_instance_made_for_kvm_is_refused_where_there_is_none() -> None:
+    with pytest.raises(Refused, match="made for KVM"):
+        config_for(replace(INSTANCE, virt_type=VirtType.KVM))
+
+
+def test_an_instance_made_without_kvm_gets_it_where_there_is_one() -> None:
+    assert config_for(replace(INSTANCE, virt_type=VirtType.QEMU), Q35_KVM_HOST).virt_type is VirtType.KVM
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "a\nb", "web", ""])
+def test_the_domains_name_is_safe_whatever_the_instances(name: str) -> None:
+    assert domain_name_for(replace(INSTANCE, name=name)) == f"instance-{INSTANCE.id[:13]}"
+
+
+@pytest.mark.parametrize(("name", "title"), [("web", "web"), ("a\nb\x00", "a b"), ("\n", None)])
+def test_the_instances_name_is_the_title_as_far_as_it_can_be_shown(name: str, title: str | None) -> None:
+    assert config_for(replace(INSTANCE, name=name)).title == title
+
+
+def test_only_the_root_disk_is_booted_from_and_the_seed_is_read_only() -> None:
+    root, seed = devices(config_for(), DiskConfig)
+    assert (root.kind, root.bus, root.device, root.boot_order, root.readonly) == (
+        DiskKind.DISK,
+        DiskBus.VIRTIO,
+        "vda",
+        1,
+        False,
+    )
+    assert (seed.kind, seed.device, seed.boot_order, seed.readonly) == (DiskKind.CDROM, "hda", None, True)
+
+
+def test_the_cache_mode_is_the_one_asked_for() -> None:
+    layout = disk_layout_for(INSTANCE, instances_dir="/srv", machine=PC_HOST.machine)
+    config = domain_config_for(INSTANCE, layout, (), PC_HOST, disk_cache=DiskCache.NONE)
+    assert [disk.cache for disk in devices(config, DiskConfig)] == [DiskCache.NONE, None]
+
+
+def test_each_nic_is_on_its_tap() -> None:
+    nics = devices(config_for(), TapInterfaceConfig)
+    assert [(nic.tap, nic.mac, nic.mtu) for nic in nics] == [(vif.tap, vif.mac, vif.mtu) for vif in VIFS]
+
+
+def test_the_console_log_outlives_a_reboot() -> None:
+    (serial,) = devices(config_for(), SerialConfig)
+    assert serial == SerialConfig(log_path=f"/srv/{INSTANCE.id}/console.log", log_append=LogAppend.ON)
+
+
+def test_vnc_listens_on_the_loopback_only() -> None:
+    assert devices(config_for(), VncConfig) == [VncConfig(listen_address="127.0.0.1")]
+
+
+def test_secrets_stay_out_of_the_domain() -> None:
+    xml = config_for(replace(INSTANCE, user_data="#cloud-config\npassword: hunter2\n")).to_xml()
+    assert "hunter2" not in xml
+    assert "ssh-ed25519" not in xml
