@@ -22,6 +22,7 @@ class HypervisorHost(Protocol):
 
     @property
     def open_port(self) -> Callable[[], Hypervisor]: ...
+
     port: Hypervisor
     unreachable: Hypervisor
 

@@ -26,7 +26,9 @@ def host(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[HypervisorH
     """A host with a hypervisor and no domain on it; afterwards our guests are gone, by its own verbs."""
     is_real = request.param == "real"
     made: HypervisorHost = (
-        RealHost(request.getfixturevalue("libvirtd")) if is_real else SimulatedHost(tmp_path / "host", tmp_path / "away")
+        RealHost(request.getfixturevalue("libvirtd"))
+        if is_real
+        else SimulatedHost(tmp_path / "host", tmp_path / "away")
     )
     yield made
     for facts in made.port.list_domains():
@@ -307,7 +309,7 @@ def test_a_second_process_sees_what_the_first_did(running: HypervisorHost) -> No
 
 def test_two_processes_at_once_make_one_running_domain(host: HypervisorHost, xml: str) -> None:
     starts = [("ensure_defined", (GUEST, xml)), ("ensure_running", (GUEST,)), ("read_domain", (GUEST,))] * 3
-    repeat_at_once(host.open_port, starts)
+    repeat_at_once(host.open_port, [starts, starts])
     facts = host.port.ensure_running(GUEST)
     assert facts.power_state is PowerState.RUNNING
     assert host.port.list_domains() == (replace(facts, vnc_port=None),)  # a list has no ports
@@ -315,6 +317,6 @@ def test_two_processes_at_once_make_one_running_domain(host: HypervisorHost, xml
 
 def test_two_processes_at_once_leave_no_domain(host: HypervisorHost, xml: str) -> None:
     lives = [("ensure_defined", (GUEST, xml)), ("ensure_off", (GUEST,)), ("ensure_undefined", (GUEST,))] * 5
-    repeat_at_once(host.open_port, lives)
+    repeat_at_once(host.open_port, [lives, lives])
     host.port.ensure_undefined(GUEST)
     assert host.port.list_domains() == ()

@@ -31,7 +31,9 @@ def test_the_virt_type_follows_setting_and_readings(setting: str, readings: KvmR
     assert virt_type_for(setting, readings) is virt_type
 
 
-@pytest.mark.parametrize(("readings", "reason"), [(NO_DEVICE, "cannot be opened"), (NO_HARDWARE, "neither vmx nor svm")])
+@pytest.mark.parametrize(
+    ("readings", "reason"), [(NO_DEVICE, "cannot be opened"), (NO_HARDWARE, "neither vmx nor svm")]
+)
 def test_kvm_is_refused_with_the_reason_where_it_is_not_usable(readings: KvmReadings, reason: str) -> None:
     with pytest.raises(Refused, match=reason):
         virt_type_for("kvm", readings)
@@ -57,7 +59,9 @@ def test_a_device_that_opens_is_no_problem(tmp_path: Path) -> None:
 
 def test_a_device_that_is_not_there_is_a_problem_in_words(tmp_path: Path) -> None:
     readings = read_kvm(str(tmp_path / "kvm"))
-    assert readings.device_problem == f"{tmp_path}/kvm cannot be opened for reading and writing: No such file or directory"
+    assert (
+        readings.device_problem == f"{tmp_path}/kvm cannot be opened for reading and writing: No such file or directory"
+    )
 
 
 def test_this_host_can_be_read() -> None:

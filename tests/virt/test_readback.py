@@ -17,7 +17,15 @@ from virt.domain import render
 from virt.domain.owner import NAMESPACE
 from virt.layout import disk_layout_for
 from virt.policy import domain_config_for
-from virt.readback import DiskSeen, DomainSeen, EmulatorSeen, instance_from_xml, parse_domain, parse_emulator, parse_owner
+from virt.readback import (
+    DiskSeen,
+    DomainSeen,
+    EmulatorSeen,
+    instance_from_xml,
+    parse_domain,
+    parse_emulator,
+    parse_owner,
+)
 
 STRANGER = "<domain type='kvm'><name>other</name><uuid>1</uuid></domain>"
 

@@ -102,7 +102,9 @@ class Worker:
         return path.read_text().splitlines() if path.exists() else []
 
     def wait_for(self, *traces: str) -> None:
-        wait_until(lambda: set(traces) <= set(self.traces()) or self._died(), f"traces {traces[:5]}\n{self.log()[-6000:]}")
+        wait_until(
+            lambda: set(traces) <= set(self.traces()) or self._died(), f"traces {traces[:5]}\n{self.log()[-6000:]}"
+        )
 
     def wait_for_more(self, count: int) -> None:
         """Wait until `count` more traces are there than now."""

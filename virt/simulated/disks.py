@@ -19,7 +19,7 @@ from taskvisor.model.ids import ImageId, InstanceId
 from taskvisor.model.plan import CachedImage, DiskLayout, DiskPlan, Seed
 from virt.owned_directories import UUID
 from virt.progress import Progress
-from virt.simulated.image_file import ImageFile, copy_image, put_image_file, read_image_file
+from virt.simulated.image_file import ImageFile, copy_image, put_image_file, read_disk_file, read_image_file
 from virt.simulated.world import Lock, Shelf, put_file, read_file
 
 SIDECAR = "owner.json"
@@ -206,7 +206,7 @@ def _read_disk(path: Path) -> ImageFile | None:
     if not path.exists():
         return None
     try:
-        return read_image_file(path)
+        return read_disk_file(path)
     except Refused as error:
         raise Contradiction(f"{path} is there but is no disk ({error}); left alone: move it away") from error
 

@@ -4,6 +4,7 @@ Real images are understood too, by their header: an image cache may be given eit
 """
 
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,51 +48,61 @@ def read_image_file(path: Path, *, declared: ImageFormat | None = None) -> Image
     Refused when there is no such file; when it is not of the declared format; when it is a qcow2 that reaches for other
     files; when it may be raw, but has no boot sector, is no ISO, and was not declared raw: any bytes at all may be raw.
     """
-    try:
-        size_bytes = path.stat().st_size
-        with path.open("rb") as file:
-            head = file.read(HEADER_READ_BYTES)
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-        raise Refused(f"there is no image {path} on this host") from error
-    except OSError as error:
-        raise CannotAsk(f"cannot read the image {path}: {error.strerror}") from error
-    image = _parsed(path, head, size_bytes, declared)
+    head, size_bytes = _read_head(path)
+    if head.startswith((MARK, MAGIC)):
+        image = _parse_disk(path, head, size_bytes)
+        _require_alone(path, head)
+    else:
+        image = _parse_raw(path, head, size_bytes, declared)
     if declared not in (None, image.format):
         raise Refused(f"the image {path} was declared {declared} but is {image.format}; declare what it is")
     return image
 
 
+def read_disk_file(path: Path) -> ImageFile:
+    """What a guest's disk at `path` is, which may stand on another file. Refused when it is not there, or no disk."""
+    return _parse_disk(path, *_read_head(path))
+
+
 def copy_image(source: Path, target: Path) -> ImageFile:
     """`target` is a simulated qcow2 made from `source`, whole or not there. Refused when there is no `source`."""
-    original = read_image_file(source)
+    original = read_disk_file(source)
     copy = ImageFile(made_from=str(source), virtual_bytes=original.virtual_bytes, size_bytes=original.size_bytes)
     put_image_file(target, copy)
     return copy
 
 
-def _parsed(path: Path, head: bytes, size_bytes: int, declared: ImageFormat | None) -> ImageFile:
-    if head.startswith(MARK):
-        return _parse_marker(path, head)
-    if head.startswith(MAGIC):
-        return _parse_qcow2(path, head, size_bytes)
+def _read_head(path: Path) -> tuple[bytes, int]:
+    """The beginning of the file, and its size in bytes."""
+    try:
+        with path.open("rb") as file:
+            return file.read(HEADER_READ_BYTES), os.fstat(file.fileno()).st_size
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+        raise Refused(f"there is no image {path} on this host") from error
+    except OSError as error:
+        raise CannotAsk(f"cannot read the image {path}: {error.strerror}") from error
+
+
+def _parse_disk(path: Path, head: bytes, size_bytes: int) -> ImageFile:
+    try:
+        if head.startswith(MARK):
+            return msgspec.json.decode(head, type=ImageFile)
+        virtual_bytes = parse_header(head).virtual_bytes
+    except (msgspec.DecodeError, NotQcow2) as error:
+        raise Refused(f"{path} is not a disk: {error}") from error
+    return ImageFile(made_from=str(path), virtual_bytes=virtual_bytes, size_bytes=size_bytes)
+
+
+def _parse_raw(path: Path, head: bytes, size_bytes: int, declared: ImageFormat | None) -> ImageFile:
     bootable = head[510:512] == BOOT_SIGNATURE or head[ISO_OFFSET : ISO_OFFSET + len(ISO_MAGIC)] == ISO_MAGIC
     if not head or size_bytes % SECTOR_BYTES or not (bootable or declared is ImageFormat.RAW):
         raise Refused(f"{path} is not known to be a disk image; if it is a raw disk all the same, declare format raw")
     return ImageFile(made_from=str(path), virtual_bytes=size_bytes, size_bytes=size_bytes, format=ImageFormat.RAW)
 
 
-def _parse_marker(path: Path, head: bytes) -> ImageFile:
-    try:
-        return msgspec.json.decode(head, type=ImageFile)
-    except msgspec.DecodeError as error:
-        raise Refused(f"{path} is not an image: it begins as a simulated one, but {error}") from error
-
-
-def _parse_qcow2(path: Path, head: bytes, size_bytes: int) -> ImageFile:
-    try:
-        header = parse_header(head)
-    except NotQcow2 as error:
-        raise Refused(f"{path} is not an image: {error}") from error
+def _require_alone(path: Path, head: bytes) -> None:
+    if not head.startswith(MAGIC):
+        return
+    header = parse_header(head)
     if header.backing_file is not None or header.external_data_file:
         raise Refused(f"the image {path} reaches for another file of the host; flatten it with qemu-img convert first")
-    return ImageFile(made_from=str(path), virtual_bytes=header.virtual_bytes, size_bytes=size_bytes)

@@ -21,9 +21,7 @@ def cases() -> Mapping[str, Config]:
     pc, q35 = PC_HOST.machine, Q35_KVM_HOST.machine
     vifs = [vif_of(port) for port in INSTANCE.ports]
     bare = replace(INSTANCE, ports=(), metadata={}, image=ImageSource(url="file:///srv/bare.raw"))
-    hostile = replace(
-        bare, name=HOSTILE_TEXT, image_name=HOSTILE_TEXT, metadata={HOSTILE_TEXT: HOSTILE_TEXT, " ": " "}
-    )
+    hostile = replace(bare, name=HOSTILE_TEXT, image_name=HOSTILE_TEXT, metadata={HOSTILE_TEXT: HOSTILE_TEXT, " ": " "})
     emulated = domain_config_for(
         INSTANCE, disk_layout_for(INSTANCE, instances_dir=INSTANCES_DIR, machine=pc), vifs, PC_HOST
     )
@@ -36,9 +34,7 @@ def cases() -> Mapping[str, Config]:
             Q35_KVM_HOST,
             disk_cache=DiskCache.NONE,
         ),
-        "no_nics": domain_config_for(
-            bare, disk_layout_for(bare, instances_dir=INSTANCES_DIR, machine=pc), (), PC_HOST
-        ),
+        "no_nics": domain_config_for(bare, disk_layout_for(bare, instances_dir=INSTANCES_DIR, machine=pc), (), PC_HOST),
         "hostile_text": domain_config_for(
             hostile, disk_layout_for(hostile, instances_dir=INSTANCES_DIR, machine=pc), (), PC_HOST
         ),

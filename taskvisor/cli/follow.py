@@ -1,0 +1,136 @@
+"""Following requests to their end: shows them go on, tells how each ended, and says with which exit code.
+
+Whoever stops watching detaches; the operations go on, and how to take them up again is said.
+"""
+
+from collections.abc import Sequence
+
+from taskvisor.cli.exits import ExitCode, code_for, code_of_all
+from taskvisor.cli.quantities import seconds_text
+from taskvisor.cli.records import Records
+from taskvisor.cli.render import Format, err, out, say, say_error, show_json, worded
+from taskvisor.cli.steps_lines import Lines
+from taskvisor.cli.steps_live import LiveSteps
+from taskvisor.cli.watch import Ending, Request, Seen, Watch
+from taskvisor.client import Taskvisor
+from taskvisor.model.errors import CannotAsk, NoCapacity, TaskvisorError
+from taskvisor.model.operation import Operation
+from taskvisor.model.states import Phase
+
+WAIT_LIMIT_S = 3600.0
+DONE_WORDS = {
+    "launch": "is running",
+    "start": "is running",
+    "reboot": "was rebooted",
+    "stop": "is stopped",
+    "delete": "is deleted",
+    "snapshot": "was snapshotted",
+}
+
+
+def follow(
+    records: Records, client: Taskvisor, requests: Sequence[Request], *, limit_s: float
+) -> tuple[tuple[Seen, ...], ExitCode | None]:
+    """Watch them until all have ended. The code is set when the watcher let go before: ctrl-C, time-out, silence."""
+    watch, seen = Watch(records=records, client=client, requests=requests), tuple(Seen(request=r) for r in requests)
+    console = err()
+    try:
+        with LiveSteps(console) if console.is_terminal and not console.is_dumb_terminal else Lines(console) as display:
+            for seen in watch.rounds(limit_s=limit_s):
+                display.show(seen)
+    except KeyboardInterrupt:
+        say_still_running(seen, "Detached; nothing is cancelled.")
+        return seen, ExitCode.STILL_RUNNING
+    except CannotAsk as silence:
+        say_error("lost sight of it; what was asked goes on.", why=str(silence), attempt=_reattach(seen))
+        return seen, ExitCode.STILL_RUNNING
+    if all(one.ending for one in seen):
+        return seen, None
+    say_still_running(seen, f"Still running after {seconds_text(limit_s)}; nothing is cancelled.")
+    return seen, ExitCode.STILL_RUNNING
+
+
+def follow_and_tell(
+    records: Records, client: Taskvisor, requests: Sequence[Request], *, limit_s: float, form: Format
+) -> ExitCode:
+    """Watch them, tell how each ended (on stdout what succeeded, on stderr what failed), and return one code for all."""
+    seen, let_go = follow(records, client, requests, limit_s=limit_s)
+    codes = [] if let_go is None else [let_go]
+    for one in seen:
+        if one.ending is None:
+            continue
+        codes.append(one.ending.code)
+        if one.ending.error is not None:
+            say_failure(one.request, one.ending.error, one.operation)
+        elif form is Format.TABLE:
+            out().print(worded(success_sentence(one, one.ending)))
+    if form is Format.JSON:
+        show_json([_result_view(one) for one in seen if one.ending])
+    return code_of_all(codes)
+
+
+def success_sentence(seen: Seen, ending: Ending) -> str:
+    """One line about what is true now."""
+    verb, result = seen.request.verb, ending.result or {}
+    name = result.get("name") or seen.request.subject
+    if ending.code is ExitCode.ALREADY:
+        state = result.get("vm_state", "so")
+        return f"{name} is {state} already" if state != "deleted" else f"{name}: there is no such instance"
+    took = f" ({seconds_text(seen.operation.updated_at - seen.operation.created_at)})" if seen.operation else ""
+    where = f" on {result['host']}" if "host" in result else ""
+    addresses = result.get("addresses") or ()
+    at = f", {', '.join(addresses)}" if addresses and verb in ("launch", "start", "reboot") else ""
+    image = f": image {result['snapshot']['name']}" if "snapshot" in result else ""
+    return f"{name} {DONE_WORDS.get(verb, 'is done')}{where}{at}{image}{took}"
+
+
+def say_failure(request: Request, error: TaskvisorError, operation: Operation | None) -> None:
+    """What failed and at which step, why, and what to try."""
+    verb, subject = request.verb, request.subject
+    if operation is None:
+        say_error(f"{verb} {subject} was refused ({error.code})", why=str(error), attempt=_advice_at_the_door(error))
+        return
+    failure = operation.failure
+    at = f" at {failure.step}" if failure is not None and failure.step else ""
+    end = {
+        Phase.CANCELLED: "was cancelled" + at,
+        Phase.STUCK: f"is stuck{at} ({error.code})",
+    }.get(operation.phase, f"failed{at} ({error.code})")
+    say_error(f"{verb} {subject} {end}", why=str(error), attempt=_advice(operation))
+
+
+def say_still_running(seen: Sequence[Seen], why: str) -> None:
+    say(f"{why} Take it up again with: {_reattach(seen)}")
+
+
+def code_of_refusal(error: TaskvisorError) -> ExitCode:
+    """The code of an error found before anything was asked."""
+    return code_for(error)
+
+
+def _reattach(seen: Sequence[Seen]) -> str:
+    return "; ".join(f"taskvisor ops follow {one.request.operation_id}" for one in seen if one.ending is None)
+
+
+def _advice(operation: Operation) -> str | None:
+    show = f"taskvisor ops show {operation.id}"
+    if operation.phase is Phase.STUCK:
+        return f"{show}, put right what it found, then taskvisor ops retry {operation.id}"
+    if operation.preempted_by is not None:
+        return None
+    return f"{show} for every try, then taskvisor ops retry {operation.id}"
+
+
+def _advice_at_the_door(error: TaskvisorError) -> str | None:
+    if isinstance(error, NoCapacity):
+        return "taskvisor hosts; a smaller flavor, or another host started with `taskvisor worker`"
+    return None
+
+
+def _result_view(seen: Seen) -> dict[str, object]:
+    ending = seen.ending
+    if ending is None or ending.error is None:
+        return {"operation": seen.request.operation_id, **(ending.result or {} if ending else {})}
+    step = seen.operation.failure.step if seen.operation and seen.operation.failure else None
+    error = {"code": ending.error.code, "step": step, "message": str(ending.error)}
+    return {"operation": seen.request.operation_id, "name": seen.request.subject, "error": error}

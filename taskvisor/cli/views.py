@@ -1,0 +1,183 @@
+"""Records as `-f json` shows them: plain JSON that scripts may rely on. User data and keys stay out."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from typing import TypedDict
+
+from taskvisor.model.operation import Operation, StepRecord, TimelineEntry
+from taskvisor.model.records import Host, Network
+from taskvisor.model.states import Direction, Mark
+
+
+class FailureView(TypedDict):
+    code: str
+    step: str
+    message: str
+
+
+class StepView(TypedDict):
+    name: str
+    do: str
+    undo: str
+    tries: int
+    undo_tries: int
+
+
+class TimelineView(TypedDict):
+    step: str
+    way: str
+    attempt: int
+    host: str
+    started_at: float
+    ended_at: float
+    outcome: str
+    message: str | None
+
+
+class OperationView(TypedDict):
+    """Times are seconds since the epoch. `instance` is the instance's name."""
+
+    id: str
+    flow: str
+    instance: str
+    instance_id: str
+    host: str
+    phase: str
+    step: str | None
+    created_at: float
+    updated_at: float
+    settled_at: float | None
+    cancel_requested: bool
+    preempted_by: str | None
+    failure: FailureView | None
+    steps: list[StepView]
+    timeline: list[TimelineView]
+    placement: list[dict[str, str]]
+
+
+class HostView(TypedDict):
+    """Amounts: vcpus, memory_mib, disk_gib. `limits` is what may be claimed, `used` what is."""
+
+    name: str
+    up: bool
+    disabled_reason: str | None
+    instances: int
+    used: dict[str, int]
+    limits: dict[str, int] | None
+    total: dict[str, int] | None
+    disk_free_gib: int | None
+    arch: str | None
+    virt_type: str | None
+    hypervisor_version: str | None
+    domains: int | None
+    reported_at: float | None
+
+
+def operation_view(operation: Operation) -> OperationView:
+    """The operation with its steps, its timeline and why its host was chosen."""
+    failure = operation.failure
+    return {
+        "id": operation.id,
+        "flow": operation.flow,
+        "instance": operation.instance_name,
+        "instance_id": operation.instance_id,
+        "host": operation.host,
+        "phase": operation.phase.value,
+        "step": None if operation.phase.settled else operation.current_step,
+        "created_at": operation.created_at,
+        "updated_at": operation.updated_at,
+        "settled_at": operation.settled_at,
+        "cancel_requested": operation.cancel_requested,
+        "preempted_by": operation.preempted_by,
+        "failure": None
+        if failure is None
+        else {"code": failure.code, "step": failure.step, "message": failure.message},
+        "steps": [_step_view(step) for step in operation.steps],
+        "timeline": [_timeline_view(entry) for entry in operation.timeline],
+        "placement": [dict(row) for row in operation.placement],
+    }
+
+
+def host_view(host: Host) -> HostView:
+    """The host as it last reported."""
+    inventory = host.inventory
+    return {
+        "name": host.name,
+        "up": host.up,
+        "disabled_reason": host.disabled_reason,
+        "instances": host.instances,
+        "used": asdict(host.used),
+        "limits": asdict(inventory.limits) if inventory else None,
+        "total": asdict(inventory.total) if inventory else None,
+        "disk_free_gib": inventory.disk_free_gib if inventory else None,
+        "arch": inventory.arch if inventory else None,
+        "virt_type": inventory.virt_type.value if inventory else None,
+        "hypervisor_version": inventory.hypervisor_version if inventory else None,
+        "domains": inventory.domains if inventory else None,
+        "reported_at": inventory.reported_at if inventory else None,
+    }
+
+
+class NetworkView(TypedDict):
+    id: str
+    name: str
+    kind: str
+    cidr: str
+    gateway: str
+    dns: list[str]
+    mtu: int
+    dhcp: bool
+    nat: bool
+
+
+def network_view(network: Network) -> NetworkView:
+    """The network as it is recorded."""
+    return {
+        "id": network.id,
+        "name": network.name,
+        "kind": network.kind.value,
+        "cidr": network.cidr,
+        "gateway": network.gateway,
+        "dns": list(network.dns),
+        "mtu": network.mtu,
+        "dhcp": network.dhcp,
+        "nat": network.nat,
+    }
+
+
+def step_seconds(operation: Operation, step: StepRecord, now: float) -> float | None:
+    """How long the step took on its way forward, all tries and waits, or takes until `now`; None when it has not begun."""
+    begun = step.first_started_at
+    if begun is None:
+        return None
+    ends = [entry.ended_at for entry in _forward(operation.timeline, step.name) if entry.started_at >= begun]
+    going_on = step.do is not Mark.DONE and operation.direction is Direction.DO and not operation.phase.settled
+    until = now if going_on or not ends else ends[-1]
+    return max(0.0, until - begun)
+
+
+def _forward(timeline: Iterable[TimelineEntry], step: str) -> Iterator[TimelineEntry]:
+    return (entry for entry in timeline if entry.step == step and entry.direction is Direction.DO)
+
+
+def _step_view(step: StepRecord) -> StepView:
+    return {
+        "name": step.name,
+        "do": step.do.value,
+        "undo": step.undo.value,
+        "tries": step.tries,
+        "undo_tries": step.undo_tries,
+    }
+
+
+def _timeline_view(entry: TimelineEntry) -> TimelineView:
+    return {
+        "step": entry.step,
+        "way": entry.direction.value,
+        "attempt": entry.attempt,
+        "host": entry.host,
+        "started_at": entry.started_at,
+        "ended_at": entry.ended_at,
+        "outcome": entry.outcome,
+        "message": entry.message,
+    }

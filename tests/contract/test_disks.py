@@ -1,0 +1,313 @@
+"""What Disks promise (taskvisor/flow/ports.py). The real ones run qemu-img, and need nothing else."""
+
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from taskvisor.flow.ports import Disks
+from taskvisor.model.errors import Contradiction, Refused
+from taskvisor.model.ids import ImageId, OperationId, image_id_for
+from taskvisor.model.plan import CachedImage, DiskRole, Seed
+from taskvisor.model.states import ImageFormat
+from tests.contract.plans import MIB, ignore_progress, instance_id, layout, root_disk
+from tests.contract.processes import repeat_at_once
+from virt.disks import LocalDisks
+from virt.simulated import SimulatedDisks
+from virt.simulated.image_file import read_disk_file, read_image_file
+
+GUEST = instance_id(0)
+IMAGE = image_id_for(OperationId("contract-snapshot"))
+SEED = Seed(meta_data="instance-id: one\n", user_data="#cloud-config\n", network_config="version: 2\n")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DisksHost:
+    """A host's disks below `root`. `open_port` may be pickled, and opened in another process."""
+
+    root: Path
+    open_port: Callable[[], Disks]
+    port: Disks
+
+
+@pytest.fixture(params=[SimulatedDisks, LocalDisks], ids=["simulated", "real"])
+def host(request: pytest.FixtureRequest, tmp_path: Path) -> DisksHost:
+    """A host without any guest."""
+    root = tmp_path / "state"
+    open_port = partial(request.param, root)
+    return DisksHost(root=root, open_port=open_port, port=open_port())
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> CachedImage:
+    """A cached image of 4 MiB."""
+    path = tmp_path / "base.qcow2"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", str(path), "4M"], check=True, timeout=30)
+    content = path.read_bytes()
+    return CachedImage(
+        path=str(path),
+        sha256=sha256(content).hexdigest(),
+        format=ImageFormat.QCOW2,
+        size_bytes=len(content),
+        virtual_bytes=4 * MIB,
+    )
+
+
+@pytest.fixture
+def with_directory(host: DisksHost) -> DisksHost:
+    """GUEST has its directory."""
+    host.port.ensure_directory(layout(host.root), GUEST)
+    return host
+
+
+@pytest.fixture
+def with_root(with_directory: DisksHost, base: CachedImage) -> DisksHost:
+    """GUEST has its root disk, as large as its image."""
+    with_directory.port.ensure_root(root_disk(with_directory.root), base)
+    return with_directory
+
+
+@pytest.fixture
+def with_snapshot(with_root: DisksHost) -> DisksHost:
+    """The root disk of GUEST has been copied to where IMAGE is to be made from."""
+    with_root.port.flatten(root_disk(with_root.root).path, with_root.port.snapshot_path(IMAGE), ignore_progress)
+    return with_root
+
+
+def files_below(root: Path) -> set[str]:
+    """All files but locks, which stay."""
+    return {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file() and path.suffix != ".lock"}
+
+
+def test_a_directory_has_a_sidecar_and_an_empty_console_log(with_directory: DisksHost) -> None:
+    planned = layout(with_directory.root)
+    names = {path.name for path in Path(planned.directory).iterdir()}
+    assert len(names) == 2
+    assert Path(planned.console_log).read_bytes() == b""
+    (sidecar,) = names - {Path(planned.console_log).name}
+    assert GUEST in (Path(planned.directory) / sidecar).read_text()
+
+
+def test_a_directory_asked_for_twice_keeps_its_console_log(with_directory: DisksHost) -> None:
+    planned = layout(with_directory.root)
+    Path(planned.console_log).write_text("booted")
+    with_directory.port.ensure_directory(planned, GUEST)
+    assert Path(planned.console_log).read_text() == "booted"
+
+
+def test_a_directory_that_lost_its_console_log_gets_one(with_directory: DisksHost) -> None:
+    planned = layout(with_directory.root)
+    Path(planned.console_log).unlink()
+    with_directory.port.ensure_directory(planned, GUEST)
+    assert Path(planned.console_log).read_bytes() == b""
+
+
+def test_a_directory_planned_elsewhere_is_refused(host: DisksHost, tmp_path: Path) -> None:
+    with pytest.raises(Refused):
+        host.port.ensure_directory(layout(tmp_path / "elsewhere"), GUEST)
+    assert not (tmp_path / "elsewhere").exists()
+
+
+@pytest.mark.parametrize("content", [{}, {"notes.txt": "not yours"}])
+def test_a_directory_that_is_not_ours_is_left_alone(host: DisksHost, content: dict[str, str]) -> None:
+    directory = Path(layout(host.root).directory)
+    directory.mkdir(parents=True)
+    for name, text in content.items():
+        (directory / name).write_text(text)
+    with pytest.raises(Contradiction):
+        host.port.ensure_directory(layout(host.root), GUEST)
+    with pytest.raises(Contradiction):
+        host.port.ensure_removed(GUEST)
+    assert {path.name: path.read_text() for path in directory.iterdir()} == content
+    assert host.port.list_directories() == ()
+
+
+def test_a_directory_whose_sidecar_names_another_is_left_alone(with_directory: DisksHost) -> None:
+    other = instance_id(1)
+    mine, theirs = Path(layout(with_directory.root).directory), Path(layout(with_directory.root, 1).directory)
+    mine.rename(theirs)
+    before = files_below(with_directory.root)
+    with pytest.raises(Contradiction):
+        with_directory.port.ensure_directory(layout(with_directory.root, 1), other)
+    with pytest.raises(Contradiction):
+        with_directory.port.ensure_removed(other)
+    assert files_below(with_directory.root) == before
+
+
+def test_a_root_disk_is_as_large_as_its_image(with_root: DisksHost) -> None:
+    assert read_disk_file(Path(root_disk(with_root.root).path)).virtual_bytes == 4 * MIB
+
+
+def test_a_root_disk_is_as_large_as_asked(with_directory: DisksHost, base: CachedImage) -> None:
+    disk = replace(root_disk(with_directory.root), size_bytes=9 * MIB)
+    with_directory.port.ensure_root(disk, base)
+    assert read_disk_file(Path(disk.path)).virtual_bytes == 9 * MIB
+
+
+def test_a_root_disk_smaller_than_its_image_is_refused(with_directory: DisksHost, base: CachedImage) -> None:
+    disk = replace(root_disk(with_directory.root), size_bytes=3 * MIB)
+    with pytest.raises(Refused):
+        with_directory.port.ensure_root(disk, base)
+    assert not Path(disk.path).exists()
+
+
+def test_a_root_disk_asked_for_twice_is_the_same_file(with_root: DisksHost, base: CachedImage) -> None:
+    path = Path(root_disk(with_root.root).path)
+    before = (path.stat().st_ino, path.read_bytes())
+    with_root.port.ensure_root(root_disk(with_root.root), base)
+    assert (path.stat().st_ino, path.read_bytes()) == before
+
+
+def test_a_root_disk_grows_and_never_shrinks(with_root: DisksHost, base: CachedImage) -> None:
+    disk = root_disk(with_root.root)
+    with_root.port.ensure_root(replace(disk, size_bytes=9 * MIB), base)
+    with_root.port.ensure_root(disk, base)
+    assert read_disk_file(Path(disk.path)).virtual_bytes == 9 * MIB
+
+
+def test_what_is_no_disk_under_a_disks_name_is_left_alone(with_directory: DisksHost, base: CachedImage) -> None:
+    disk = root_disk(with_directory.root)
+    Path(disk.path).write_text("not yours")
+    with pytest.raises(Contradiction):
+        with_directory.port.ensure_root(disk, base)
+    assert Path(disk.path).read_text() == "not yours"
+
+
+def test_a_disk_planned_elsewhere_is_refused(host: DisksHost, base: CachedImage, tmp_path: Path) -> None:
+    disk = replace(root_disk(host.root), path=str(tmp_path / "elsewhere"))
+    with pytest.raises(Refused):
+        host.port.ensure_root(disk, base)
+    with pytest.raises(Refused):
+        host.port.ensure_seed(disk, SEED)
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_seed_asked_for_twice_is_the_same_file(with_directory: DisksHost) -> None:
+    disk = layout(with_directory.root).disk(DiskRole.SEED)
+    with_directory.port.ensure_seed(disk, SEED)
+    before = Path(disk.path).read_bytes()
+    with_directory.port.ensure_seed(disk, SEED)
+    assert Path(disk.path).read_bytes() == before
+
+
+def test_a_seed_that_changed_is_written_anew(with_directory: DisksHost) -> None:
+    disk = layout(with_directory.root).disk(DiskRole.SEED)
+    with_directory.port.ensure_seed(disk, SEED)
+    with_directory.port.ensure_seed(disk, replace(SEED, user_data="#cloud-config\nhostname: other\n"))
+    assert b"hostname: other" in Path(disk.path).read_bytes().replace(b"\\n", b"\n")
+
+
+def test_guests_with_a_directory_are_listed(with_directory: DisksHost) -> None:
+    with_directory.port.ensure_directory(layout(with_directory.root, 1), instance_id(1))
+    (with_directory.root / "instances" / "lost+found").mkdir()
+    assert with_directory.port.list_directories() == tuple(sorted((GUEST, instance_id(1))))
+
+
+def test_nothing_is_left_of_a_removed_guest(with_root: DisksHost) -> None:
+    with_root.port.ensure_seed(layout(with_root.root).disk(DiskRole.SEED), SEED)
+    with_root.port.ensure_removed(GUEST)
+    with_root.port.ensure_removed(GUEST)
+    assert files_below(with_root.root) == set()
+    assert with_root.port.list_directories() == ()
+
+
+def test_a_guest_that_was_never_there_is_removed(host: DisksHost) -> None:
+    host.port.ensure_removed(GUEST)
+    assert host.port.list_directories() == ()
+
+
+def test_removing_a_guest_leaves_its_neighbour(with_root: DisksHost) -> None:
+    before = files_below(with_root.root)
+    with_root.port.ensure_directory(layout(with_root.root, 1), instance_id(1))
+    with_root.port.ensure_removed(instance_id(1))
+    assert files_below(with_root.root) == before
+
+
+def test_a_flattened_disk_stands_alone(with_snapshot: DisksHost) -> None:
+    copy = read_image_file(Path(with_snapshot.port.snapshot_path(IMAGE)))  # which refuses what has a backing file
+    assert (copy.virtual_bytes, copy.format) == (4 * MIB, ImageFormat.QCOW2)
+
+
+def test_a_disk_that_is_not_there_is_not_flattened(with_directory: DisksHost) -> None:
+    target = with_directory.port.snapshot_path(IMAGE)
+    with pytest.raises(Refused):
+        with_directory.port.flatten(root_disk(with_directory.root).path, target, ignore_progress)
+    assert not Path(target).exists()
+
+
+def test_a_published_image_is_named_by_its_content(with_snapshot: DisksHost) -> None:
+    image = with_snapshot.port.publish(IMAGE, ignore_progress)
+    assert sha256(Path(image.path).read_bytes()).hexdigest() == image.sha256
+    assert (image.virtual_bytes, image.format) == (4 * MIB, ImageFormat.QCOW2)
+
+
+def test_an_image_published_again_is_the_one_published_before(with_snapshot: DisksHost) -> None:
+    image = with_snapshot.port.publish(IMAGE, ignore_progress)
+    assert with_snapshot.port.publish(IMAGE, ignore_progress) == image
+    assert not Path(with_snapshot.port.snapshot_path(IMAGE)).exists()
+
+
+def test_an_image_without_a_snapshot_is_refused(host: DisksHost) -> None:
+    with pytest.raises(Refused):
+        host.port.publish(IMAGE, ignore_progress)
+
+
+def test_neither_copy_nor_image_is_left_when_unpublished(with_snapshot: DisksHost) -> None:
+    before = files_below(with_snapshot.root)
+    copy = Path(with_snapshot.port.snapshot_path(IMAGE)).relative_to(with_snapshot.root)
+    with_snapshot.port.ensure_unpublished(IMAGE)
+    assert files_below(with_snapshot.root) == before - {str(copy)}
+    with_snapshot.port.flatten(
+        root_disk(with_snapshot.root).path, with_snapshot.port.snapshot_path(IMAGE), ignore_progress
+    )
+    with_snapshot.port.publish(IMAGE, ignore_progress)
+    with_snapshot.port.ensure_unpublished(IMAGE)
+    with_snapshot.port.ensure_unpublished(IMAGE)
+    assert files_below(with_snapshot.root) == before - {str(copy)}
+
+
+def test_an_image_that_was_never_published_is_unpublished(host: DisksHost) -> None:
+    host.port.ensure_unpublished(IMAGE)
+    assert files_below(host.root) == set()
+
+
+@pytest.mark.parametrize("name", ["..", "../instances", "", "no-uuid"])
+def test_a_name_that_is_no_id_is_no_path(host: DisksHost, name: str) -> None:
+    with pytest.raises(Refused):
+        host.port.snapshot_path(ImageId(name))
+    with pytest.raises(Refused):
+        host.port.ensure_unpublished(ImageId(name))
+
+
+def test_no_more_is_free_than_there_is(host: DisksHost) -> None:
+    total_gib, free_gib = host.port.read_free_gib()
+    assert total_gib >= free_gib > 0
+
+
+def test_two_processes_at_once_prepare_different_guests(host: DisksHost, base: CachedImage) -> None:
+    calls: list[tuple[str, tuple[object, ...]]] = []
+    for number in range(4):
+        calls += [
+            ("ensure_directory", (layout(host.root, number), instance_id(number))),
+            ("ensure_root", (root_disk(host.root, number), base)),
+        ]
+    repeat_at_once(host.open_port, [calls[:4], calls[4:]])
+    assert host.port.list_directories() == tuple(sorted(instance_id(number) for number in range(4)))
+
+
+def test_whatever_two_processes_at_once_left_the_next_call_mends(host: DisksHost, base: CachedImage) -> None:
+    calls: list[tuple[str, tuple[object, ...]]] = [
+        ("ensure_directory", (layout(host.root), GUEST)),
+        ("ensure_root", (root_disk(host.root), base)),
+        ("ensure_removed", (GUEST,)),
+    ] * 3
+    repeat_at_once(host.open_port, [calls, calls])
+    host.port.ensure_directory(layout(host.root), GUEST)
+    host.port.ensure_root(root_disk(host.root), base)
+    assert read_disk_file(Path(root_disk(host.root).path)).virtual_bytes == 4 * MIB
+    host.port.ensure_removed(GUEST)
+    assert files_below(host.root) == set()
