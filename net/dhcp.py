@@ -84,16 +84,21 @@ def ensure_absent(paths: Paths) -> None:
     paths.directory.rmdir()
 
 
+def require_reachable(path: Path) -> None:
+    """Every user may reach what lies at `path`. DoesNotFit naming the directory above it that is closed."""
+    for directory in path.parents:
+        if directory.exists() and not directory.stat().st_mode & SEARCHABLE:
+            raise DoesNotFit(
+                f"dnsmasq can't reach its files in {path.parent}: it runs as an unprivileged user, and {directory} is "
+                f"closed to others; run `chmod o+x {directory}`, or set another state directory"
+            )
+
+
 def _ensure_directories(paths: Paths) -> None:
     for directory in (paths.directory.parent, paths.directory):
         directory.mkdir(exist_ok=True)
         directory.chmod(DIRECTORY_MODE)  # mkdir's mode is cut by the worker's umask
-    for directory in paths.hosts.parents:
-        if not directory.stat().st_mode & SEARCHABLE:
-            raise DoesNotFit(
-                f"dnsmasq can't reach its files in {paths.hosts}: it runs as an unprivileged user, and {directory} is "
-                f"closed to others; run `chmod o+x {directory}`, or set another state directory"
-            )
+    require_reachable(paths.hosts)
 
 
 def _ensure_entry(paths: Paths, vif: VifPlan) -> None:

@@ -91,7 +91,7 @@ class LinuxFabric:
         return not ports
 
     def _ensure_network_absent(self, netlink: Netlink, vif: VifPlan) -> None:
-        """The bridge goes last: its absence is what says that the rest has been removed, too."""
+        """Any order would converge: an unplug that finds no bridge removes all the rest, too. The users before the used."""
         ensure_absent(self._paths(vif))
         self._firewall.ensure_network_absent(vif.bridge)
         ensure_bridge_absent_when_unused(netlink, bridge_plan_for(vif))

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from net.command import run_command
+from net.dhcp import require_reachable
 from net.generation import read_generation
 from net.netlink import open_netlink
 from net.ruleset import NetworkRules, script_for
@@ -16,9 +17,15 @@ TRIAL_TAP = "taskvisor-%d"  # the kernel puts a free number in
 TRIAL_RULES = NetworkRules(bridge="taskvisor-try", cidr="192.0.2.0/24", nat=True)  # RFC 5737: in no real network
 
 
-def list_problems() -> tuple[str, ...]:
-    """A sentence for each thing that is wrong and what to do about it; empty when this host can plug guests."""
-    return tuple(problem for check in (_tap, _netlink, _nft, _dnsmasq, _forwarding) for problem in _problems_of(check))
+def list_problems(state_dir: Path | None = None) -> tuple[str, ...]:
+    """A sentence for each thing that is wrong and what to do about it; empty when this host can plug guests.
+
+    With `state_dir` also whether dnsmasq's unprivileged user can reach it.
+    """
+    checks = [_tap, _netlink, _nft, _dnsmasq, _forwarding]
+    if state_dir is not None:
+        checks.append(lambda: _reachable(state_dir / "net"))
+    return tuple(problem for check in checks for problem in _problems_of(check))
 
 
 def _problems_of(check: Callable[[], Iterator[str]]) -> Iterator[str]:
@@ -57,6 +64,11 @@ def _dnsmasq() -> Iterator[str]:
         yield f"dnsmasq does not run: {asked}; install the package dnsmasq-base"
     elif b" DHCP " not in asked.stdout:
         yield "dnsmasq was built without DHCP; install the distribution's package dnsmasq-base"
+
+
+def _reachable(directory: Path) -> Iterator[str]:
+    require_reachable(directory)
+    yield from ()
 
 
 def _forwarding() -> Iterator[str]:

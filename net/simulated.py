@@ -3,9 +3,9 @@
     links/<name>.json              a TAP or a bridge: its kind and its alias
     leases/<bridge>/<tap>.json     a port on that bridge: what DHCP would be told
 
-The world is shared by every process of the host. A record is whole or absent (temporary file and rename); look-and-act
-happens under the network's lock. No call but `list_links` looks at more than the links it is about. Must never know why
-it is called.
+The world is shared by every process of the host. Look-and-act happens under the network's lock; a record is whole or
+absent, since it is written to the lock's own temporary file and renamed. No call but `list_links` looks at more than the
+links it is about. Must never know why it is called.
 """
 
 import contextlib
@@ -69,7 +69,7 @@ class SimulatedFabric:
         with self._locked(vif.network_id):
             missing = [(name, link) for name, link in ((vif.bridge, bridge), (vif.tap, tap)) if self._lacks(name, link)]
             for name, link in missing:
-                _put(self._file(name), msgspec.json.encode(link))
+                self._put(self._file(name), link, vif.network_id)
             self._put_lease(vif)
 
     def ensure_unplugged(self, vif: VifPlan) -> None:
@@ -89,7 +89,7 @@ class SimulatedFabric:
     def list_links(self) -> tuple[LinkFacts, ...]:
         """The TAPs that bear our alias, in the order of their names."""
         try:
-            names = sorted(path.stem for path in self._links.iterdir() if not path.name.startswith("."))
+            names = sorted(path.stem for path in self._links.iterdir())
         except OSError as error:
             raise CannotAsk(f"cannot list {self._links}: {error.strerror}") from error
         found = ((name, self._read(name)) for name in names)
@@ -112,7 +112,16 @@ class SimulatedFabric:
         with contextlib.suppress(FileExistsError):
             leases.mkdir()
         lease = Lease(mac=vif.mac, address=vif.address, hostname=vif.hostname)
-        _put(leases / f"{vif.tap}.json", msgspec.json.encode(lease))
+        self._put(leases / f"{vif.tap}.json", lease, vif.network_id)
+
+    def _put(self, path: Path, record: Link | Lease, network_id: NetworkId) -> None:
+        """The record is there, whole. A killed writer's temporary file is used again, and never lies among the records."""
+        temporary = self._locks / f"{network_id}.part"
+        try:
+            temporary.write_bytes(msgspec.json.encode(record))
+            temporary.rename(path)
+        except OSError as error:
+            raise CannotAsk(f"cannot write {path}: {error.strerror}") from error
 
     def _file(self, name: str) -> Path:
         return self._links / f"{name}.json"
@@ -144,21 +153,15 @@ class SimulatedNeighbour:
 
     def ensure_foreign_link(self, name: str) -> None:
         """A TAP of that name is there which bears no alias of ours."""
-        _put(self._links / f"{name}.json", msgspec.json.encode(Link(kind=Kind.TAP, alias="")))
+        (self._links / f"{name}.json").write_bytes(msgspec.json.encode(Link(kind=Kind.TAP, alias="")))
+
+    def ensure_foreign_link_gone(self, name: str) -> None:
+        """No link of that name is there, whosever it was."""
+        (self._links / f"{name}.json").unlink(missing_ok=True)
 
     def list_names(self) -> tuple[str, ...]:
         """The names of all links, ours or not, bridges too."""
-        return tuple(sorted(path.stem for path in self._links.iterdir() if not path.name.startswith(".")))
-
-
-def _put(path: Path, content: bytes) -> None:
-    """The file has that content, whole. Needs the lock: the temporary name is always the same one."""
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        temporary.write_bytes(content)
-        temporary.rename(path)
-    except OSError as error:
-        raise CannotAsk(f"cannot write {path}: {error.strerror}") from error
+        return tuple(sorted(path.stem for path in self._links.iterdir()))
 
 
 def _is_gone(directory: Path) -> bool:

@@ -14,7 +14,7 @@ from tasks.store import Store
 from taskvisor.flow import transitions
 from taskvisor.flow.step import Flow
 from taskvisor.model.change import Change, LeaseMove
-from taskvisor.model.errors import Busy, Conflicting, Refused, StoreConflict
+from taskvisor.model.errors import Busy, Conflicting, IdInUse, Refused, StoreConflict
 from taskvisor.model.ids import OPERATION_ID_RULE, OperationId, instance_id_for
 from taskvisor.model.operation import Facts, Operation
 from taskvisor.model.records import Claim, Instance, Port
@@ -162,7 +162,7 @@ class Door:
         known = self.store.catalog.read_operation(operation_id)
         if known is None or (known.flow == flow and (known.request == request or _may_begin_again(known, request))):
             return known
-        raise Refused(f"task id: {operation_id} is that of another request ({known.flow} of {known.instance_name})")
+        raise IdInUse(f"task id: {operation_id} is that of another request ({known.flow} of {known.instance_name})")
 
     def _admit_build(
         self, spec: BuildSpec, request: Facts, operation_id: OperationId, former: Operation | None

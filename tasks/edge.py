@@ -21,7 +21,7 @@ from taskvisor.flow.runner import Next, Onward, StepMessage, StepRunner
 from taskvisor.flow.step import Flow, Step
 from taskvisor.flow.transitions import messages_for
 from taskvisor.model import errors
-from taskvisor.model.errors import Busy, CannotAsk, TaskvisorError
+from taskvisor.model.errors import Busy, CannotAsk, IdInUse, TaskvisorError
 from taskvisor.model.ids import HostName, OperationId, message_id_for
 from taskvisor.model.operation import Failure, Operation
 from taskvisor.model.records import Instance
@@ -34,6 +34,8 @@ log = structlog.get_logger(__name__)
 COMPUTE_QUEUE = "compute"
 TURNS_LIMIT = 1200
 """A delete that waits for another delete of the same instance looks again so often, half a second apart."""
+DEATHS_LIMIT = 5
+"""A request whose process dies is taken up again so often."""
 GRACE_S = 15
 """Between telling a step that its time is up and killing its process."""
 TIME_UP: tuple[type[Exception], ...] = (SoftTimeLimitExceeded,)
@@ -118,6 +120,7 @@ class Edge:
             run_step,
             name=name,
             ignore_result=True,
+            reject_on_worker_lost=True,  # it comes again, and the journal judges it: tries are counted there, and bounded
             soft_time_limit=step.time_limit_s,
             time_limit=step.time_limit_s + GRACE_S,
         )
@@ -137,18 +140,49 @@ class Edge:
             operation_id = OperationId(self_.request.id)
             try:
                 answer = ask(self._node().door, operation_id, fields)
+            except IdInUse as other:
+                log.warning("request_dropped", op=operation_id, reason=str(other))
+                raise Ignore from other
             except Busy as busy:
-                raise self_.retry(countdown=busy.delay_s, max_retries=TURNS_LIMIT, exc=busy) from busy
-            if not isinstance(answer, Admitted):
-                return answer.result
-            if answer.operation.phase.settled:
-                self._store_outcome_again(answer.operation)
-            else:
-                self.launch(answer.operation)
-            raise Ignore
+                if self_.request.retries < TURNS_LIMIT:
+                    raise self_.retry(countdown=busy.delay_s, max_retries=TURNS_LIMIT) from busy
+                self._show(operation_id, "FAILURE", busy)
+                raise
+            except TaskvisorError as refusal:
+                self._show(operation_id, "FAILURE", refusal)
+                raise
+            return self._answer(operation_id, answer)
 
         enter.__doc__ = f"Request {name}; the task's id is the operation's."
-        self._app.task(enter, name=name, bind=True, typing=False, throws=(TaskvisorError,))
+        self._app.task(
+            enter,
+            name=name,
+            bind=True,
+            typing=False,
+            throws=(TaskvisorError,),
+            ignore_result=True,  # what is shown under an operation's id is written here and by the journal
+            retry_on_worker_lost=True,  # not yet an operation: only its message knows of it
+            max_retries=DEATHS_LIMIT,
+            default_retry_delay=0.2,
+        )
+
+    def _answer(self, operation_id: OperationId, answer: Answer) -> Any:
+        """Send the operation on, or show the answer that is there already. Ignore: the request ends with its operation."""
+        if not isinstance(answer, Admitted):
+            self._show(operation_id, "SUCCESS", answer.result)
+            return answer.result
+        operation = answer.operation
+        if operation.phase is Phase.SUCCEEDED:
+            self._show(operation_id, "SUCCESS", operation.result)
+        elif operation.phase.settled:
+            self._show(operation_id, "FAILURE", _error_for(operation.failure))
+        else:
+            self.launch(operation)
+        raise Ignore
+
+    def _show(self, operation_id: OperationId, state: str, result: Any) -> None:
+        """What the caller's AsyncResult is to show. A SUCCESS that is there already stays."""
+        self._app.backend.store_result(operation_id, result, state)
 
     def _register_wishes(self) -> None:
         def cancel(**fields: Any) -> dict[str, str]:
@@ -233,13 +267,6 @@ class Edge:
             payload=backend.encode({**meta, "task_id": operation.id}),
             keep_s=int(self._app.conf.result_expires),
         )
-
-    def _store_outcome_again(self, operation: Operation) -> None:
-        """For an id asked again after its result has expired. While it has not, this writes the same once more."""
-        if operation.phase is Phase.SUCCEEDED:
-            self._app.backend.store_result(operation.id, operation.result, "SUCCESS")
-        else:
-            self._app.backend.store_result(operation.id, _error_for(operation.failure), "FAILURE")
 
     def _tell_watchers(self, operation: Operation) -> None:
         """Task events under the operation's id: Flower shows the request running until the operation ends."""

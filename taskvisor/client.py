@@ -23,7 +23,6 @@ from taskvisor.model.urls import celery_url_for
 from taskvisor.model.view import ImageView, InstanceView
 
 if TYPE_CHECKING:
-    from celery import Celery
     from celery.result import AsyncResult
 
 COMPUTE_QUEUE = "compute"
@@ -35,6 +34,8 @@ LOOK_FIRST_S, LOOK_LAST_S, LOOK_GROWTH = 0.05, 0.5, 1.3
 """The result is looked at so soon, then less and less often. It is polled, not subscribed to: a look is safe in any thread,
 inside a task and across a restart of Redis, where Celery's shared subscription is not."""
 PUBLISH_RETRIES = 1
+PUBLISHERS_LIMIT = 10
+"""Threads that publish at once; further ones wait for their turn."""
 CELERY_SCHEMES = ("redis://", "rediss://", "redis+socket://")
 REDACTED_FIELDS = ("user_data", "ssh_keys")
 """Not for the eyes of those who look at messages in Flower."""
@@ -251,7 +252,11 @@ class Taskvisor:
         return self._ask("instance.stop", {"instance": instance, "timeout_s": timeout_s}, operation_id)
 
     def reboot(
-        self, instance: str, *, type: Literal["soft", "hard"] = "soft", operation_id: str | None = None
+        self,
+        instance: str,
+        *,
+        type: Literal["soft", "hard"] = "soft",  # noqa: A002 - the request's own word
+        operation_id: str | None = None,
     ) -> Handle[InstanceView]:
         """The instance was off and runs again. Hard does not ask it first."""
         return self._ask("instance.reboot", {"instance": instance, "type": type}, operation_id)
@@ -305,25 +310,26 @@ class _Door:
         from celery import Celery  # noqa: PLC0415 - half a second that `import taskvisor.client` should not take
         from celery.app.backends import by_url  # noqa: PLC0415
         from celery.result import AsyncResult  # noqa: PLC0415
-        from kombu import Connection  # noqa: PLC0415
+        from kombu.connection import Connection  # noqa: PLC0415
         from kombu.exceptions import OperationalError  # noqa: PLC0415
         from kombu.pools import ProducerPool  # noqa: PLC0415
 
         self.pid = os.getpid()
-        self._app: Celery = Celery("taskvisor-client", set_as_current=False, config_source=_config_for(timeout_s))
+        self._app = Celery("taskvisor-client", set_as_current=False, config_source=_config_for(timeout_s))
         self._app.backend_cls = "disabled"
         backend_class, backend_url = by_url(url, self._app.loader)
         self._backend = backend_class(app=self._app, url=backend_url)
         self._result_class = AsyncResult
         limits = {"socket_timeout": timeout_s, "socket_connect_timeout": timeout_s}
-        self._connections = Connection(url, connect_timeout=timeout_s, transport_options=limits).Pool(limit=10)
-        self._producers = ProducerPool(self._connections, limit=10)
+        connection = Connection(url, connect_timeout=timeout_s, transport_options=limits)  # type: ignore[no-untyped-call]
+        self._connections = connection.Pool(limit=PUBLISHERS_LIMIT)  # type: ignore[no-untyped-call]
+        self._producers = ProducerPool(self._connections, limit=PUBLISHERS_LIMIT)  # type: ignore[no-untyped-call]
         silence = (OperationalError, *self._backend.connection_errors)
         self.silence: tuple[type[Exception], ...] = tuple(kind for kind in silence if kind is not KeyError)
 
     def send(self, task: str, fields: dict[str, object], operation_id: str) -> None:
         shown = {name: "…" if name in REDACTED_FIELDS else value for name, value in fields.items()}
-        with self._producers.acquire(block=True) as producer:
+        with self._producers.acquire(block=True) as producer:  # type: ignore[no-untyped-call]
             self._app.send_task(
                 task,
                 kwargs=fields,
@@ -340,7 +346,7 @@ class _Door:
         return self._result_class(operation_id, backend=self._backend, app=self._app)
 
     def close(self) -> None:
-        self._producers.force_close_all()
+        self._producers.force_close_all()  # type: ignore[no-untyped-call]
         self._connections.force_close_all()
         self._backend.client.close()
         self._app.close()

@@ -49,6 +49,7 @@ def copy_running_disk(domain: libvirt.virDomain, device: str, target_path: str, 
     another kind holds the disk. What `progress` raises passes through, the job ended.
     """
     ensure_copy_ended(domain, device)
+    _require_no_job(domain, device)
     Path(target_path).unlink(missing_ok=True)  # of an earlier try; libvirt does not write over a file
     size_bytes = domain.blockInfo(device)[0]
     # Transient: the job must not be a reason for libvirt to refuse a persistent domain; it need not outlive the guest.
@@ -65,21 +66,25 @@ def copy_running_disk(domain: libvirt.virDomain, device: str, target_path: str, 
 
 
 def ensure_copy_ended(domain: libvirt.virDomain, device: str) -> None:
-    """No copy of the disk is under way, and the guest uses its own disk. Busy when the job is not a copy."""
+    """No copy of the disk is under way, and the guest uses its own disk. A job of another kind is left alone."""
     deadline = time.monotonic() + END_LIMIT_S
-    while (job := _read_job(domain, device)) is not None:
-        if job.kind != libvirt.VIR_DOMAIN_BLOCK_JOB_TYPE_COPY:
-            raise Busy(
-                f"cannot copy disk {device} of domain {domain.UUIDString()}: a block job of kind {job.kind}, not ours, "
-                "works on it; wait, or end it with virsh blockjob",
-                delay_s=_FOREIGN_DELAY_S,
-            )
+    while (job := _read_job(domain, device)) is not None and job.kind == libvirt.VIR_DOMAIN_BLOCK_JOB_TYPE_COPY:
         if time.monotonic() > deadline:
             raise Retryable(
                 f"cannot end the copy of disk {device} of domain {domain.UUIDString()}: it is still there "
                 f"{END_LIMIT_S} s after it was aborted; look at it with virsh blockjob"
             )
         _abort(domain, device)
+
+
+def _require_no_job(domain: libvirt.virDomain, device: str) -> None:
+    job = _read_job(domain, device)
+    if job is not None:
+        raise Busy(
+            f"cannot copy disk {device} of domain {domain.UUIDString()}: a block job of kind {job.kind}, not ours, "
+            "works on it; wait, or end it with virsh blockjob",
+            delay_s=_FOREIGN_DELAY_S,
+        )
 
 
 def _wait_until_synced(domain: libvirt.virDomain, device: str, size_bytes: int, progress: Progress) -> None:
@@ -105,8 +110,10 @@ def _ended_on_error(domain: libvirt.virDomain, device: str) -> Iterator[None]:
     try:
         yield
     except BaseException:  # also a time limit's: QEMU would copy on, and keep the target open
-        with contextlib.suppress(libvirt.libvirtError, Busy, Retryable):
+        try:
             ensure_copy_ended(domain, device)
+        except (libvirt.libvirtError, Retryable) as error:  # the first error is the one to tell
+            log.warning("copy_not_ended", domain=domain.UUIDString(), device=device, reason=str(error))
         raise
 
 

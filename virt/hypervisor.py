@@ -11,7 +11,7 @@ from pathlib import Path
 import libvirt
 import structlog
 
-from taskvisor.model.errors import Contradiction, Refused, Retryable
+from taskvisor.model.errors import Contradiction, Refused, Retryable, UnreadableRecord
 from taskvisor.model.ids import InstanceId
 from taskvisor.model.observed import DomainFacts, HypervisorFacts
 from taskvisor.model.states import VirtType
@@ -93,7 +93,10 @@ class LibvirtHypervisor:
         Contradiction when a domain of that name or UUID does not bear our metadata, or the name is another instance's;
         Refused when libvirt rejects the XML, or it is not this instance's.
         """
-        seen = parse_domain(xml)
+        try:
+            seen = parse_domain(xml)
+        except UnreadableRecord as error:
+            raise Refused(f"cannot define domain {instance_id}: its XML is none ({error}); render it anew") from error
         if seen.uuid != instance_id or seen.owner != instance_id:
             raise Refused(
                 f"cannot define domain {instance_id}: the XML is of domain {seen.uuid}, instance {seen.owner}; "
@@ -155,7 +158,8 @@ class LibvirtHypervisor:
     def ensure_copy_ended(self, instance_id: InstanceId, device: str) -> None:
         """QEMU copies the disk no longer: a copy belongs to QEMU, and outlives a process that is killed while it waits.
 
-        A domain that is off or not there copies nothing. Contradiction when it is not ours; Busy when another job is on it.
+        A domain that is off or not there copies nothing; a job of another kind is left alone. Contradiction when the
+        domain is not ours.
         """
 
         def ended(connection: libvirt.virConnect) -> None:

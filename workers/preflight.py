@@ -17,7 +17,7 @@ def list_problems(settings: Settings) -> Iterator[str]:
     if settings.driver == "simulated":
         return
     yield from list_virt_problems(settings.state_dir)
-    yield from list_net_problems()
+    yield from list_net_problems(settings.state_dir)
     try:
         LibvirtHypervisor(settings.libvirt_uri, virt_type=settings.virt_type).read_facts()
     except TaskvisorError as problem:

@@ -5,7 +5,7 @@ Whoever stops watching detaches; the operations go on, and how to take them up a
 
 from collections.abc import Sequence
 
-from taskvisor.cli.exits import ExitCode, code_for, code_of_all
+from taskvisor.cli.exits import ExitCode, code_of_all
 from taskvisor.cli.quantities import seconds_text
 from taskvisor.cli.records import Records
 from taskvisor.cli.render import Format, err, out, say, say_error, show_json, worded
@@ -28,7 +28,7 @@ DONE_WORDS = {
 }
 
 
-def follow(
+def watch_requests(
     records: Records, client: Taskvisor, requests: Sequence[Request], *, limit_s: float
 ) -> tuple[tuple[Seen, ...], ExitCode | None]:
     """Watch them until all have ended. The code is set when the watcher let go before: ctrl-C, time-out, silence."""
@@ -50,11 +50,28 @@ def follow(
     return seen, ExitCode.STILL_RUNNING
 
 
-def follow_and_tell(
+def follow_one(records: Records, client: Taskvisor, request: Request, *, limit_s: float, form: Format) -> ExitCode:
+    """Watch one request and tell how it ended: on stdout what succeeded (as JSON: one object), on stderr what failed."""
+    seen, code = _follow_and_tell(records, client, [request], limit_s=limit_s, form=form)
+    if form is Format.JSON and seen[0].ending:
+        show_json(_result_view(seen[0]))
+    return code
+
+
+def follow_all(
     records: Records, client: Taskvisor, requests: Sequence[Request], *, limit_s: float, form: Format
 ) -> ExitCode:
-    """Watch them, tell how each ended (on stdout what succeeded, on stderr what failed), and return one code for all."""
-    seen, let_go = follow(records, client, requests, limit_s=limit_s)
+    """The same of several at once, with one code for all (as JSON: a list)."""
+    seen, code = _follow_and_tell(records, client, requests, limit_s=limit_s, form=form)
+    if form is Format.JSON:
+        show_json([_result_view(one) for one in seen if one.ending])
+    return code
+
+
+def _follow_and_tell(
+    records: Records, client: Taskvisor, requests: Sequence[Request], *, limit_s: float, form: Format
+) -> tuple[tuple[Seen, ...], ExitCode]:
+    seen, let_go = watch_requests(records, client, requests, limit_s=limit_s)
     codes = [] if let_go is None else [let_go]
     for one in seen:
         if one.ending is None:
@@ -64,9 +81,7 @@ def follow_and_tell(
             say_failure(one.request, one.ending.error, one.operation)
         elif form is Format.TABLE:
             out().print(worded(success_sentence(one, one.ending)))
-    if form is Format.JSON:
-        show_json([_result_view(one) for one in seen if one.ending])
-    return code_of_all(codes)
+    return seen, code_of_all(codes)
 
 
 def success_sentence(seen: Seen, ending: Ending) -> str:
@@ -101,11 +116,6 @@ def say_failure(request: Request, error: TaskvisorError, operation: Operation | 
 
 def say_still_running(seen: Sequence[Seen], why: str) -> None:
     say(f"{why} Take it up again with: {_reattach(seen)}")
-
-
-def code_of_refusal(error: TaskvisorError) -> ExitCode:
-    """The code of an error found before anything was asked."""
-    return code_for(error)
 
 
 def _reattach(seen: Sequence[Seen]) -> str:

@@ -6,8 +6,10 @@ UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
 def seconds_text(seconds: float) -> str:
-    """`0.3 s`, `42 s`, `3 min 05 s`, `2 h 10 min`."""
+    """`8 ms`, `0.3 s`, `42 s`, `3 min 05 s`, `2 h 10 min`."""
     seconds = max(0.0, seconds)
+    if seconds < 0.0995:
+        return f"{seconds * 1000:.0f} ms"
     if seconds < 9.95:
         return f"{seconds:.1f} s"
     whole = round(seconds)

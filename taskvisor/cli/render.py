@@ -8,7 +8,7 @@ import json
 import sys
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.box import HORIZONTALS
@@ -78,7 +78,7 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, empty: 
     if not rows:
         err().print(empty)
         return
-    out().print(table_of(columns, rows))
+    _print(table_of(columns, rows))
 
 
 def table_of(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
@@ -86,7 +86,7 @@ def table_of(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for number, name in enumerate(columns, 1):
         last = number == len(columns)
-        justify = "right" if name.startswith("#") else "left"
+        justify: Literal["left", "right"] = "right" if name.startswith("#") else "left"
         table.add_column(name.lstrip("#"), justify=justify, overflow="fold", no_wrap=not last, min_width=_least(name))
     for row in rows:
         table.add_row(*(worded(cell) for cell in row))
@@ -110,7 +110,16 @@ def show_fields(fields: Iterable[tuple[str, str]]) -> None:
     grid.add_column(overflow="fold")
     for name, value in fields:
         grid.add_row(name, worded(value))
-    out().print(grid)
+    _print(grid)
+
+
+def _print(table: Table) -> None:
+    """The table on standard output, without the blanks that fill its last column up."""
+    console = out()
+    with console.capture() as captured:
+        console.print(table)
+    text = captured.get()
+    sys.stdout.write("".join(f"{line.rstrip()}\n" for line in text.splitlines()))
 
 
 def framed(fields: Iterable[tuple[str, str]], title: str) -> Table:
@@ -126,6 +135,11 @@ def framed(fields: Iterable[tuple[str, str]], title: str) -> Table:
 def say(sentence: str) -> None:
     """A sentence on standard error, about what the command itself does."""
     err().print(Text(safe_line(sentence)))
+
+
+def report(sentence: str) -> None:
+    """The same from a command that stays, among the logs of what it runs."""
+    err().print(Text.assemble(("taskvisor: ", "bold"), safe_line(sentence)))
 
 
 def say_error(what: str, *, why: str | None = None, attempt: str | None = None) -> None:

@@ -108,9 +108,7 @@ class Watch:
         open_ones = {operation_id for operation_id, seen in self._seen.items() if seen.ending is None}
         if not open_ones:
             return frozenset()
-        events = self.records.events.read_after(
-            self._cursor, wait_s=min(ROUND_S, self.records.event_wait_limit_s)
-        )
+        events = self.records.events.read_after(self._cursor, wait_s=min(ROUND_S, self.records.event_wait_limit_s))
         if events:
             self._cursor = events[-1].cursor
         at_work = {operation_id for operation_id in open_ones if self._seen[operation_id].progress is not None}
@@ -124,9 +122,7 @@ class Watch:
             handle = self.client.handle(seen.request.operation_id)
             return replace(seen, ending=_ending_at_the_door(handle), read_at=read_at)
         progress = None if operation.phase.settled else self._progress_of(operation)
-        return replace(
-            seen, operation=operation, progress=progress, ending=ending_of(operation), read_at=read_at
-        )
+        return replace(seen, operation=operation, progress=progress, ending=ending_of(operation), read_at=read_at)
 
     def _progress_of(self, operation: Operation) -> Progress | None:
         found = self.records.catalog.read_progress(operation.id)

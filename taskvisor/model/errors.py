@@ -49,6 +49,10 @@ class AlreadySo(Refused):
     """Nothing to do: what was asked is already true."""
 
 
+class IdInUse(Refused):
+    """The task id is that of another request. What its caller sees under the id stays that operation's."""
+
+
 class Conflicting(Refused):
     """Another operation holds the instance; the message names it and its step."""
 

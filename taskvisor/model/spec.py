@@ -15,8 +15,8 @@ from taskvisor.model.records import Flavor
 from taskvisor.model.states import RebootType
 
 NAME_RULE = "1 to 63 letters, digits, dots or hyphens, beginning and ending with a letter or digit"
-NAME_PATTERN = r"^[A-Za-z0-9]([A-Za-z0-9.-]{0,61}[A-Za-z0-9])?$"
-MAC_PATTERN = r"^[0-9a-f]{2}(:[0-9a-f]{2}){5}$"
+NAME_PATTERN = r"[A-Za-z0-9]([A-Za-z0-9.-]{0,61}[A-Za-z0-9])?"
+MAC_PATTERN = r"[0-9a-f]{2}(:[0-9a-f]{2}){5}"
 FLAVOR_NAME = re.compile(r"c(\d{1,3})-m(\d{1,8})-d(\d{1,6})")
 USER_DATA_LIMIT_BYTES = 65_535
 """Nova's limit of user data, before base64."""
@@ -34,14 +34,14 @@ DEFAULT_FLAVORS = {
 
 
 def _named(name: str) -> str:
-    if not re.match(NAME_PATTERN, name):
+    if not re.fullmatch(NAME_PATTERN, name):
         raise ValueError(f"must be {NAME_RULE}")
     return name
 
 
 def _unicast_mac(mac: str) -> str:
     mac = mac.lower()
-    if not re.match(MAC_PATTERN, mac):
+    if not re.fullmatch(MAC_PATTERN, mac):
         raise ValueError("must be six pairs of hexadecimal digits with colons, like 52:54:00:12:34:56")
     if int(mac[:2], 16) & 1:
         raise ValueError("must be a unicast address: the first octet is even")
@@ -50,7 +50,7 @@ def _unicast_mac(mac: str) -> str:
 
 def _ssh_key(key: str) -> str:
     key = key.strip()
-    if "\n" in key or not re.match(r"^(ssh-|ecdsa-|sk-)[a-z0-9@.-]+ [A-Za-z0-9+/=]+( .*)?$", key):
+    if "\n" in key or not re.fullmatch(r"(ssh-|ecdsa-|sk-)[a-z0-9@.-]+ [A-Za-z0-9+/=]+( .*)?", key):
         raise ValueError("must be one public key in OpenSSH's format, like 'ssh-ed25519 AAAA… comment'")
     return key
 

@@ -87,15 +87,16 @@ def _require_plugged(state_dir: Path, nic: VifPlan) -> None:
 def _in_processes(work: Callable[[int], None]) -> None:
     """Each number's work in a process of its own, all at once; every one must succeed."""
     context = multiprocessing.get_context("fork")
-    start = context.Barrier(PROCESSES)
+    start = context.Event()
 
     def run(number: int) -> None:
-        start.wait(10)
+        assert start.wait(10)
         work(number)
 
     workers = [context.Process(target=run, args=(number,)) for number in range(PROCESSES)]
     for worker in workers:
         worker.start()
+    start.set()
     for worker in workers:
         worker.join(120)
     assert [worker.exitcode for worker in workers] == [0] * PROCESSES, f"in {os.getpid()}"

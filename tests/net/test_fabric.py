@@ -158,6 +158,31 @@ def test_a_dnsmasq_that_died_is_started_again(fabric: LinuxFabric, state_dir: Pa
     fabric.ensure_unplugged(vif(0))
 
 
+def test_a_dnsmasq_whose_pid_file_was_lost_gets_no_second_beside_it(fabric: LinuxFabric, state_dir: Path) -> None:
+    fabric.ensure_plugged(vif(0))
+    before = read_world(state_dir)
+    (state_dir / "net" / "networks" / vif().network_id / "dnsmasq.pid").unlink()
+    fabric.ensure_plugged(vif(0))
+    assert read_world(state_dir) == before
+    (state_dir / "net" / "networks" / vif().network_id / "dnsmasq.pid").unlink()
+    fabric.ensure_unplugged(vif(0))
+    assert read_world(state_dir) == EMPTY
+
+
+def test_a_pid_file_that_names_a_stranger_does_not_harm_it(fabric: LinuxFabric, state_dir: Path) -> None:
+    fabric.ensure_plugged(vif(0))
+    _end_daemons(state_dir, signal.SIGKILL)
+    with subprocess.Popen(["sh", "-c", "echo up; read _"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as stranger:
+        assert stranger.stdout is not None
+        assert stranger.stdout.readline() == b"up\n"
+        (state_dir / "net" / "networks" / vif().network_id / "dnsmasq.pid").write_text(f"{stranger.pid}\n")
+        fabric.ensure_plugged(vif(0))
+        (state_dir / "net" / "networks" / vif().network_id / "dnsmasq.pid").write_text(f"{stranger.pid}\n")
+        fabric.ensure_unplugged(vif(0))
+        assert stranger.poll() is None
+        stranger.kill()
+
+
 def test_a_bridge_removed_behind_our_back_comes_back_with_a_dnsmasq_that_listens_on_it(
     fabric: LinuxFabric, state_dir: Path
 ) -> None:

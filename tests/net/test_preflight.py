@@ -29,6 +29,14 @@ def test_each_thing_missing_has_its_sentence(
     assert [problem.split(" is not ")[0] for problem in problems] == [str(tmp_path / "tun"), "nft", "dnsmasq"]
 
 
+def test_a_closed_state_directory_has_its_sentence(host_namespace: str, tmp_state_dir: Path) -> None:
+    tmp_state_dir.chmod(0o700)
+    (problem,) = list_problems(tmp_state_dir)
+    assert f"chmod o+x {tmp_state_dir}" in problem
+    tmp_state_dir.chmod(0o755)
+    assert list_problems(tmp_state_dir) == ()
+
+
 def test_programs_that_fail_have_their_sentences_too(host_namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(argv: list[str], **_: object) -> Ended:
         return Ended(argv=tuple(argv), exit_code=1, stdout=b"", stderr=b"no such luck")

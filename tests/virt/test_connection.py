@@ -76,7 +76,7 @@ def test_after_a_close_another_one_is_opened() -> None:
 def test_a_libvirtd_that_is_not_there_cannot_be_asked() -> None:
     connection = LibvirtConnection("qemu+unix:///system?socket=/nonexistent/socket")
     for _ in range(2):
-        with pytest.raises(CannotAsk, match="cannot look: libvirtd does not answer at .*nonexistent"):
+        with pytest.raises(CannotAsk, match=r"cannot look: libvirtd does not answer at .*nonexistent"):
             connection.run("look", ask)
 
 

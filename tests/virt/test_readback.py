@@ -128,7 +128,8 @@ def test_the_owner_is_read_from_the_element_that_libvirt_hands_out(xml: str, own
 
 
 def test_emulator_and_machine_are_read_from_domain_capabilities() -> None:
-    xml = "<domainCapabilities><path>/q</path><domain>kvm</domain><machine>pc-q35-8.2</machine><arch>x86_64</arch></domainCapabilities>"
+    said = "<path>/q</path><domain>kvm</domain><machine>pc-q35-8.2</machine><arch>x86_64</arch>"
+    xml = f"<domainCapabilities>{said}</domainCapabilities>"
     assert parse_emulator(xml) == EmulatorSeen(emulator="/q", machine="pc-q35-8.2", arch="x86_64")
 
 

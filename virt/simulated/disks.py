@@ -20,7 +20,7 @@ from taskvisor.model.plan import CachedImage, DiskLayout, DiskPlan, Seed
 from virt.owned_directories import UUID
 from virt.progress import Progress
 from virt.simulated.image_file import ImageFile, copy_image, put_image_file, read_disk_file, read_image_file
-from virt.simulated.world import Lock, Shelf, put_file, read_file
+from virt.simulated.world import Lock, Shelf, read_file
 
 SIDECAR = "owner.json"
 DELETED = ".deleted"
@@ -43,8 +43,8 @@ class SimulatedDisks:
         self._total_gib = total_gib
         self._instances = root / "instances"
         self._images = root / "images"
-        self._published = Shelf(root / "published", CachedImage)
         self._lock = Lock(root / "disks.lock")
+        self._published = Shelf(root / "published", CachedImage, self._lock)
         for directory in (self._instances, self._images):
             directory.mkdir(parents=True, exist_ok=True)
 
@@ -84,12 +84,12 @@ class SimulatedDisks:
             )
             if there != overlay:
                 read_image_file(Path(base.path))  # Refused when it is not there
-                put_image_file(path, overlay)
+                put_image_file(self._lock, path, overlay)
 
     def ensure_seed(self, disk: DiskPlan, seed: Seed) -> None:
         """The seed's three files are kept as one JSON file in place of the ISO, so that a test can read them."""
         with self._lock.held():
-            put_file(self._checked(disk.path), msgspec.json.encode(seed))
+            self._lock.put_file(self._checked(disk.path), msgspec.json.encode(seed))
 
     def ensure_removed(self, instance_id: InstanceId) -> None:
         """Nothing of the instance is left on disk. Contradiction when the directory is not ours; it is left alone."""
@@ -105,7 +105,7 @@ class SimulatedDisks:
     def flatten(self, source_path: str, target_path: str, progress: Progress) -> None:
         """`target_path` is a simulated image made from `source_path`. Refused when there is no such source."""
         with self._lock.held():
-            copy = copy_image(self._checked(source_path), self._checked(target_path))
+            copy = copy_image(self._lock, self._checked(source_path), self._checked(target_path))
         progress(copy.size_bytes, copy.size_bytes)
 
     def snapshot_path(self, image_id: ImageId) -> str:
@@ -177,7 +177,7 @@ class SimulatedDisks:
         """With its sidecar from the first moment."""
         aside = _beside(directory)
         aside.mkdir(exist_ok=True)
-        put_file(aside / SIDECAR, msgspec.json.encode(owner))
+        self._lock.put_file(aside / SIDECAR, msgspec.json.encode(owner))
         aside.rename(directory)
 
     def _publish(self, image_id: ImageId) -> CachedImage:
@@ -185,7 +185,7 @@ class SimulatedDisks:
         copy = read_image_file(Path(self.snapshot_path(image_id)))
         image = CachedImage(
             path=str(path),
-            sha256=put_image_file(path, copy),
+            sha256=put_image_file(self._lock, path, copy),
             format=copy.format,
             size_bytes=copy.size_bytes,
             virtual_bytes=copy.virtual_bytes,

@@ -55,10 +55,10 @@ class SimulatedHypervisor:
         self._cpus = cpus
         self._memory_mib = memory_mib
         self._deaf = frozenset(deaf)
-        self._domains = Shelf(root / "domains", Domain)
-        self._names = Shelf(root / "names", str)
-        self._boots = Counter(root / "boots")
         self._lock = Lock(root / "domains.lock")
+        self._domains = Shelf(root / "domains", Domain, self._lock)
+        self._names = Shelf(root / "names", str, self._lock)
+        self._boots = Counter(root / "boots")
 
     def read_facts(self) -> HypervisorFacts:
         """A large host that says of itself that it is simulated. Its version cannot be taken for a real one's."""
@@ -92,14 +92,13 @@ class SimulatedHypervisor:
         with self._lock.held():
             before = self._ours(instance_id)
             self._require_name(wanted.name, instance_id)
-            if before is None:
-                # The name first: one that points at a domain that was never written is free.
-                self._names.put(_name_key(wanted.name), instance_id)
-                self._domains.put(instance_id, wanted)
-            elif before.name != wanted.name:
+            if before is not None and before.name != wanted.name:
                 raise Refused(f"cannot rename domain {instance_id}, defined as {before.name}, to {wanted.name}")
-            else:
-                self._domains.put(instance_id, replace(before, xml=xml, disks=wanted.disks))
+            if before is not None:
+                wanted = replace(wanted, power_state=before.power_state, boot_id=before.boot_id)
+            # The name comes last and goes first: a name without its domain would be nobody's to remove.
+            self._domains.put(instance_id, wanted)
+            self._names.put(_name_key(wanted.name), instance_id)
 
     def ensure_running(self, instance_id: InstanceId) -> DomainFacts:
         """The domain runs: started with a new boot id, or resumed with its old one.
@@ -129,9 +128,8 @@ class SimulatedHypervisor:
         with self._lock.held():
             domain = self._ours(instance_id)
             if domain is not None:
-                # The domain first: a name that points at no domain is free.
-                self._domains.remove(instance_id)
                 self._names.remove(_name_key(domain.name))
+                self._domains.remove(instance_id)
 
     def request_shutdown(self, instance_id: InstanceId) -> None:
         """The guest hears the power button and turns off, unless it is deaf, paused, or not running at all."""
@@ -152,7 +150,7 @@ class SimulatedHypervisor:
             source = domain.disks.get(device)
             if source is None:
                 raise Refused(f"cannot copy disk {device} of domain {domain.name}: it has no disk of that name")
-            copy = copy_image(Path(source), Path(target_path))
+            copy = copy_image(self._lock, Path(source), Path(target_path))
         progress(copy.size_bytes, copy.size_bytes)
 
     @contextmanager

@@ -13,7 +13,7 @@ import msgspec
 from taskvisor.model.errors import CannotAsk, Refused
 from taskvisor.model.states import ImageFormat
 from virt.qcow2_header import HEADER_READ_BYTES, MAGIC, NotQcow2, parse_header
-from virt.simulated.world import put_file
+from virt.simulated.world import Lock
 
 MARK = b'{"simulated_image":'
 SECTOR_BYTES = 512
@@ -35,10 +35,10 @@ class ImageFile:
     format: ImageFormat = ImageFormat.QCOW2
 
 
-def put_image_file(path: Path, image: ImageFile) -> str:
-    """The simulated image is at `path`, whole. Returns the SHA-256 of its content."""
+def put_image_file(lock: Lock, path: Path, image: ImageFile) -> str:
+    """The simulated image is at `path`, whole. Returns the SHA-256 of its content. `lock` must be held."""
     content = msgspec.json.encode(image)
-    put_file(path, content)
+    lock.put_file(path, content)
     return hashlib.sha256(content).hexdigest()
 
 
@@ -64,11 +64,14 @@ def read_disk_file(path: Path) -> ImageFile:
     return _parse_disk(path, *_read_head(path))
 
 
-def copy_image(source: Path, target: Path) -> ImageFile:
-    """`target` is a simulated qcow2 made from `source`, whole or not there. Refused when there is no `source`."""
+def copy_image(lock: Lock, source: Path, target: Path) -> ImageFile:
+    """`target` is a simulated qcow2 made from `source`, whole or not there. Refused when there is no `source`.
+
+    `lock` must be held.
+    """
     original = read_disk_file(source)
     copy = ImageFile(made_from=str(source), virtual_bytes=original.virtual_bytes, size_bytes=original.size_bytes)
-    put_image_file(target, copy)
+    put_image_file(lock, target, copy)
     return copy
 
 

@@ -27,8 +27,8 @@ class SimulatedImageCache:
 
     def __init__(self, root: Path) -> None:
         self._images = root / "cache"
-        self._known = Shelf(root / "cache" / "known", CachedImage)
         self._lock = Lock(root / "cache.lock")
+        self._known = Shelf(root / "cache" / "known", CachedImage, self._lock)
 
     def ensure_cached(self, source: ImageSource, progress: Progress) -> CachedImage:
         """The image is in the cache: a marker with the sizes of the original and, for a file, its true SHA-256.
@@ -50,7 +50,7 @@ class SimulatedImageCache:
             virtual_bytes=image.virtual_bytes,
         )
         with self._lock.held():
-            put_image_file(path, image)
+            put_image_file(self._lock, path, image)
             self._known.put(key, cached)
         progress(image.size_bytes, image.size_bytes)
         return cached

@@ -15,9 +15,9 @@ class SimulatedOutsider:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._domains = Shelf(root / "domains", Domain)
-        self._names = Shelf(root / "names", str)
         self._lock = Lock(root / "domains.lock")
+        self._domains = Shelf(root / "domains", Domain, self._lock)
+        self._names = Shelf(root / "names", str, self._lock)
 
     def ensure_foreign_domain(self, uuid: InstanceId, name: str) -> None:
         """A domain without our metadata is defined, off."""

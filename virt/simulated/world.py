@@ -1,8 +1,9 @@
 """Records as files: how many processes share one simulated host, and how a killed one leaves it whole.
 
 One small JSON file per thing. A write is a temporary file and a rename(2), so a reader sees a whole record or none.
-Read-modify-write happens under one flock(2), which the kernel releases when its holder dies. Nothing is synced: the
-world survives processes, not power. Must never know what a domain or a disk is.
+Read-modify-write happens under one flock(2), which the kernel releases when its holder dies. Writers hold it, so one
+temporary file serves them all: a killed writer's is used again, and never lies among the records. Nothing is synced:
+the world survives processes, not power. Must never know what a domain or a disk is.
 """
 
 import fcntl
@@ -37,22 +38,12 @@ def read_file(path: Path) -> bytes | None:
         raise CannotAsk(f"cannot read {path}: {error.strerror}") from error
 
 
-def put_file(path: Path, content: bytes) -> None:
-    """The file has that content, whole. Callers hold the world's lock: the temporary name is always the same one, so that
-    a killed writer's is used again and never piles up."""
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        temporary.write_bytes(content)
-        temporary.rename(path)
-    except OSError as error:
-        raise CannotAsk(f"cannot write {path}: {error.strerror}") from error
-
-
 class Lock:
-    """Mutual exclusion between all processes of a simulated host."""
+    """Mutual exclusion between all processes of a simulated host, and the pen that only its holder may use."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._part = path.with_suffix(".part")
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -69,6 +60,14 @@ class Lock:
             yield
         finally:
             os.close(descriptor)
+
+    def put_file(self, path: Path, content: bytes) -> None:
+        """The file has that content, whole. The lock must be held."""
+        try:
+            self._part.write_bytes(content)
+            self._part.rename(path)
+        except OSError as error:
+            raise CannotAsk(f"cannot write {path}: {error.strerror}") from error
 
     def _take(self, descriptor: int) -> None:
         deadline = time.monotonic() + LOCK_LIMIT_S
@@ -90,7 +89,7 @@ class Counter:
         self._path = path
 
     def next(self) -> int:
-        """A number never returned before. Needs the world's lock.
+        """A number never returned before. The world's lock must be held.
 
         Written in place: write(2) copies eight bytes within one page, which no signal can cut in two.
         """
@@ -109,9 +108,10 @@ class Counter:
 class Shelf(Generic[T]):
     """A directory of records of one kind, each in a file named after its key. Keys are plain file names."""
 
-    def __init__(self, directory: Path, kind: type[T]) -> None:
+    def __init__(self, directory: Path, kind: type[T], lock: Lock) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self._directory = directory
+        self._lock = lock
         self._decoder = msgspec.json.Decoder(kind)
 
     def read(self, key: str) -> T | None:
@@ -125,7 +125,7 @@ class Shelf(Generic[T]):
             names = os.listdir(self._directory)
         except OSError as error:
             raise CannotAsk(f"cannot list {self._directory}: {error.strerror}") from error
-        return tuple(sorted(name.removesuffix(".json") for name in names if not name.startswith(".")))
+        return tuple(sorted(name.removesuffix(".json") for name in names))
 
     def list_all(self) -> tuple[tuple[str, T], ...]:
         """All records with their keys. One that goes while it is being listed is left out."""
@@ -133,11 +133,11 @@ class Shelf(Generic[T]):
         return tuple((key, record) for key, record in found if record is not None)
 
     def put(self, key: str, record: T) -> None:
-        """The record is there, in place of an older one. Needs the world's lock."""
-        put_file(self._file(key), msgspec.json.encode(record))
+        """The record is there, in place of an older one. The lock must be held."""
+        self._lock.put_file(self._file(key), msgspec.json.encode(record))
 
     def remove(self, key: str) -> None:
-        """No record of that key is there. Needs the world's lock."""
+        """No record of that key is there. The world's lock must be held."""
         try:
             self._file(key).unlink(missing_ok=True)
         except OSError as error:

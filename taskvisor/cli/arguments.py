@@ -1,0 +1,91 @@
+"""What is typed at `taskvisor launch`, made into the fields of a request. Each problem is a UsageError with one sentence."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from taskvisor.cli.exits import UsageError
+from taskvisor.client import NicFields
+from taskvisor.model.spec import USER_DATA_LIMIT_BYTES
+
+KEY_TYPES = ("ssh-", "ecdsa-", "sk-")
+KEY_FILE_LIMIT_BYTES = 1024 * 1024
+
+
+def image_for(image: str) -> str:
+    """A path becomes absolute: it is read by the host. A URL, or a registered image's name, stays as it is."""
+    if "://" in image or "/" not in image:
+        return image
+    return str(Path(image).expanduser().absolute().resolve())
+
+
+def nic_for(text: str) -> str | NicFields:
+    """NAME, or NAME,mac=…,address=…"""
+    name, *options = text.split(",")
+    if not options:
+        return name
+    nic = NicFields(network=name)
+    for option in options:
+        key, equals, value = option.partition("=")
+        if not equals or not value or key not in ("mac", "address"):
+            raise UsageError(f"--network {text!r}: {option!r} is neither mac=… nor address=…")
+        if key == "mac":
+            nic["mac"] = value
+        else:
+            nic["address"] = value
+    return nic
+
+
+def metadata_for(pairs: Sequence[str]) -> dict[str, str]:
+    """KEY=VALUE, each key once."""
+    found: dict[str, str] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise UsageError(f"--metadata {pair!r}: must be KEY=VALUE")
+        if key in found:
+            raise UsageError(f"--metadata {key}: is given twice")
+        found[key] = value
+    return found
+
+
+def ssh_keys_for(sources: Sequence[str]) -> list[str]:
+    """Public keys: each source is a key, or a file of keys as authorized_keys has them."""
+    keys: list[str] = []
+    for source in sources:
+        if source.startswith(KEY_TYPES) and " " in source:
+            keys.append(source.strip())
+        else:
+            keys += _keys_in(source)
+    return keys
+
+
+def _keys_in(source: str) -> list[str]:
+    text = _read(source, "--ssh-key", KEY_FILE_LIMIT_BYTES)
+    if "PRIVATE KEY-----" in text:
+        raise UsageError(f"--ssh-key {source}: is a private key, which must stay here; give {source}.pub")
+    lines = (line.strip() for line in text.splitlines())
+    keys = [line for line in lines if line and not line.startswith("#")]
+    if not keys:
+        raise UsageError(f"--ssh-key {source}: holds no key")
+    return keys
+
+
+def user_data_for(source: str) -> str:
+    """The text of a file; `-` is standard input."""
+    if source == "-":
+        return sys.stdin.read(USER_DATA_LIMIT_BYTES + 1)
+    return _read(source, "--user-data", USER_DATA_LIMIT_BYTES)
+
+
+def _read(source: str, option: str, limit_bytes: int) -> str:
+    try:
+        with Path(source).expanduser().open("rb") as file:
+            content = file.read(limit_bytes + 1)
+        text = content.decode()
+    except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a NUL in the path
+        why = getattr(error, "strerror", None) or "is not UTF-8 text"
+        raise UsageError(f"{option} {source}: can't be read: {why}") from None
+    if len(content) > limit_bytes:
+        raise UsageError(f"{option} {source}: is larger than {limit_bytes} bytes")
+    return text

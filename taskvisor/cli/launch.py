@@ -1,0 +1,127 @@
+"""`taskvisor launch`: a new instance. What can be checked here is checked before anything is sent."""
+
+from pathlib import Path
+from typing import Annotated, Any, NotRequired, TypedDict
+from uuid import uuid4
+
+import typer
+
+from taskvisor.cli.arguments import image_for, metadata_for, nic_for, ssh_keys_for, user_data_for
+from taskvisor.cli.exits import ExitCode, UsageError
+from taskvisor.cli.follow import WAIT_LIMIT_S, follow_one
+from taskvisor.cli.records import Records, open_client, open_records, settings_or_usage_error
+from taskvisor.cli.render import Format, FormatOption, out, say, show_json
+from taskvisor.cli.watch import Request
+from taskvisor.client import NicFields
+from taskvisor.model.errors import Refused
+from taskvisor.model.ids import OPERATION_ID_RULE, OperationId
+from taskvisor.model.spec import DEFAULT_FLAVORS, BuildSpec, flavor_for, image_url_for, parse_spec
+
+WaitOption = Annotated[bool, typer.Option("--wait/--no-wait", help="Watch until it has ended, or only send it.")]
+TimeoutOption = Annotated[
+    float, typer.Option("--timeout", min=0.1, metavar="SECONDS", help="Stop watching after so long; it goes on.")
+]
+FLAVOR_HELP = f"One of {', '.join(DEFAULT_FLAVORS)}, or a size: c1-m512-d1 is 1 CPU, 512 MiB, 1 GiB of disk."
+
+
+class LaunchFields(TypedDict):
+    """What `instance.build` is asked with."""
+
+    name: str
+    image: str
+    flavor: str
+    image_sha256: NotRequired[str]
+    networks: NotRequired[list[str | NicFields]]
+    ssh_keys: NotRequired[list[str]]
+    user_data: NotRequired[str]
+    metadata: NotRequired[dict[str, str]]
+    host: NotRequired[str]
+
+
+def launch(
+    image: Annotated[
+        str, typer.Argument(metavar="IMAGE", help="A path on the host, a file://, http:// or https:// URL, or an image's name.")
+    ],
+    name: Annotated[str, typer.Option("--name", "-n", help="The instance's name; one instance at a time bears it.")],
+    flavor: Annotated[str, typer.Option("--flavor", "-t", help=FLAVOR_HELP)] = "m1.tiny",
+    network: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME[,mac=..][,address=..]", help="A NIC; may be repeated. Default: default."),
+    ] = None,
+    ssh_key: Annotated[
+        list[str] | None, typer.Option(metavar="FILE|KEY", help="A public key, or a file of some; may be repeated.")
+    ] = None,
+    user_data: Annotated[str | None, typer.Option(metavar="FILE", help="For cloud-init; - is standard input.")] = None,
+    metadata: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="May be repeated.")] = None,
+    image_sha256: Annotated[str | None, typer.Option(help="What the image must hash to.")] = None,
+    host: Annotated[str | None, typer.Option(help="Only this host will do.")] = None,
+    operation_id: Annotated[
+        str | None, typer.Option("--id", metavar="ID", help="The operation's id: the same again is the same operation.")
+    ] = None,
+    wait: WaitOption = True,
+    timeout: TimeoutOption = WAIT_LIMIT_S,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Make a new instance and start it."""
+    fields = LaunchFields(name=name, image=image_for(image), flavor=flavor)
+    if network:
+        fields["networks"] = [nic_for(text) for text in network]
+    if ssh_key:
+        fields["ssh_keys"] = ssh_keys_for(ssh_key)
+    if user_data is not None:
+        fields["user_data"] = user_data_for(user_data)
+    if metadata:
+        fields["metadata"] = metadata_for(metadata)
+    if image_sha256 is not None:
+        fields["image_sha256"] = image_sha256.lower()
+    if host is not None:
+        fields["host"] = host
+    spec = checked(fields)
+    settings = settings_or_usage_error()
+    operation_id = operation_id or str(uuid4())
+    with open_records(settings) as records, open_client(settings) as client:
+        _require_same_request(records, operation_id, spec)
+        client.build(**fields, operation_id=operation_id)
+        request = Request(verb="launch", subject=name, operation_id=operation_id)
+        raise typer.Exit(
+            follow_one(records, client, request, limit_s=timeout, form=form) if wait else tell_sent([request], form)
+        )
+
+
+def checked(fields: LaunchFields) -> BuildSpec:
+    """The spec that these fields are. UsageError names the first rule that is broken."""
+    try:
+        spec = parse_spec(BuildSpec, dict(fields))
+        flavor_for(spec.flavor)
+        image_url_for(spec.image)
+    except Refused as refused:
+        raise UsageError(str(refused)) from None
+    if fields["image"].startswith("/") and Path(fields["image"]).is_dir():
+        raise UsageError(f"image: {fields['image']} is a directory")
+    return spec
+
+
+def _require_same_request(records: Records, operation_id: str, spec: BuildSpec) -> None:
+    """An id that stands for another request is refused here: asked of the door, its answer would hide the other's outcome."""
+    if not OPERATION_ID_RULE.fullmatch(operation_id):
+        raise UsageError(f"--id {operation_id!r}: must be 1 to 128 letters, digits or ._:- (a UUID will do)")
+    known = records.catalog.read_operation(OperationId(operation_id))
+    if known is None:
+        return
+    asked: dict[str, Any] = spec.model_dump(mode="json")
+    if known.flow != "instance.build" or dict(known.request) != asked:
+        raise UsageError(
+            f"--id {operation_id}: is that of another request ({known.flow} of {known.instance_name}, {known.phase.value});"
+            " choose another id"
+        )
+
+
+def tell_sent(requests: list[Request], form: Format) -> ExitCode:
+    """Say which operations were sent: their ids on stdout, and on stderr how to watch them."""
+    if form is Format.JSON:
+        show_json([{"operation": request.operation_id, "name": request.subject} for request in requests])
+        return ExitCode.DONE
+    for request in requests:
+        out().print(request.operation_id)
+    say("Sent. Watch with: " + "; ".join(f"taskvisor ops follow {request.operation_id}" for request in requests))
+    return ExitCode.DONE

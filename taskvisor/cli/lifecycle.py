@@ -1,0 +1,114 @@
+"""What is asked of instances that are there: delete, reboot, stop, start, snapshot. Several names go at once."""
+
+from collections.abc import Callable
+from typing import Annotated, Any
+from uuid import uuid4
+
+import typer
+
+from taskvisor.cli.follow import WAIT_LIMIT_S, follow_all, follow_one
+from taskvisor.cli.launch import TimeoutOption, WaitOption, tell_sent
+from taskvisor.cli.records import complete_instance, open_client, open_records, settings_or_usage_error
+from taskvisor.cli.render import Format, FormatOption
+from taskvisor.cli.watch import Request
+from taskvisor.client import Handle, Taskvisor
+
+Names = Annotated[
+    list[str], typer.Argument(metavar="NAME...", help="Instances, by name or id.", autocompletion=complete_instance)
+]
+Name = Annotated[str, typer.Argument(help="The instance, by name or id.", autocompletion=complete_instance)]
+Asking = Callable[[Taskvisor, str, str], Handle[Any]]
+"""Asks for one instance, under an operation id."""
+
+
+def delete(
+    names: Names,
+    wait: WaitOption = True,
+    timeout: TimeoutOption = WAIT_LIMIT_S,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Delete instances, whatever is being done to them. Exits with 3 when none of them was there."""
+
+    def ask(client: Taskvisor, name: str, operation_id: str) -> Handle[Any]:
+        return client.delete(name, operation_id=operation_id)
+
+    _ask_of_each("delete", names, ask, wait=wait, timeout_s=timeout, form=form)
+
+
+def start(
+    names: Names,
+    wait: WaitOption = True,
+    timeout: TimeoutOption = WAIT_LIMIT_S,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Start instances that are off. Exits with 3 when all of them ran already."""
+
+    def ask(client: Taskvisor, name: str, operation_id: str) -> Handle[Any]:
+        return client.start(name, operation_id=operation_id)
+
+    _ask_of_each("start", names, ask, wait=wait, timeout_s=timeout, form=form)
+
+
+def stop(
+    names: Names,
+    shutdown_timeout: Annotated[
+        int | None,
+        typer.Option(
+            "--timeout", min=0, max=3600, metavar="SECONDS", help="Switch off what is not off by then; 0: at once."
+        ),
+    ] = None,
+    wait: WaitOption = True,
+    wait_timeout: Annotated[
+        float, typer.Option(min=0.1, metavar="SECONDS", help="Stop watching after so long; it goes on.")
+    ] = WAIT_LIMIT_S,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Shut instances down. Exits with 3 when all of them were off already."""
+
+    def ask(client: Taskvisor, name: str, operation_id: str) -> Handle[Any]:
+        return client.stop(name, timeout_s=shutdown_timeout, operation_id=operation_id)
+
+    _ask_of_each("stop", names, ask, wait=wait, timeout_s=wait_timeout, form=form)
+
+
+def reboot(
+    names: Names,
+    hard: Annotated[bool, typer.Option("--hard", help="Switch off and on; do not ask the guest.")] = False,
+    wait: WaitOption = True,
+    timeout: TimeoutOption = WAIT_LIMIT_S,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Reboot instances: the guest is asked to shut down, and switched off when it does not."""
+
+    def ask(client: Taskvisor, name: str, operation_id: str) -> Handle[Any]:
+        return client.reboot(name, type="hard" if hard else "soft", operation_id=operation_id)
+
+    _ask_of_each("reboot", names, ask, wait=wait, timeout_s=timeout, form=form)
+
+
+def snapshot(
+    name: Name,
+    image: Annotated[str, typer.Argument(help="The name of the image to register.")],
+    wait: WaitOption = True,
+    timeout: TimeoutOption = WAIT_LIMIT_S,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Make an image of an instance's disk as it is now. A running instance goes on."""
+    settings, operation_id = settings_or_usage_error(), str(uuid4())
+    request = Request(verb="snapshot", subject=name, operation_id=operation_id)
+    with open_records(settings) as records, open_client(settings) as client:
+        client.snapshot(name, image, operation_id=operation_id)
+        raise typer.Exit(
+            follow_one(records, client, request, limit_s=timeout, form=form) if wait else tell_sent([request], form)
+        )
+
+
+def _ask_of_each(verb: str, names: list[str], ask: Asking, *, wait: bool, timeout_s: float, form: Format) -> None:
+    settings = settings_or_usage_error()
+    requests = [Request(verb=verb, subject=name, operation_id=str(uuid4())) for name in dict.fromkeys(names)]
+    with open_records(settings) as records, open_client(settings) as client:
+        for request in requests:
+            ask(client, request.subject, request.operation_id)
+        raise typer.Exit(
+            follow_all(records, client, requests, limit_s=timeout_s, form=form) if wait else tell_sent(requests, form)
+        )

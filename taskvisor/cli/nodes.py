@@ -1,0 +1,85 @@
+"""The programs of a host and of a whole installation, as command lines. Starts nothing."""
+
+import os
+import signal
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from taskvisor.cli.processes import WARM_STOP, Program
+from taskvisor.settings import Settings, environment_for
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+INSTALLED_IN = ("site-packages", "dist-packages")
+STEPS, CONTROL, BEAT, FLOWER, REDIS = "the steps node", "the control node", "beat", "Flower", "Redis"
+SOCKET_PATH_LIMIT_BYTES = 107
+"""unix(7): sun_path, less its ending zero."""
+
+
+def nodes_of(settings: Settings) -> tuple[Program, Program]:
+    """The two nodes of this host: steps do long work, control takes requests and runs ticks."""
+    host = settings.host
+    return (
+        _node(settings, STEPS, f"steps@{host}", f"host.{host}", settings.step_concurrency),
+        _node(settings, CONTROL, f"control@{host}", f"host.{host}.control,compute", settings.control_concurrency),
+    )
+
+
+def beat_of(settings: Settings) -> Program:
+    """Sends the periodic tasks. More than one may run: the schedule is locked."""
+    return _celery(settings, BEAT, "beat")
+
+
+def flower_of(settings: Settings, port: int) -> Program:
+    return _celery(settings, FLOWER, "flower", f"--address={settings.flower_address}", f"--port={port}")
+
+
+def preflight_of(settings: Settings) -> Program:
+    """Prints what this machine lacks, a sentence a line."""
+    return _python(settings, "preflight", "-m", "workers.preflight")
+
+
+def redis_of(settings: Settings) -> Program:
+    """A Redis of our own: on a socket, every write on disk within a second, nothing ever evicted."""
+    directory = redis_directory(settings)
+    options = {
+        "port": "0",
+        "unixsocket": str(directory / "redis.sock"),
+        "unixsocketperm": "700",
+        "dir": str(directory),
+        "pidfile": str(directory / "redis.pid"),
+        "appendonly": "yes",
+        "appendfsync": "everysec",
+        "save": "",
+        "maxmemory-policy": "noeviction",
+        "loglevel": "warning",
+    }
+    argv = ["redis-server", *(word for name, value in options.items() for word in (f"--{name}", value))]
+    environment = environment_for(settings)
+    return Program(name=REDIS, argv=tuple(argv), environment=environment, directory=directory, orphaned=signal.SIGTERM)
+
+
+def redis_directory(settings: Settings) -> Path:
+    return settings.state_dir / "redis"
+
+
+def own_redis_url(settings: Settings) -> str:
+    """Where the Redis of `taskvisor up` answers."""
+    return f"unix://{redis_directory(settings) / 'redis.sock'}?db=0"
+
+
+def _node(settings: Settings, name: str, node: str, queues: str, concurrency: int) -> Program:
+    words = ("worker", "--without-gossip", "--without-mingle", "-n", node, "-Q", queues, "-c", str(concurrency))
+    return replace(_celery(settings, name, *words), stop=WARM_STOP)
+
+
+def _celery(settings: Settings, name: str, *words: str) -> Program:
+    return _python(settings, name, "-m", "celery", "--quiet", "-A", "workers.app", *words)
+
+
+def _python(settings: Settings, name: str, *words: str) -> Program:
+    """Runs in the state directory: Python and Celery import from where they run, and the caller's directory may hold anything."""
+    environment = environment_for(settings)
+    if CHECKOUT.name not in INSTALLED_IN:
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(CHECKOUT), environment.get("PYTHONPATH"))))
+    return Program(name=name, argv=(sys.executable, *words), environment=environment, directory=settings.state_dir)

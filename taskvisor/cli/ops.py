@@ -1,0 +1,202 @@
+"""`taskvisor ops`: operations, what became of each of their steps, and what to do with those that are not done."""
+
+import time
+from collections.abc import Iterator
+from itertools import groupby
+from typing import Annotated
+
+import typer
+
+from taskvisor.cli.exits import ExitCode
+from taskvisor.cli.follow import WAIT_LIMIT_S, follow_one, watch_requests
+from taskvisor.cli.launch import TimeoutOption, WaitOption
+from taskvisor.cli.quantities import age_text, clock_text, seconds_text, time_text
+from taskvisor.cli.records import Records, complete_operation, open_client, open_records, settings_or_usage_error
+from taskvisor.cli.render import Format, FormatOption, out, say, say_error, show_fields, show_json, show_table, worded
+from taskvisor.cli.views import operation_view
+from taskvisor.cli.watch import Request
+from taskvisor.client import Taskvisor
+from taskvisor.model.ids import OperationId
+from taskvisor.model.operation import Operation, TimelineEntry
+from taskvisor.model.states import Phase
+
+WISH_LIMIT_S = 30.0
+"""A wish is a matter of one look by a control node."""
+VERBS = {
+    "instance.build": "launch",
+    "instance.delete": "delete",
+    "instance.start": "start",
+    "instance.stop": "stop",
+    "instance.reboot": "reboot",
+    "instance.snapshot": "snapshot",
+}
+
+OperationArgument = Annotated[
+    str,
+    typer.Argument(metavar="ID", help="The operation's id, or the beginning of it.", autocompletion=complete_operation),
+]
+
+app = typer.Typer(help="Operations: what was asked, how far it is, what became of it.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_operations(
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="So many of the latest.")] = 20,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """List the latest operations, newest first."""
+    with open_records(settings_or_usage_error()) as records:
+        found = records.catalog.list_operations(limit)
+    if form is Format.JSON:
+        show_json([operation_view(operation) for operation in found])
+        return
+    columns = ("ID", "WHAT", "INSTANCE", "PHASE", "STEP", "AGE", "HOST")
+    show_table(columns, map(_operation_row, found), empty="No operations are known.")
+
+
+def _operation_row(operation: Operation) -> tuple[str, ...]:
+    return (
+        operation.id,
+        operation.flow.removeprefix("instance."),
+        operation.instance_name,
+        operation.phase.value,
+        _step_text(operation),
+        age_text(time.time() - operation.created_at),
+        operation.host,
+    )
+
+
+def _step_text(operation: Operation) -> str:
+    if operation.failure is not None and operation.phase.settled:
+        return operation.failure.step or "-"
+    step = None if operation.phase.settled else operation.current_step
+    return f"{step} {operation.number_of(step)}/{len(operation.steps)}" if step else "-"
+
+
+@app.command()
+def show(operation: OperationArgument, form: FormatOption = Format.TABLE) -> None:
+    """Show an operation: every try of every step, and why its host was chosen."""
+    with open_records(settings_or_usage_error()) as records:
+        found = records.catalog.find_operation(operation)
+    if form is Format.JSON:
+        show_json(operation_view(found))
+        return
+    show_fields(_summary(found))
+    if found.timeline:
+        out().print()
+        columns = ("STEP", "WAY", "#TRY", "HOST", "START", "#TIME", "OUTCOME", "MESSAGE")
+        show_table(columns, _timeline_rows(found.timeline), empty="")
+    if found.placement:
+        out().print()
+        rows = ((row.get("host", ""), row.get("rule", ""), row.get("reason", "")) for row in found.placement)
+        show_table(("NOT ON HOST", "RULE", "REASON"), rows, empty="")
+
+
+def _summary(operation: Operation) -> Iterator[tuple[str, str]]:
+    yield "Operation", operation.id
+    yield "What", f"{operation.flow} of {operation.instance_name} ({operation.instance_id}) on {operation.host}"
+    yield "Phase", operation.phase.value + (", cancel requested" if operation.cancel_requested else "")
+    if not operation.phase.settled:
+        yield "Step", _step_text(operation)
+    yield "Created", time_text(operation.created_at)
+    if operation.settled_at is not None:
+        took = seconds_text(operation.settled_at - operation.created_at)
+        yield "Ended", f"{time_text(operation.settled_at)}, after {took}"
+    if operation.failure is not None:
+        failure = operation.failure
+        yield "Failure", f"{failure.code} at {failure.step}: {failure.message}"
+    if operation.preempted_by is not None:
+        yield "Pre-empted", f"by operation {operation.preempted_by}"
+    if operation.excluded_hosts:
+        yield "Tried before", ", ".join(operation.excluded_hosts)
+
+
+def _timeline_rows(timeline: tuple[TimelineEntry, ...]) -> Iterator[tuple[str, ...]]:
+    """A row a try. A step that waits comes back again and again with one outcome: that is one row."""
+    for _, group in groupby(timeline, lambda entry: (entry.step, entry.direction, entry.attempt, entry.outcome)):
+        entries = list(group)
+        first, last = entries[0], entries[-1]
+        yield (
+            first.step,
+            first.direction.value,
+            str(first.attempt),
+            first.host,
+            clock_text(first.started_at),
+            seconds_text(last.ended_at - first.started_at),
+            first.outcome + (f" x{len(entries)}" if len(entries) > 1 else ""),
+            last.message or "",
+        )
+
+
+@app.command()
+def follow(
+    operation: OperationArgument, timeout: TimeoutOption = WAIT_LIMIT_S, form: FormatOption = Format.TABLE
+) -> None:
+    """Watch an operation until it has ended; the exit code is that of its end."""
+    settings = settings_or_usage_error()
+    with open_records(settings) as records, open_client(settings) as client:
+        request = _request_for(records, client, operation)
+        raise typer.Exit(follow_one(records, client, request, limit_s=timeout, form=form))
+
+
+def _request_for(records: Records, client: Taskvisor, operation: str) -> Request:
+    """What to watch. An id that no worker has taken yet is known to Redis only as a whole; it is not looked for twice."""
+    found = records.catalog.read_operation(OperationId(operation))
+    if found is None and client.handle(operation).look().ended:
+        return Request(verb="request", subject=operation, operation_id=operation)
+    found = found or records.catalog.find_operation(operation)
+    return Request(verb=VERBS.get(found.flow, found.flow), subject=found.instance_name, operation_id=found.id)
+
+
+@app.command()
+def cancel(
+    operation: OperationArgument,
+    wait: WaitOption = True,
+    timeout: TimeoutOption = WAIT_LIMIT_S,
+) -> None:
+    """Ask an operation to stop; what it has done is undone. Exits with 3 when it had ended already."""
+    settings = settings_or_usage_error()
+    with open_records(settings) as records, open_client(settings) as client:
+        found = records.catalog.find_operation(operation)
+        if found.phase.settled:
+            say(f"operation {found.id} is {found.phase.value} already")
+            raise typer.Exit(ExitCode.ALREADY)
+        client.cancel(found.id).wait(WISH_LIMIT_S)
+        request = _request_for(records, client, found.id)
+        raise typer.Exit(_code_of_cancel(records, client, request, timeout) if wait else _tell_wished(found))
+
+
+def _tell_wished(operation: Operation) -> ExitCode:
+    say(f"Asked. Watch with: taskvisor ops follow {operation.id}")
+    return ExitCode.DONE
+
+
+def _code_of_cancel(records: Records, client: Taskvisor, request: Request, timeout_s: float) -> ExitCode:
+    """For whoever cancels, CANCELLED is success; an operation that was quicker is not."""
+    seen, let_go = watch_requests(records, client, [request], limit_s=timeout_s)
+    operation = seen[0].operation
+    if let_go is not None or operation is None or not operation.phase.settled:
+        return let_go or ExitCode.STILL_RUNNING
+    if operation.phase is Phase.CANCELLED:
+        out().print(worded(f"{request.verb} {request.subject} was cancelled; nothing of it is left"))
+        return ExitCode.DONE
+    say_error(f"{request.verb} {request.subject} was not cancelled: it has {operation.phase.value} meanwhile")
+    return ExitCode.FAILED
+
+
+@app.command()
+def retry(
+    operation: OperationArgument,
+    wait: WaitOption = True,
+    timeout: TimeoutOption = WAIT_LIMIT_S,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Let a stuck operation go on, or one that failed or was cancelled begin again."""
+    settings = settings_or_usage_error()
+    with open_records(settings) as records, open_client(settings) as client:
+        found = records.catalog.find_operation(operation)
+        client.retry(found.id).wait(WISH_LIMIT_S)
+        request = _request_for(records, client, found.id)
+        if not wait:
+            raise typer.Exit(_tell_wished(found))
+        raise typer.Exit(follow_one(records, client, request, limit_s=timeout, form=form))

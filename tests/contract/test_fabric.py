@@ -1,0 +1,199 @@
+"""What a Fabric promises (taskvisor/flow/ports.py)."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+from pyroute2 import IPRoute
+
+from net.fabric import LinuxFabric
+from net.simulated import SimulatedFabric, SimulatedNeighbour
+from taskvisor.flow.ports import Fabric
+from taskvisor.model.errors import Contradiction
+from taskvisor.model.observed import LinkFacts
+from taskvisor.model.plan import VifPlan
+from tests.contract.processes import repeat_at_once
+from tests.net.plans import network, vif
+
+BLUE, RED = network(8), network(9)
+
+
+class FabricHost(Protocol):
+    """A host with links. `open_port` may be pickled, and opened in another process."""
+
+    port: Fabric
+
+    @property
+    def open_port(self) -> Callable[[], Fabric]: ...
+
+    def list_names(self) -> tuple[str, ...]:
+        """All links, ours or not, but for the loopback, in the order of their names."""
+        ...
+
+    def ensure_foreign_link(self, name: str) -> None:
+        """Somebody else has made a link of that name."""
+        ...
+
+    def ensure_foreign_link_gone(self, name: str) -> None: ...
+
+
+class SimulatedHost:
+    def __init__(self, root: Path) -> None:
+        self.open_port = partial(SimulatedFabric, root)
+        self.port: Fabric = self.open_port()
+        self._neighbour = SimulatedNeighbour(root)
+
+    def list_names(self) -> tuple[str, ...]:
+        return self._neighbour.list_names()
+
+    def ensure_foreign_link(self, name: str) -> None:
+        self._neighbour.ensure_foreign_link(name)
+
+    def ensure_foreign_link_gone(self, name: str) -> None:
+        self._neighbour.ensure_foreign_link_gone(name)
+
+
+class RealHost:
+    """The network namespace that the test's thread is in."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self.open_port = partial(LinuxFabric, state_dir)
+        self.port: Fabric = self.open_port()
+
+    def list_names(self) -> tuple[str, ...]:
+        with IPRoute() as netlink:
+            return tuple(sorted(link.get("ifname") for link in netlink.get_links() if link.get("ifname") != "lo"))
+
+    def ensure_foreign_link(self, name: str) -> None:
+        with IPRoute() as netlink:
+            netlink.link("add", ifname=name, kind="bridge")
+
+    def ensure_foreign_link_gone(self, name: str) -> None:
+        with IPRoute() as netlink:
+            netlink.link("del", ifname=name)
+
+
+@pytest.fixture(params=["simulated", pytest.param("real", marks=pytest.mark.real)])
+def host(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[FabricHost]:
+    """A host without links; afterwards nothing may be left of what a test plugged and unplugged."""
+    made: FabricHost
+    if request.param == "real":
+        request.getfixturevalue("host_namespace")
+        state_dir: Path = request.getfixturevalue("tmp_state_dir")
+        state_dir.chmod(0o755)  # dnsmasq is an unprivileged user
+        made = RealHost(state_dir)
+    else:
+        made = SimulatedHost(tmp_path)
+    yield made
+    assert made.list_names() == ()
+
+
+@pytest.fixture
+def plugged(host: FabricHost) -> Iterator[FabricHost]:
+    """Guests 0 and 1 are on the network RED; unplugged afterwards, again if need be."""
+    for number in (0, 1):
+        host.port.ensure_plugged(vif(number, RED))
+    yield host
+    for number in (0, 1):
+        host.port.ensure_unplugged(vif(number, RED))
+
+
+def facts_of(*vifs: VifPlan) -> set[LinkFacts]:
+    return {LinkFacts(name=plan.tap, owner=plan.owner) for plan in vifs}
+
+
+def test_a_host_without_guests_has_no_links(host: FabricHost) -> None:
+    assert host.port.list_links() == ()
+
+
+def test_plugged_vifs_have_taps_with_their_owners_names_and_one_bridge(plugged: FabricHost) -> None:
+    first, second = vif(0, RED), vif(1, RED)
+    assert set(plugged.port.list_links()) == facts_of(first, second)
+    assert set(plugged.list_names()) == {first.tap, second.tap, first.bridge}
+
+
+def test_plugging_twice_is_once(plugged: FabricHost) -> None:
+    before = plugged.list_names(), plugged.port.list_links()
+    plugged.port.ensure_plugged(vif(0, RED))
+    assert (plugged.list_names(), plugged.port.list_links()) == before
+
+
+def test_the_bridge_stays_until_the_last_port_is_unplugged(plugged: FabricHost) -> None:
+    plugged.port.ensure_unplugged(vif(0, RED))
+    assert set(plugged.list_names()) == {vif(1, RED).tap, vif(1, RED).bridge}
+    plugged.port.ensure_unplugged(vif(1, RED))
+    assert plugged.list_names() == ()
+
+
+def test_unplugging_twice_is_once(plugged: FabricHost) -> None:
+    plugged.port.ensure_unplugged(vif(0, RED))
+    plugged.port.ensure_unplugged(vif(0, RED))
+    assert set(plugged.port.list_links()) == facts_of(vif(1, RED))
+
+
+def test_a_vif_that_was_never_plugged_is_unplugged(host: FabricHost) -> None:
+    host.port.ensure_unplugged(vif(0, RED))
+    assert host.list_names() == ()
+
+
+def test_a_vif_plugged_again_after_it_was_unplugged_is_there(plugged: FabricHost) -> None:
+    plugged.port.ensure_unplugged(vif(0, RED))
+    plugged.port.ensure_plugged(vif(0, RED))
+    assert set(plugged.port.list_links()) == facts_of(vif(0, RED), vif(1, RED))
+
+
+def test_networks_are_apart(plugged: FabricHost) -> None:
+    before = plugged.list_names()
+    plugged.port.ensure_plugged(vif(0, BLUE))
+    assert set(plugged.list_names()) - set(before) == {vif(0, BLUE).tap, vif(0, BLUE).bridge}
+    plugged.port.ensure_unplugged(vif(0, BLUE))
+    assert plugged.list_names() == before
+
+
+@pytest.mark.parametrize("name_of", [lambda plan: plan.tap, lambda plan: plan.bridge], ids=["tap", "bridge"])
+def test_a_strangers_link_of_that_name_is_left_alone(host: FabricHost, name_of: Callable[[VifPlan], str]) -> None:
+    name = name_of(vif(0, RED))
+    host.ensure_foreign_link(name)
+    with pytest.raises(Contradiction):
+        host.port.ensure_plugged(vif(0, RED))
+    assert name in host.list_names()
+    host.ensure_foreign_link_gone(name)
+    host.port.ensure_unplugged(vif(0, RED))
+
+
+def test_a_strangers_link_is_not_unplugged(host: FabricHost) -> None:
+    host.ensure_foreign_link(vif(0, RED).tap)
+    with pytest.raises(Contradiction):
+        host.port.ensure_unplugged(vif(0, RED))
+    assert host.list_names() == (vif(0, RED).tap,)
+    host.ensure_foreign_link_gone(vif(0, RED).tap)
+
+
+def test_a_strangers_link_is_not_listed(plugged: FabricHost) -> None:
+    plugged.ensure_foreign_link("tapstranger")
+    assert set(plugged.port.list_links()) == facts_of(vif(0, RED), vif(1, RED))
+    plugged.ensure_foreign_link_gone("tapstranger")
+
+
+def test_a_second_process_sees_what_the_first_did(plugged: FabricHost) -> None:
+    assert set(plugged.open_port().list_links()) == facts_of(vif(0, RED), vif(1, RED))
+
+
+def test_two_processes_at_once_plug_one_vif(host: FabricHost) -> None:
+    calls = [("ensure_plugged", (vif(0, RED),))] * 3
+    repeat_at_once(host.open_port, [calls, calls])
+    host.port.ensure_plugged(vif(0, RED))
+    assert set(host.list_names()) == {vif(0, RED).tap, vif(0, RED).bridge}
+    host.port.ensure_unplugged(vif(0, RED))
+
+
+def test_a_last_unplug_never_takes_the_bridge_from_under_a_first_plug(host: FabricHost) -> None:
+    def life(number: int) -> list[tuple[str, tuple[object, ...]]]:
+        return [("ensure_plugged", (vif(number, RED),)), ("ensure_unplugged", (vif(number, RED),))] * 5
+
+    repeat_at_once(host.open_port, [life(0), [*life(1), ("ensure_plugged", (vif(1, RED),))]])
+    host.port.ensure_unplugged(vif(0, RED))
+    assert set(host.list_names()) == {vif(1, RED).tap, vif(1, RED).bridge}
+    host.port.ensure_unplugged(vif(1, RED))

@@ -1,0 +1,178 @@
+"""The main job with everything real: libvirt, QEMU, TAPs on a bridge, dnsmasq, a Linux that boots, and Celery workers."""
+
+import os
+import signal
+import subprocess
+import threading
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from taskvisor.model.records import Instance
+from tests.fixtures.hosts import Libvirtd
+from tests.system.nodes import Nodes, running_nodes, wait_until
+from tests.virt.image_server import ImageServer, running_image_server
+
+pytestmark = pytest.mark.real
+
+SMALL = {"vcpus": 1, "memory_mib": 128, "disk_gib": 1}
+BOOT_LIMIT_S = 90.0
+
+
+@pytest.fixture
+def nodes(libvirtd: Libvirtd, host_namespace: str, redis_url: str, tmp_state_dir: Path) -> Iterator[Nodes]:
+    """A host of which nothing is left when the test ends, not even in the store."""
+    with running_nodes(redis_url, tmp_state_dir, driver="libvirt", libvirt_uri=libvirtd.uri) as running:
+        yield running
+        for name in running.redis.hkeys("taskvisor:names"):
+            running.ask("instance.delete", instance=name)
+        kinds = ("lease", "claims", "addresses", "ports", "instance", "names", "macs", "ops:", "allocating")
+        left = [key for kind in kinds for key in running.redis.keys(f"taskvisor:{kind}*")]
+        assert (left, list((tmp_state_dir / "instances").iterdir())) == ([], [])
+
+
+@pytest.fixture
+def images(host_namespace: str) -> Iterator[ImageServer]:
+    """A web server on the host's own loopback."""
+    with running_image_server() as server:
+        yield server
+
+
+def page(instance: object) -> dict[str, str]:
+    """What the guest says of itself over HTTP; empty while it does not answer."""
+    address = instance.addresses[0] if isinstance(instance, Instance) else instance["addresses"][0]  # type: ignore[index]
+    answer = subprocess.run(
+        ["curl", "-s", "--max-time", "3", f"http://{address}/"], capture_output=True, text=True, check=False
+    )
+    return dict(line.split(": ", 1) for line in answer.stdout.splitlines() if ": " in line)
+
+
+def wait_for_page(instance: object, **wanted: str) -> dict[str, str]:
+    def answers() -> bool:
+        said = page(instance)
+        return bool(said) and all(said.get(key) == value for key, value in wanted.items())
+
+    wait_until(answers, f"{instance} to answer with {wanted}", BOOT_LIMIT_S)
+    return page(instance)
+
+
+def test_guests_are_built_used_rebooted_snapshotted_and_deleted(nodes: Nodes, guest_image: Path) -> None:
+    key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFake someone"
+    asked = [
+        nodes.send("instance.build", name=name, image=str(guest_image), flavor=SMALL, ssh_keys=[key])
+        for name in ("web1", "web2")
+    ]
+    first, second = (result.get(timeout=60) for result in asked)
+
+    said = wait_for_page(first)
+    assert (said["hostname"], said["instance-id"], said["address"], said["ssh-keys"], said["boots"]) == (
+        "web1",
+        first["id"],
+        first["addresses"][0],
+        "1",
+        "1",
+    )
+    assert wait_for_page(second)["hostname"] == "web2"
+
+    assert nodes.ask("instance.reboot", instance="web1")["vm_state"] == "active"
+    wait_for_page(first, boots="2")
+    assert "power button pressed" in (nodes.state_dir / "instances" / first["id"] / "console.log").read_text()
+
+    taken = nodes.ask("instance.snapshot", instance="web1", image="golden")
+    assert taken["snapshot"]["virtual_bytes"] == 1 << 30
+    third = nodes.ask("instance.build", name="web3", image="golden", flavor=SMALL)
+    said = wait_for_page(third, boots="3")
+    assert (said["instance-id"], said["first-instance-id"]) == (third["id"], first["id"])
+
+    stopped = nodes.ask("instance.stop", instance="web2")
+    assert (stopped["vm_state"], page(second)) == ("stopped", {})
+    assert nodes.ask("instance.snapshot", instance="web2", image="cold")["snapshot"]["sha256"]
+    nodes.ask("instance.start", instance="web2")
+    wait_for_page(second, boots="2")
+
+
+def test_a_delete_takes_over_from_a_build_that_is_fetching(
+    nodes: Nodes, images: ImageServer, guest_image: Path
+) -> None:
+    gate = threading.Event()
+    url = images.serve("/guest.qcow2", guest_image.read_bytes(), gate=gate, etag='"1"')
+    building = nodes.send("instance.build", name="web1", image=url, flavor=SMALL)
+    wait_until(lambda: images.requests, "the image to be asked for")
+
+    deleting = nodes.send("instance.delete", instance="web1")
+    wait_until(lambda: deleting.state == "PROGRESS", "the delete to be let in")
+    gate.set()
+
+    assert deleting.get(timeout=60)["already"] is False
+    with pytest.raises(Exception, match="deletes the instance and took over"):
+        building.get(timeout=10)
+    assert nodes.catalog.list_instances() == ()
+
+
+def test_a_cancelled_build_rolls_back_and_leaves_nothing(nodes: Nodes, images: ImageServer, guest_image: Path) -> None:
+    gate = threading.Event()
+    url = images.serve("/guest.qcow2", guest_image.read_bytes(), gate=gate, etag='"1"')
+    operation_id = str(uuid.uuid4())
+    building = nodes.send("instance.build", operation_id, name="web1", image=url, flavor=SMALL)
+    wait_until(lambda: images.requests, "the image to be asked for")
+
+    assert nodes.ask("operation.cancel", operation=operation_id)["operation"] == operation_id
+    gate.set()
+
+    with pytest.raises(Exception, match="cancelled on request"):
+        building.get(timeout=60)
+    assert nodes.catalog.list_instances() == ()
+
+
+def test_a_pool_process_killed_while_it_fetches_is_replaced_and_the_build_ends_well(
+    nodes: Nodes, images: ImageServer, guest_image: Path
+) -> None:
+    gate = threading.Event()
+    url = images.serve("/guest.qcow2", guest_image.read_bytes(), gate=gate, etag='"1"')
+    operation_id = str(uuid.uuid4())
+    building = nodes.send("instance.build", operation_id, name="web1", image=url, flavor=SMALL)
+    wait_until(lambda: images.requests, "the image to be asked for")
+    runner = nodes.catalog.find_operation(operation_id).runner
+    assert runner is not None
+
+    os.kill(runner.pid, signal.SIGKILL)
+    gate.set()
+
+    assert building.get(timeout=60)["vm_state"] == "active"
+    assert nodes.catalog.find_operation(operation_id).step("fetch_image").tries == 2
+
+
+def test_a_restarted_libvirtd_is_found_again(nodes: Nodes, libvirtd: Libvirtd, guest_image: Path) -> None:
+    nodes.ask("instance.build", name="web1", image=str(guest_image), flavor=SMALL)
+    os.kill(libvirtd.pid, signal.SIGKILL)
+    libvirtd.start()
+
+    assert nodes.ask("instance.build", name="web2", image=str(guest_image), flavor=SMALL)["vm_state"] == "active"
+    assert nodes.ask("instance.reboot", instance="web1", type="hard")["vm_state"] == "active"
+
+
+WRONG = [
+    ({"status": 404}, b"", {}, "fetch_image: .*404"),
+    ({}, b"<html>not found</html>", {}, "fetch_image: "),
+    ({}, None, {"image_sha256": "0" * 64}, "fetch_image: .*0000"),
+]
+
+
+@pytest.mark.parametrize(("how", "content", "fields", "sentence"), WRONG, ids=["missing", "no image", "checksum"])
+def test_an_image_that_will_not_do_fails_at_its_step_and_leaves_nothing(
+    nodes: Nodes,
+    images: ImageServer,
+    guest_image: Path,
+    how: dict[str, object],
+    content: bytes | None,
+    fields: dict[str, object],
+    sentence: str,
+) -> None:
+    url = images.serve("/image", guest_image.read_bytes() if content is None else content, **how)
+
+    with pytest.raises(Exception, match=sentence):
+        nodes.ask("instance.build", **{"name": "web1", "image": url, "flavor": SMALL, **fields})
+
+    assert nodes.catalog.list_instances() == ()
