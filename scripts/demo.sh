@@ -15,6 +15,7 @@ UP_LIMIT_S=60
 FLOWER_PORT=${FLOWER_PORT:-5555}
 
 DIR=$(mktemp -d /tmp/tvdemo.XXXXXX) # short: socket paths end at 107 bytes
+chmod 755 "$DIR" # dnsmasq reads its hosts as nobody
 UP_PID= FLOWER_PID=
 START=$SECONDS
 

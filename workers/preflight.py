@@ -9,6 +9,7 @@ from taskvisor.settings import Settings, read_settings
 from taskvisor.state.connection import asking, open_redis
 from virt.hypervisor import LibvirtHypervisor
 from virt.preflight import list_problems as list_virt_problems
+from workers.logs import configure_logs
 
 
 def list_problems(settings: Settings) -> Iterator[str]:
@@ -40,7 +41,9 @@ def _redis_problems(settings: Settings) -> Iterator[str]:
 
 
 def main() -> int:
-    problems = list(list_problems(read_settings()))
+    settings = read_settings()
+    configure_logs(settings)
+    problems = list(list_problems(settings))
     for problem in problems:
         print(problem)
     return 1 if problems else 0
