@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import structlog
 from celery import Celery, Task, chain
-from celery.exceptions import Ignore, SoftTimeLimitExceeded
+from celery.exceptions import Ignore, Retry, SoftTimeLimitExceeded
 
 from tasks.door import BUILD, CHANGES, Admitted, Answer, Door
 from tasks.flows import ALL_FLOWS, FLOWS
@@ -21,7 +21,7 @@ from taskvisor.flow.runner import Next, Onward, StepMessage, StepRunner
 from taskvisor.flow.step import Flow, Step
 from taskvisor.flow.transitions import messages_for
 from taskvisor.model import errors
-from taskvisor.model.errors import Busy, CannotAsk, IdInUse, TaskvisorError
+from taskvisor.model.errors import Busy, CannotAsk, IdInUse, Retryable, TaskvisorError
 from taskvisor.model.ids import HostName, OperationId, message_id_for
 from taskvisor.model.operation import Failure, Operation
 from taskvisor.model.records import Instance
@@ -110,30 +110,35 @@ class Edge:
     def _register_step(self, flow: Flow, step: Step[Any], direction: Direction) -> None:
         name = flow.task_name(step.name) + (".undo" if direction is Direction.UNDO else "")
 
-        def run_step(operation: str, instance: str) -> None:
+        def run_step(self_: Task, operation: str, instance: str) -> None:
             del instance  # for people who look at the message
             message = StepMessage(operation_id=OperationId(operation), step=step.name, direction=direction)
-            self._go_on(self._node().runner.run(message))
+            self._go_on(self_, self._node().runner.run(message))
 
         run_step.__doc__ = step.__doc__
         self._app.task(
             run_step,
             name=name,
+            bind=True,
+            throws=(TaskvisorError,),
             ignore_result=True,
             reject_on_worker_lost=True,  # it comes again, and the journal judges it: tries are counted there, and bounded
             soft_time_limit=step.time_limit_s,
             time_limit=step.time_limit_s + GRACE_S,
         )
 
-    def _go_on(self, following: Next) -> None:
-        """Return to let the chain send the next step; Ignore ends the chain here."""
+    def _go_on(self, task: Task, following: Next) -> None:
+        """Let the chain send the next step, or cut it here. What became of the step is what Flower shows of its task."""
         if following.ended is not None:
             self._tell_watchers(following.ended)
-        if following.onward is Onward.CONTINUE:
-            return
+        if following.onward is not Onward.CONTINUE:
+            task.request.chain = None
         if following.onward is Onward.SEND and following.operation is not None:
             self.launch(following.operation)
-        raise Ignore
+        if isinstance(following.error, Busy | Retryable) and following.ended is None:
+            raise Retry(str(following.error), exc=following.error, when=following.error.delay_s)
+        if following.error is not None:
+            raise following.error
 
     def _register_entry(self, name: str, ask: Callable[[Door, OperationId, dict[str, Any]], Answer]) -> None:
         def enter(self_: Task, /, **fields: Any) -> Any:

@@ -42,6 +42,7 @@ class CopyDisk(Step[CopiedDisk]):
         return CopiedDisk(live=live)
 
     def undo(self, ctx: StepContext) -> None:
+        ctx.ports.hypervisor.ensure_copy_ended(ctx.instance.id, layout_of(ctx).disk(DiskRole.ROOT).device)
         ctx.ports.disks.ensure_unpublished(image_id_for(ctx.operation.id))
 
     def _require_still_off(self, ctx: StepContext) -> None:

@@ -242,9 +242,7 @@ class Ledger:
         self._adopt_prioritised(queue)
         owed = [entry for entry in self._owed if entry[0] == queue]
         running = [entry.raw for entry in list(self._unsettled.values()) if entry.queue == queue]
-        count = restore_inflight(
-            self._client, queue, self.consumer, running=running, settled=[raw for _, raw in owed]
-        )
+        count = restore_inflight(self._client, queue, self.consumer, running=running, settled=[raw for _, raw in owed])
         for entry in owed:
             self._owed.remove(entry)
         self._dropped.discard(queue)

@@ -9,7 +9,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-
 from tasks.door import Door
 from tasks.edge import TIME_UP
 from tasks.flows import FLOWS

@@ -40,7 +40,10 @@ class LaunchFields(TypedDict):
 
 def launch(
     image: Annotated[
-        str, typer.Argument(metavar="IMAGE", help="A path on the host, a file://, http:// or https:// URL, or an image's name.")
+        str,
+        typer.Argument(
+            metavar="IMAGE", help="A path on the host, a file://, http:// or https:// URL, or an image's name."
+        ),
     ],
     name: Annotated[str, typer.Option("--name", "-n", help="The instance's name; one instance at a time bears it.")],
     flavor: Annotated[str, typer.Option("--flavor", "-t", help=FLAVOR_HELP)] = "m1.tiny",

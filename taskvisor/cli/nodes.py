@@ -12,6 +12,8 @@ from taskvisor.settings import Settings, environment_for
 CHECKOUT = Path(__file__).resolve().parents[2]
 INSTALLED_IN = ("site-packages", "dist-packages")
 STEPS, CONTROL, BEAT, FLOWER, REDIS = "the steps node", "the control node", "beat", "Flower", "Redis"
+FLOWER_COLUMNS = "name,kwargs,state,received,runtime,worker,uuid"
+"""What a task does to which instance comes first; Flower's own default leaves it out."""
 SOCKET_PATH_LIMIT_BYTES = 107
 """unix(7): sun_path, less its ending zero."""
 
@@ -31,7 +33,8 @@ def beat_of(settings: Settings) -> Program:
 
 
 def flower_of(settings: Settings, port: int) -> Program:
-    return _celery(settings, FLOWER, "flower", f"--address={settings.flower_address}", f"--port={port}")
+    words = (f"--address={settings.flower_address}", f"--port={port}", f"--tasks_columns={FLOWER_COLUMNS}")
+    return _celery(settings, FLOWER, "flower", *words)
 
 
 def preflight_of(settings: Settings) -> Program:

@@ -12,7 +12,18 @@ from taskvisor.cli.follow import WAIT_LIMIT_S, follow_one, watch_requests
 from taskvisor.cli.launch import TimeoutOption, WaitOption
 from taskvisor.cli.quantities import age_text, clock_text, seconds_text, time_text
 from taskvisor.cli.records import Records, complete_operation, open_client, open_records, settings_or_usage_error
-from taskvisor.cli.render import Format, FormatOption, out, say, say_error, show_fields, show_json, show_table, worded
+from taskvisor.cli.render import (
+    Format,
+    FormatOption,
+    out,
+    say,
+    say_error,
+    show_fields,
+    show_json,
+    show_table,
+    shown_id,
+    worded,
+)
 from taskvisor.cli.views import operation_view
 from taskvisor.cli.watch import Request
 from taskvisor.client import Taskvisor
@@ -56,7 +67,7 @@ def list_operations(
 
 def _operation_row(operation: Operation) -> tuple[str, ...]:
     return (
-        operation.id,
+        shown_id(operation.id),
         operation.flow.removeprefix("instance."),
         operation.instance_name,
         operation.phase.value,

@@ -5,6 +5,7 @@ cut or wrapped: the width of a terminal is nothing to a script. NO_COLOR and TER
 """
 
 import json
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
@@ -18,6 +19,7 @@ from rich.text import Text
 
 from taskvisor.cli.safe_text import safe_line
 
+UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 PIPE_WIDTH = 100_000
 STYLES = {
     "active": "green",
@@ -72,7 +74,7 @@ def show_json(value: object) -> None:
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, empty: str) -> None:
     """A table on standard output; `empty` is said on standard error when there are no rows.
 
-    A column whose name begins with "#" holds numbers. The last one gives way first when the terminal is narrow.
+    A column whose name begins with "#" holds numbers. The widest gives way first when the terminal is narrow.
     """
     rows = list(rows)
     if not rows:
@@ -84,23 +86,25 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, empty: 
 def table_of(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
     """The table: no frame, columns two apart, as `docker` and `kubectl` have it."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for number, name in enumerate(columns, 1):
-        last = number == len(columns)
-        justify: Literal["left", "right"] = "right" if name.startswith("#") else "left"
-        table.add_column(name.lstrip("#"), justify=justify, overflow="fold", no_wrap=not last, min_width=_least(name))
+    for name in columns:
+        numbers = name.startswith("#")
+        justify: Literal["left", "right"] = "right" if numbers else "left"
+        title = name.lstrip("#")
+        table.add_column(title, justify=justify, overflow="fold", no_wrap=numbers, min_width=len(title))
     for row in rows:
         table.add_row(*(worded(cell) for cell in row))
     return table
-
-
-def _least(name: str) -> int:
-    return len(name.lstrip("#"))
 
 
 def worded(text: str) -> Text:
     """The text, safe, in the colour that its first word bears."""
     safe = safe_line(text)
     return Text(safe, style=STYLES.get(safe.split("/")[0].split(" ")[0], ""))
+
+
+def shown_id(identity: str) -> str:
+    """An id as a column shows it: of a UUID a terminal gets the beginning, which is enough to name it; a pipe gets it all."""
+    return identity[:8] if sys.stdout.isatty() and UUID.fullmatch(identity) else identity
 
 
 def show_fields(fields: Iterable[tuple[str, str]]) -> None:

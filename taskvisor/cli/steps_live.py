@@ -79,10 +79,11 @@ class LiveSteps:
         if current:
             what = _bar(progress) if progress is not None and progress.step == step.name else _trouble(operation, step)
             return self._spinner, Text(step.name, style="cyan"), took, what
-        if step.undo is Mark.DONE:
-            return Text(self._marks["undone"], style="yellow"), step.name, took, Text("undone", style="yellow")
+        undone = Text("undone" if step.undo is Mark.DONE else "", style="yellow")
         if operation.failure is not None and operation.failure.step == step.name:
-            return Text(self._marks["failed"], style="red"), step.name, took, ""
+            return Text(self._marks["failed"], style="red"), step.name, took, undone
+        if step.undo is Mark.DONE:
+            return Text(self._marks["undone"], style="yellow"), step.name, took, undone
         if step.do is Mark.DONE:
             return Text(self._marks["done"], style="green"), step.name, took, ""
         return Text(self._marks["waiting"], style="dim"), Text(step.name, style="dim"), took, ""

@@ -261,7 +261,9 @@ def show_panel(settings: Settings, host: Host, flower_url: str | None, environme
 
 def stop_everything(supervisor: Supervisor) -> None:
     """All that was started has ended: the window, the clock, the nodes, and Redis last."""
-    report("stopping: running steps are finished first; a second signal cuts them off, and they resume at the next start")
+    report(
+        "stopping: running steps are finished first; a second signal cuts them off, and they resume at the next start"
+    )
     for names in ((nodes.FLOWER, nodes.BEAT), (nodes.STEPS, nodes.CONTROL), (nodes.REDIS,)):
         supervisor.stop(names)
 

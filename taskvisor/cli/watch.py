@@ -121,7 +121,7 @@ class Watch:
         if operation is None:
             handle = self.client.handle(seen.request.operation_id)
             return replace(seen, ending=_ending_at_the_door(handle), read_at=read_at)
-        progress = None if operation.phase.settled else self._progress_of(operation)
+        progress = self._progress_of(operation) if operation.runner is not None else None
         return replace(seen, operation=operation, progress=progress, ending=ending_of(operation), read_at=read_at)
 
     def _progress_of(self, operation: Operation) -> Progress | None:

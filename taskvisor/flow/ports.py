@@ -65,6 +65,10 @@ class Hypervisor(Protocol):
         """
         ...
 
+    def ensure_copy_ended(self, instance_id: InstanceId, device: str) -> None:
+        """No copy of that disk goes on. A copy belongs to the hypervisor and outlives the process that began it."""
+        ...
+
 
 class Disks(Protocol):
     """The directories and images of guests on this host."""

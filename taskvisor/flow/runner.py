@@ -41,11 +41,12 @@ class Onward(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Next:
-    """`operation` is to be sent on; `ended` has just ended, for those who count and tell."""
+    """`operation` is to be sent on. For those who count and tell: `ended` has just ended, `error` is why the step did not."""
 
     onward: Onward
     operation: Operation | None = None
     ended: Operation | None = None
+    error: Exception | None = None
 
 
 STOP = Next(onward=Onward.STOP)

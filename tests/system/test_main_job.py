@@ -173,6 +173,6 @@ def test_an_image_that_will_not_do_fails_at_its_step_and_leaves_nothing(
     url = images.serve("/image", guest_image.read_bytes() if content is None else content, **how)
 
     with pytest.raises(Exception, match=sentence):
-        nodes.ask("instance.build", **{"name": "web1", "image": url, "flavor": SMALL, **fields})
+        nodes.send("instance.build", **{"name": "web1", "image": url, "flavor": SMALL, **fields}).get(timeout=60)  # type: ignore[arg-type]
 
     assert nodes.catalog.list_instances() == ()

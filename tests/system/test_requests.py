@@ -34,7 +34,7 @@ def everything_is_deleted(nodes: Nodes) -> Iterator[None]:
 def held(nodes: Nodes) -> list[str]:
     """Keys of what is held by somebody."""
     kinds = ("lease", "claims", "addresses", "ports", "instance", "instances", "names", "macs", "ops:", "allocating")
-    return sorted(key for kind in kinds for key in nodes.redis.keys(f"taskvisor:{kind}*"))
+    return sorted(str(key) for kind in kinds for key in nodes.redis.keys(f"taskvisor:{kind}*"))
 
 
 def build(nodes: Nodes, name: str, operation_id: str | None = None, **fields: object) -> dict[str, object]:

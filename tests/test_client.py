@@ -1,0 +1,296 @@
+"""The Python client, against a real Redis and a worker that answers as the test says."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+from celery import Celery
+from celery._state import _tls, default_app
+
+from taskvisor.client import FlavorFields, Handle, NicFields, StillRunning, Taskvisor, error_for
+from taskvisor.model.errors import (
+    Cancelled,
+    CannotAsk,
+    Conflicting,
+    NoCapacity,
+    OutOfTries,
+    Refused,
+    Retryable,
+    TaskvisorError,
+)
+from taskvisor.model.urls import celery_url_for, redis_py_url_for
+from tests.cli.fake_worker import NOTHING, Asked, FakeWorker
+from tests.fixtures.machine import ROOT
+from tests.fixtures.redis_servers import OpenRedisServer
+
+VIEW = {"id": "1", "name": "web-1", "host": "h", "addresses": ["10.0.0.2"]}
+
+
+@pytest.fixture
+def worker(redis_url: str) -> Iterator[FakeWorker]:
+    with FakeWorker(redis_url) as running:
+        yield running
+
+
+@pytest.fixture
+def client(redis_url: str) -> Iterator[Taskvisor]:
+    with Taskvisor(redis_url, timeout_s=2.0) as opened:
+        yield opened
+
+
+def raising(error: Exception) -> object:
+    def answer(_: Asked) -> object:
+        raise error
+
+    return answer
+
+
+def wait_until(handle: Handle[object], state: str) -> None:
+    deadline = time.monotonic() + 5
+    while handle.state() != state:
+        assert time.monotonic() < deadline, handle.state()
+        time.sleep(0.01)
+
+
+def test_a_build_carries_what_was_given_and_nothing_else(client: Taskvisor, worker: FakeWorker) -> None:
+    worker.answers["instance.build"] = lambda _: VIEW
+    handle = client.build(
+        name="web-1",
+        image="/srv/a.qcow2",
+        flavor=FlavorFields(vcpus=2, memory_mib=512),
+        networks=["default", NicFields(network="blue", mac="52:54:00:00:00:09")],
+        ssh_keys=["ssh-ed25519 AAAA"],
+        metadata={"a": "b"},
+        operation_id="op-1",
+    )
+    assert handle.wait(5) == VIEW
+    assert handle.id == "op-1"
+    (asked,) = worker.asked
+    assert asked == Asked(
+        task="instance.build",
+        operation_id="op-1",
+        fields={
+            "name": "web-1",
+            "image": "/srv/a.qcow2",
+            "flavor": {"vcpus": 2, "memory_mib": 512},
+            "networks": ["default", {"network": "blue", "mac": "52:54:00:00:00:09"}],
+            "ssh_keys": ["ssh-ed25519 AAAA"],
+            "metadata": {"a": "b"},
+        },
+    )
+
+
+def test_every_entry_task_is_asked_by_its_name_and_fields(client: Taskvisor, worker: FakeWorker) -> None:
+    for task in ("delete", "start", "stop", "reboot", "snapshot"):
+        worker.answers[f"instance.{task}"] = lambda asked: dict(asked.fields)
+    worker.answers["operation.cancel"] = worker.answers["operation.retry"] = lambda asked: dict(asked.fields)
+    asked = [
+        client.delete("web-1", operation_id="a"),
+        client.start("web-1"),
+        client.stop("web-1", timeout_s=7),
+        client.stop("web-1"),
+        client.reboot("web-1", type="hard"),
+        client.snapshot("web-1", "golden"),
+        client.cancel("abcd"),
+        client.retry("abcd"),
+        client.handle("a").cancel(),
+    ]
+    assert [handle.wait(5) for handle in asked] == [
+        {"instance": "web-1"},
+        {"instance": "web-1"},
+        {"instance": "web-1", "timeout_s": 7},
+        {"instance": "web-1"},
+        {"instance": "web-1", "type": "hard"},
+        {"instance": "web-1", "image": "golden"},
+        {"operation": "abcd"},
+        {"operation": "abcd"},
+        {"operation": "a"},
+    ]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        Refused("name: 'x': must be so"),
+        NoCapacity("no host fits: h: memory"),
+        OutOfTries("fetch_image: the server answered 404"),
+        Conflicting("instance web-1 is held by operation abcd"),
+        Cancelled("plug_vif: asked to stop"),
+        Retryable("every host that had room was full", delay_s=3.0),
+    ],
+)
+def test_wait_raises_the_error_of_the_operation_with_its_message(
+    client: Taskvisor, worker: FakeWorker, error: TaskvisorError
+) -> None:
+    worker.answers["instance.build"] = raising(error)  # type: ignore[assignment]
+    handle = client.build(name="web-1", image="x")
+    with pytest.raises(type(error)) as caught:
+        handle.wait(5)
+    assert type(caught.value) is type(error)
+    assert str(caught.value) == str(error)
+    assert handle.state() == "FAILURE"
+    with pytest.raises(type(error)):
+        _ = handle.result
+
+
+def test_an_error_that_is_not_ours_is_told_by_name(client: Taskvisor, worker: FakeWorker) -> None:
+    worker.answers["instance.build"] = raising(KeyError("who"))  # type: ignore[assignment]
+    with pytest.raises(TaskvisorError, match="KeyError: 'who'"):
+        client.build(name="web-1", image="x").wait(5)
+
+
+def test_a_name_in_the_module_of_errors_that_is_no_error_is_not_made() -> None:
+    assert type(error_for(type("annotations", (Exception,), {})("x"))) is TaskvisorError
+
+
+def test_wait_says_where_the_operation_is_when_the_time_is_up(client: Taskvisor, worker: FakeWorker) -> None:
+    worker.answers["instance.build"] = lambda _: NOTHING
+    handle = client.build(name="web-1", image="x", operation_id="slow")
+    with pytest.raises(StillRunning, match="has not been taken by a worker yet"):
+        handle.wait(0)
+    progress = {
+        "operation": "slow",
+        "instance": {"id": "1", "name": "web-1"},
+        "host": "host-1",
+        "phase": "running",
+        "step": "fetch_image",
+        "number": 2,
+        "of": 5,
+    }
+    worker.store("slow", "PROGRESS", progress)
+    assert handle.look().progress == progress
+    with pytest.raises(StillRunning, match=r"is still running, at step fetch_image \(2 of 5\) on host-1"):
+        handle.wait(0.05)
+    with pytest.raises(TimeoutError):
+        _ = handle.result
+
+
+def test_a_handle_is_taken_up_by_another_client(redis_url: str, client: Taskvisor, worker: FakeWorker) -> None:
+    worker.answers["instance.start"] = lambda _: {**VIEW, "already": True}
+    asked = client.start("web-1")
+    with Taskvisor(celery_url_for(redis_url)) as other:
+        assert other.handle(asked.id).wait(5)["already"] is True
+        assert other.handle(asked.id).async_result.get(timeout=5)["name"] == "web-1"
+
+
+def test_wait_bears_a_redis_that_restarts(open_redis_server: OpenRedisServer) -> None:
+    server = open_redis_server(appendonly="yes")
+    with Taskvisor(server.url(), timeout_s=1.0) as client:
+        handle = client.build(name="web-1", image="x", operation_id="op")
+        server.kill()
+        back = threading.Timer(0.5, server.start)
+        back.start()
+        with pytest.raises(StillRunning):
+            handle.wait(1.5)
+        back.join()
+        with FakeWorker(server.url(), {"instance.build": lambda _: VIEW}):
+            assert handle.wait(10) == VIEW
+
+
+def test_a_redis_that_is_away_or_hangs_is_a_sentence_in_bounded_time(open_redis_server: OpenRedisServer) -> None:
+    server = open_redis_server()
+    assert server.pid is not None
+    with Taskvisor(server.url(), timeout_s=0.5) as client:
+        assert client.handle("op").state() == "PENDING"
+        os.kill(server.pid, 19)
+        try:
+            began = time.monotonic()
+            with pytest.raises(CannotAsk, match=r"did not answer when asked to take the request instance\.start"):
+                client.start("web-1")
+            with pytest.raises(CannotAsk, match="read the result of operation op"):
+                client.handle("op").state()
+            assert time.monotonic() - began < 5
+        finally:
+            os.kill(server.pid, 18)
+        server.stop()
+        with pytest.raises(CannotAsk):
+            client.start("web-1")
+
+
+def test_it_is_nobodys_current_app_and_ignores_celerys_environment(
+    redis_url: str, worker: FakeWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("CELERY_BROKER_URL", "CELERY_BROKER_WRITE_URL", "CELERY_RESULT_BACKEND"):
+        monkeypatch.setenv(name, "redis://127.0.0.1:1/0")
+    before = (getattr(_tls, "current_app", None), default_app)
+    worker.answers["instance.delete"] = lambda _: {"already": True}
+    with Taskvisor(redis_url, timeout_s=1.0) as client:
+        assert client.delete("web-1").wait(5) == {"already": True}
+    assert (getattr(_tls, "current_app", None), default_app) == before
+
+
+def test_it_works_inside_a_task_of_another_app(redis_url: str, worker: FakeWorker) -> None:
+    worker.answers["instance.start"] = lambda _: VIEW
+    app = Celery("theirs", broker="memory://", backend="cache+memory://", set_as_current=False)
+    app.conf.task_always_eager = True
+
+    @app.task
+    def theirs() -> object:
+        with Taskvisor(redis_url) as client:
+            return client.start("web-1").wait(5)
+
+    assert theirs.apply().get(disable_sync_subtasks=False) == VIEW
+
+
+def test_a_forked_process_opens_its_own_connections(client: Taskvisor, worker: FakeWorker) -> None:
+    worker.answers["instance.start"] = lambda _: VIEW
+    assert client.start("web-1").wait(5) == VIEW
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0 if client.start("web-2").wait(5) == VIEW else 1)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert client.start("web-3").wait(5) == VIEW
+
+
+def test_many_threads_share_one_client(client: Taskvisor, worker: FakeWorker) -> None:
+    worker.answers["instance.start"] = lambda asked: asked.fields["instance"]
+    found: dict[str, object] = {}
+
+    def ask(name: str) -> None:
+        found[name] = client.start(name).wait(10)
+
+    threads = [threading.Thread(target=ask, args=(f"web-{number}",)) for number in range(25)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(15)
+    assert found == {f"web-{number}": f"web-{number}" for number in range(25)}
+
+
+def test_user_data_is_not_shown_to_those_who_look_at_messages(redis_url: str, client: Taskvisor) -> None:
+    import json
+
+    import redis
+
+    client.build(name="web-1", image="x", user_data="password: geheim")
+    with redis.Redis.from_url(redis_py_url_for(redis_url), decode_responses=True) as reader:
+        envelope = json.loads(str(reader.lindex("compute", 0)))
+    assert "geheim" not in json.dumps(envelope["headers"]) + json.dumps(envelope["properties"])
+
+
+def test_a_url_that_is_no_redis_is_refused() -> None:
+    with pytest.raises(Refused, match="amqp://x"):
+        Taskvisor("amqp://x")
+
+
+def test_certificates_are_checked_unless_the_url_says_otherwise() -> None:
+    assert celery_url_for("rediss://h/1") == "rediss://h/1?ssl_cert_reqs=required"
+    assert celery_url_for("rediss://h/1?ssl_cert_reqs=none") == "rediss://h/1?ssl_cert_reqs=none"
+
+
+def test_importing_it_is_quick_and_brings_nothing_of_a_worker() -> None:
+    heavy = ("pydantic", "libvirt", "lxml", "pyroute2", "tasks", "workers", "virt", "net", "celery", "redis")
+    program = (
+        "import sys, time; began = time.perf_counter(); import taskvisor.client; "
+        f"print(time.perf_counter() - began, [name for name in {heavy} if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, timeout=60, check=True
+    )
+    took, _, loaded = done.stdout.strip().partition(" ")
+    assert loaded == "[]"
+    assert float(took) < 1.0
