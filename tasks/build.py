@@ -88,7 +88,7 @@ class ReplugVif(Step[NoFacts]):
 
 
 class PlugVif(ReplugVif):
-    """As of a guest that is being made: what was plugged is unplugged again."""
+    """Every NIC's link, filter and DHCP entry are there; for a guest that does not come to be, they go again."""
 
     task_state = TaskState.NETWORKING
 
@@ -116,7 +116,7 @@ class StartGuest(Step[StartedGuest]):
 
 
 class DefineAndStart(StartGuest):
-    """As of a guest that is being made: the domain is removed again."""
+    """The domain is defined as rendered and libvirt says that it runs; if the guest does not come to be, it goes again."""
 
     task_state = TaskState.SPAWNING
 

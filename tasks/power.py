@@ -101,6 +101,8 @@ class StartAfterReboot(StartGuest):
 
 
 class PowerOn(StartGuest):
+    """The domain is defined as rendered and libvirt says that it runs."""
+
     task_state = TaskState.POWERING_ON
 
 

@@ -1,0 +1,8 @@
+"""Pages that are made from the code say what the code says."""
+
+from tasks.steps_page import steps_page
+from tests.fixtures.machine import ROOT
+
+
+def test_the_page_of_steps_is_fresh() -> None:
+    assert (ROOT / "docs" / "steps.md").read_text() == steps_page(), "run: python -m tasks.steps_page > docs/steps.md"
