@@ -21,7 +21,7 @@ from taskvisor.model.records import Claim, Instance, Port
 from taskvisor.model.spec import BuildSpec, InstanceSpec, RebootSpec, SnapshotSpec, StopSpec, parse_spec
 from taskvisor.model.states import Phase, VmState
 from taskvisor.model.view import instance_view
-from taskvisor.state.admission import Lease
+from taskvisor.state.admission import Holding, Lease
 
 T = TypeVar("T")
 
@@ -70,7 +70,8 @@ class Door:
     def build(self, operation_id: OperationId, fields: dict[str, Any]) -> Answer:
         """A new instance. The same id again is the same operation; with another request it is Refused, unless it failed.
 
-        Refused names field, value and rule; NoCapacity names every host's reasons.
+        Refused names field, value and rule; NoCapacity names every host's reasons. Busy when another request of the
+        same id is being refused at this moment: look again.
         """
         spec = parse_spec(BuildSpec, fields)
         request = spec.model_dump(mode="json")
@@ -95,10 +96,10 @@ class Door:
             known = self._known(operation_id, flow_name, request)
             if known is not None and not _may_begin_again(known, request):
                 return Admitted(operation=known)
-            instance = self.store.catalog.find_instance(spec.instance)
-            if instance is None:
+            seen = self.store.admission.read_holding(self.store.catalog.find_instance_id(spec.instance))
+            if seen is None:
                 return _absent(flow, spec.instance)
-            return self._admit_change(flow, instance, request, operation_id, known)
+            return self._admit_change(flow, seen, request, operation_id, known)
 
         return self._looking_again(operation_id, look)
 
@@ -148,12 +149,12 @@ class Door:
         if operation.flow == BUILD:
             spec = parse_spec(BuildSpec, dict(operation.request))
             return self._admit_build(spec, operation.request, operation.id, operation)
-        instance = self.store.catalog.read_instance(operation.instance_id)
-        if instance is None:
+        seen = self.store.admission.read_holding(operation.instance_id)
+        if seen is None:
             raise Refused(
                 f"operation {operation.id}: instance {operation.instance_name} is gone; there is nothing to retry"
             )
-        answer = self._admit_change(FLOWS[operation.flow], instance, operation.request, operation.id, operation)
+        answer = self._admit_change(FLOWS[operation.flow], seen, operation.request, operation.id, operation)
         return answer.operation if isinstance(answer, Admitted) else operation
 
     def _known(self, operation_id: OperationId, flow: str, request: Facts) -> Operation | None:
@@ -168,7 +169,7 @@ class Door:
         self, spec: BuildSpec, request: Facts, operation_id: OperationId, former: Operation | None
     ) -> Operation:
         resolved, instance_id = resolve(self.store, spec), instance_id_for(operation_id)
-        ports = allocate_ports(self.store, spec, instance_id, self.now())
+        ports: tuple[Port, ...] = ()
 
         def claiming(claim: Claim, table: Table) -> Operation:
             now = self.now()
@@ -179,25 +180,27 @@ class Door:
             return operation
 
         try:
+            ports = allocate_ports(self.store, spec, instance_id, self.now())
             return place(self.store, resolved.ask, instance_id, claiming)
         except StoreConflict:
             raise  # somebody else let this very request in, ports and all: look again
-        except Exception:
-            self._give_back(operation_id, ports)
+        except Exception as refusal:
+            release_ports(self.store, ports)
+            self._require_unmoved(operation_id, former, refusal)
             raise
 
-    def _give_back(self, operation_id: OperationId, ports: tuple[Port, ...]) -> None:
-        """A refused request keeps no address; but a twin of this very message may have been let in with these ports."""
+    def _require_unmoved(self, operation_id: OperationId, former: Operation | None, refusal: Exception) -> None:
+        """StoreConflict when a twin of this request was let in meanwhile: its room is what this one found taken."""
         known = self.store.catalog.read_operation(operation_id)
-        if known is None or known.phase.settled:
-            release_ports(self.store, ports)
+        if known is not None and (former is None or known.revision != former.revision):
+            raise StoreConflict(f"operation {operation_id} was let in while it was refused") from refusal
 
     def _admit_change(
-        self, flow: Flow, instance: Instance, request: Facts, operation_id: OperationId, former: Operation | None
+        self, flow: Flow, seen: Holding, request: Facts, operation_id: OperationId, former: Operation | None
     ) -> Answer:
-        held = self.store.admission.read_lease(instance.id)
-        if held is not None:
-            return self._admit_over(flow, instance, request, operation_id, held)
+        instance = seen.instance
+        if seen.lease is not None:
+            return self._admit_over(flow, seen, seen.lease, request, operation_id, former)
         if instance.vm_state is ALREADY.get(flow.name):
             return Already(result={**instance_view(instance), "already": True})
         _require_state(flow, instance)
@@ -205,14 +208,22 @@ class Door:
         operation = transitions.accepted(flow, operation_id, instance, request, now, former)
         shown = transitions.with_task_state(instance, flow.steps[0], operation) or instance
         image_name = str(request["image"]) if "image" in request else None
-        self.store.admission.admit_change(operation, shown, image_name)
+        self.store.admission.admit_change(operation, shown, seen, image_name)
         return Admitted(operation=operation)
 
     def _admit_over(
-        self, flow: Flow, instance: Instance, request: Facts, operation_id: OperationId, held: Lease
+        self,
+        flow: Flow,
+        seen: Holding,
+        held: Lease,
+        request: Facts,
+        operation_id: OperationId,
+        former: Operation | None,
     ) -> Answer:
         """Another operation holds the instance: stop it if this one may, else say who it is."""
-        holder = self.store.catalog.read_operation(held.operation_id)
+        if held.operation_id == operation_id:
+            raise StoreConflict(f"operation {operation_id} was let in meanwhile by a twin of this request")
+        instance, holder = seen.instance, self.store.catalog.read_operation(held.operation_id)
         if not flow.preempts:
             raise Conflicting(_held_by(instance, held, holder))
         if holder is not None and holder.flow == flow.name and not holder.phase.settled:
@@ -220,22 +231,27 @@ class Door:
         if holder is not None and holder.preempted_by is not None:
             raise Busy(f"instance {instance.name}: operation {holder.preempted_by} waits to delete it", delay_s=0.5)
         now = self.now()
-        operation = transitions.accepted(flow, operation_id, instance, request, now, None)
-        if holder is None or holder.runner is None:
+        operation = transitions.accepted(flow, operation_id, instance, request, now, former)
+        if holder is None or _may_end_here(holder):
             operation = replace(operation, token=held.token + 1)
             ended = None if holder is None else transitions.yielded(replace(holder, preempted_by=operation_id), now)
             shown = transitions.with_task_state(instance, flow.steps[0], operation) or instance
-            self.store.admission.admit_over(operation, shown, held, ended)
+            self.store.admission.admit_over(operation, shown, seen, ended)
             return Admitted(operation=operation)
         operation = replace(operation, phase=Phase.WAITING)
         noted = transitions.preempted(holder, operation_id, now)
-        self.store.admission.admit_waiting(operation, instance, held, noted)
+        self.store.admission.admit_waiting(operation, seen, noted)
         return Admitted(operation=operation)
 
 
 def _may_begin_again(known: Operation, request: Facts) -> bool:
     """An id whose operation failed and left nothing may be used for another request. For the same one it is a late double."""
     return known.phase in (Phase.FAILED, Phase.CANCELLED) and known.request != request
+
+
+def _may_end_here(holder: Operation) -> bool:
+    """No step of it runs, and what it has made will go with the instance, or is left to a person anyway."""
+    return holder.runner is None and (FLOWS[holder.flow].yields or holder.phase.settled)
 
 
 def _absent(flow: Flow, name: str) -> Already:

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 import structlog
 
 from tasks.placing import Table, place
+from tasks.resolving import resolve
 from tasks.store import Store
 from taskvisor.compute.inventory import Ratios, inventory_for
-from taskvisor.compute.placement import Ask, resources_for
 from taskvisor.compute.power_sync import synced
 from taskvisor.flow import transitions
 from taskvisor.flow.ports import Disks, Hypervisor
@@ -19,10 +19,11 @@ from taskvisor.flow.recovery import is_overdue, wants_settling
 from taskvisor.flow.runner import settled_with, with_successor
 from taskvisor.flow.step import Flows
 from taskvisor.model.change import Change, LeaseMove, Loaded
-from taskvisor.model.errors import Conflicting, Fenced, NoCapacity, StoreConflict, TaskvisorError
+from taskvisor.model.errors import Conflicting, Fenced, NoCapacity, Refused, StoreConflict, TaskvisorError
 from taskvisor.model.ids import HostName, OperationId
 from taskvisor.model.operation import Operation
 from taskvisor.model.records import Claim
+from taskvisor.model.spec import BuildSpec, parse_spec
 from taskvisor.model.states import Phase
 
 log = structlog.get_logger(__name__)
@@ -44,13 +45,14 @@ class Sweep:
     period_s: float
 
     def run(self) -> int:
-        """Relaunch what is overdue and free what was forgotten; returns how many operations were sent on."""
+        """Relaunch what is overdue, free what was forgotten, drop what has expired; returns how many operations were sent on."""
         now = self.now()
         overdue = [
             self._sent_on(operation_id, now)
             for operation_id in self.store.catalog.list_unsettled(before=now - self.period_s)
         ]
         self._free_forgotten(now)
+        self.store.catalog.forget_expired()
         return sum(overdue)
 
     def _sent_on(self, operation_id: OperationId, now: float) -> bool:
@@ -77,8 +79,8 @@ class Sweep:
 
     def _free_forgotten(self, now: float) -> None:
         for port in self.store.addresses.list_forgotten(now - FORGOTTEN_S):
-            self.store.addresses.release(port.network_id, port.port_id, port.mac)
-            log.info("forgotten_port_freed", port=port.port_id)
+            if self.store.addresses.give_back(port, noted_before=now - FORGOTTEN_S):
+                log.info("forgotten_port_freed", port=port.port_id)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +106,7 @@ class Settler:
         ):
             try:
                 return self._moved(loaded)
-            except NoCapacity as nowhere:
+            except (NoCapacity, Refused) as nowhere:
                 assert operation.failure is not None  # noqa: S101 - nothing is rolled back without one
                 said = f"{operation.failure.message}; and elsewhere: {nowhere}"
                 loaded = replace(loaded, operation=replace(operation, failure=replace(operation.failure, message=said)))
@@ -113,7 +115,10 @@ class Settler:
     def _moved(self, loaded: Loaded) -> Operation:
         operation, instance = loaded.operation, loaded.instance
         assert instance is not None  # noqa: S101 - a build that is not settled has its record
-        ask = Ask(resources=resources_for(instance.flavor), excluded=(*operation.excluded_hosts, operation.host))
+        ask = replace(
+            resolve(self.store, parse_spec(BuildSpec, dict(operation.request))).ask,
+            excluded=(*operation.excluded_hosts, operation.host),
+        )
 
         def claiming(claim: Claim, table: Table) -> Operation:
             moved = transitions.moved_to(operation, claim.host, table, self.now())
@@ -159,9 +164,10 @@ class HostReport:
 
     def sync_power_states(self) -> int:
         """Nova's _sync_power_states: records of instances at rest follow the hypervisor. Returns how many changed."""
+        instances = self.store.catalog.list_instances(self.host)  # first: a guest made since then is not missed below
         domains = {domain.instance_id: domain for domain in self.hypervisor.list_domains()}
         changed = 0
-        for instance in self.store.catalog.list_instances(self.host):
+        for instance in instances:
             wanted = synced(instance, domains.get(instance.id))
             if wanted is None:
                 continue

@@ -9,6 +9,7 @@ from taskvisor.model.ids import HostName, InstanceId, mac_for, port_id_for
 from taskvisor.model.records import Flavor, Image, ImageSource, Instance, Port
 from taskvisor.model.spec import BuildSpec, NicSpec, flavor_for, image_url_for
 from taskvisor.model.states import PowerState, VmState
+from taskvisor.state.addresses import Allocated
 
 GIB = 1024**3
 
@@ -92,9 +93,9 @@ def _allocate_port(store: Store, nic: NicSpec, instance_id: InstanceId, index: i
 
 
 def release_ports(store: Store, ports: tuple[Port, ...]) -> None:
-    """Their addresses and MACs are free again."""
+    """Their addresses and MACs are free again, but for ports that are part of an instance."""
     for port in ports:
-        store.addresses.release(port.network_id, port.id, port.mac)
+        store.addresses.give_back(Allocated(network_id=port.network_id, port_id=port.id, mac=port.mac))
 
 
 def instance_for(

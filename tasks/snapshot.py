@@ -82,6 +82,7 @@ class SnapshotFlow(Flow):
     action = InstanceAction.SNAPSHOT
     steps = (CopyDisk(), PublishImage())
     vm_states = frozenset({VmState.ACTIVE, VmState.STOPPED, VmState.PAUSED, VmState.SUSPENDED})
+    yields = False  # the copy lies outside the instance's directory, and the image's name is reserved
 
     def succeeded(self, operation: Operation, instance: Instance, now: float) -> Settlement:
         image = image_made_by(operation, instance, now)

@@ -10,7 +10,7 @@ ESCAPE_SEQUENCE = re.compile(
     r"""
     (?: \x1b\[ | \x9b ) [0-?]* [ -/]* [@-~]               # CSI … final
     | (?: \x1b[P\]X^_] | [\x90\x9d\x98\x9e\x9f] )         # DCS, OSC, SOS, PM, APC …
-      [^\x07\x1b\x9c]* (?: \x07 | \x1b\\ | \x9c )?        # … to their terminator, or to where it should have been
+      [^\x07\x1b\x9c\n]* (?: \x07 | \x1b\\ | \x9c )?      # … to their terminator, or else to the end of the line
     | \x1b [ -/]* [0-~]                                   # all other sequences
     """,
     re.VERBOSE,

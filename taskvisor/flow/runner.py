@@ -14,7 +14,7 @@ import msgspec
 import structlog
 
 from taskvisor.flow import transitions
-from taskvisor.flow.ports import Exclusion, Journal, Ports
+from taskvisor.flow.ports import Clock, Exclusion, Journal, Ports
 from taskvisor.flow.step import Flow, Flows, Settlement, Step, StepContext
 from taskvisor.flow.transitions import Verdict
 from taskvisor.model.change import Change, LeaseMove, Loaded
@@ -29,6 +29,8 @@ log = structlog.get_logger(__name__)
 RELOADS_LIMIT = 8
 COMMIT_PATIENCE_S = 30.0
 """A write that cannot reach the store is repeated for so long: a restart of Redis must not cost a finished step."""
+PROGRESS_EVERY_S = 0.5
+PROGRESS_PAUSE_S = 30.0
 
 
 class Onward(StrEnum):
@@ -110,7 +112,7 @@ class StepRunner:
         operation, now = loaded.operation, self._ports.clock.now()
         flow = self._flows[operation.flow]
         step = flow.step(message.step)
-        verdict = transitions.verdict_for(operation, step, message.direction, self._runner, now)
+        verdict = transitions.verdict_for(operation, flow, step, message.direction, self._runner, now)
         if verdict is Verdict.RUN:
             return self._run_step(flow, step, loaded)
         if verdict is Verdict.PASS:
@@ -120,7 +122,7 @@ class StepRunner:
         if verdict is Verdict.GIVE_UP:
             return self._turn(loaded, flow, transitions.given_up(operation, flow, step, now))
         if verdict is Verdict.YIELD:
-            return self._yield(operation, now)
+            return self._yield(operation, transitions.yielded(operation, now), now)
         log.info("message_dropped", op=operation.id, step=message.step, phase=operation.phase)
         return STOP
 
@@ -145,7 +147,7 @@ class StepRunner:
             operation=operation,
             instance=instance,
             ports=self._ports,
-            progress=lambda so_far, total: self._journal.note_progress(operation, step.name, so_far, total),
+            progress=_Progress(self._journal, self._ports.clock, operation, step.name),
             now=operation.updated_at,
             since=record.first_started_at or operation.updated_at,
         )
@@ -174,17 +176,21 @@ class StepRunner:
         log.warning(
             "step_failed", op=loaded.operation.id, step=step.name, error=type(error).__name__, reason=str(error)
         )
-        return self._write_end(flow, loaded, next_value)
+        return replace(self._write_end(flow, loaded, next_value), error=error)
 
     def _write_end(self, flow: Flow, loaded: Loaded, next_value: Callable[[Operation], Operation]) -> Next:
-        """Write the end of a try. A bystander's note (cancel, pre-emption) may have moved the revision meanwhile."""
+        """Write the end of a try. A bystander's note (cancel, pre-emption) may have moved the revision meanwhile.
+
+        Fenced when the try is ours no more: another began, or this very end was written and its answer lost.
+        """
+        ours = loaded.operation
         for _ in range(RELOADS_LIMIT):
             after = next_value(loaded.operation)
             try:
                 return self._turn(loaded, flow, after)
             except StoreConflict:
                 again = self._journal.load(loaded.operation.id)
-                if again is None or again.operation.token != loaded.operation.token:
+                if again is None or (again.operation.token, again.operation.runner) != (ours.token, ours.runner):
                     raise Fenced(f"operation {loaded.operation.id} was taken over while its step ran") from None
                 loaded = again
         raise Retryable(f"operation {loaded.operation.id} changed {RELOADS_LIMIT} times while its step ended")
@@ -192,6 +198,8 @@ class StepRunner:
     def _turn(self, loaded: Loaded, flow: Flow, after: Operation) -> Next:
         """Write `after`; when nothing is left to do this way, settle in the same write."""
         before = loaded.operation
+        if after.phase is Phase.STUCK and after.preempted_by is not None:
+            return self._yield(before, transitions.yielded(after, after.updated_at), after.updated_at)
         if after.phase is Phase.STUCK:
             self._commit(Change(before=before, after=after))
             log.error("operation_stuck", op=after.id, step=after.failure and after.failure.step)
@@ -220,9 +228,9 @@ class StepRunner:
         log.info("operation_settled", op=after.id, phase=settled.phase)
         return self._hand_on(change, now)
 
-    def _yield(self, operation: Operation, now: float) -> Next:
-        change = Change(before=operation, after=transitions.yielded(operation, now), lease=LeaseMove.RELEASE)
-        log.info("operation_preempted", op=operation.id, by=operation.preempted_by)
+    def _yield(self, before: Operation, after: Operation, now: float) -> Next:
+        change = Change(before=before, after=after, lease=LeaseMove.RELEASE)
+        log.info("operation_preempted", op=after.id, by=after.preempted_by)
         return self._hand_on(change, now)
 
     def _hand_on(self, change: Change, now: float) -> Next:
@@ -259,10 +267,35 @@ def settled_with(
 
 
 def with_successor(change: Change, journal: Journal, now: float) -> Change:
-    """The same end, handing the lease to the operation that waits for it, if one does and still lives."""
+    """The same end, handing the lease to the operation that waits for it, if one does and still lives.
+
+    That one needs the instance's record, so the record is forgotten at its end, not at this one.
+    """
     waiting_id = change.before.preempted_by
     waiting = journal.load(waiting_id) if waiting_id else None
     if waiting is None or waiting.operation.phase is not Phase.WAITING:
         return change
     successor = transitions.woken(waiting.operation, change.after.token + 1, now)
-    return replace(change, lease=LeaseMove.HAND_OVER, successor=successor)
+    return replace(change, lease=LeaseMove.HAND_OVER, successor=successor, forget_instance=False)
+
+
+class _Progress:
+    """Tells watchers how far a step has come: now and then, and never at the step's cost."""
+
+    def __init__(self, journal: Journal, clock: Clock, operation: Operation, step: str) -> None:
+        self._journal = journal
+        self._clock = clock
+        self._operation = operation
+        self._step = step
+        self._next_at = 0.0
+
+    def __call__(self, done_bytes: int, total_bytes: int | None) -> None:
+        now = self._clock.now()
+        if now < self._next_at and done_bytes != total_bytes:
+            return
+        self._next_at = now + PROGRESS_EVERY_S
+        try:
+            self._journal.note_progress(self._operation, self._step, done_bytes, total_bytes)
+        except CannotAsk as silence:
+            self._next_at = now + PROGRESS_PAUSE_S  # each call to a hung store takes seconds
+            log.warning("progress_not_noted", op=self._operation.id, step=self._step, reason=str(silence))

@@ -106,6 +106,8 @@ class Flow(ABC):
     """True: stops the operation that holds the instance at its next step boundary and takes over."""
     vm_states: ClassVar[frozenset[VmState]]
     """From which states it may be asked."""
+    yields: ClassVar[bool] = True
+    """Pre-empted, it ends where it is: all that it made goes with the instance. False: it is rolled back first."""
     reschedules: ClassVar[bool] = False
     """True: `DoesNotFit` sends it to the next host instead of ending it."""
 

@@ -40,7 +40,9 @@ class Verdict(StrEnum):
     GIVE_UP = "give_up"  # the step has begun as often as it may
 
 
-def verdict_for(operation: Operation, step: Step[Any], direction: Direction, runner: Runner, now: float) -> Verdict:
+def verdict_for(
+    operation: Operation, flow: Flow, step: Step[Any], direction: Direction, runner: Runner, now: float
+) -> Verdict:
     """Judge a message by the journal alone. The caller holds the instance's lock on this host, so no twin is running."""
     if operation.phase.settled or operation.phase is Phase.WAITING or operation.direction is not direction:
         return Verdict.DROP
@@ -51,9 +53,9 @@ def verdict_for(operation: Operation, step: Step[Any], direction: Direction, run
         return Verdict.PASS if _next_is_untouched(operation) else Verdict.DROP
     if operation.current_step != step.name:
         return Verdict.DROP
-    if operation.preempted_by is not None:
+    if operation.preempted_by is not None and flow.yields:
         return Verdict.YIELD
-    if operation.cancel_requested and direction is Direction.DO:
+    if direction is Direction.DO and (operation.cancel_requested or operation.preempted_by is not None):
         return Verdict.TURN
     if operation.not_before is not None and now < operation.not_before - EARLY_S:
         return Verdict.DROP
@@ -233,10 +235,10 @@ def turned(operation: Operation, flow: Flow, failure: Failure, now: float) -> Op
 
 
 def cancelled(operation: Operation, flow: Flow, now: float) -> Operation:
-    """It turns round because a caller asked for it."""
-    failure = Failure(
-        code="Cancelled", message="cancelled on request", step=operation.current_step or operation.steps[-1].name
-    )
+    """It turns round because a caller asked for it, or for the instance's end."""
+    by = operation.preempted_by
+    message = "cancelled on request" if by is None else f"operation {by} deletes the instance and waits for this one"
+    failure = Failure(code="Cancelled", message=message, step=operation.current_step or operation.steps[-1].name)
     return turned(_touched(operation, now), flow, failure, now)
 
 
@@ -285,13 +287,15 @@ def unstuck(operation: Operation, now: float) -> Operation:
 
 
 def wished_away(operation: Operation, now: float) -> Operation:
-    """A caller's wish that it stops, noted for the next step boundary."""
-    return replace(_touched(operation, now), cancel_requested=True)
+    """A caller's wish that it stops, noted for the next step boundary; a pause before the next try is cut short."""
+    not_before = None if operation.direction is Direction.DO else operation.not_before
+    return replace(_touched(operation, now), cancel_requested=True, not_before=not_before)
 
 
 def preempted(operation: Operation, by: OperationId, now: float) -> Operation:
-    """Another operation's wish to take over, noted for the next step boundary."""
-    return replace(_touched(operation, now), preempted_by=by)
+    """Another operation's wish to take over, noted for the next step boundary; it too cuts a pause short."""
+    not_before = None if operation.direction is Direction.DO else operation.not_before
+    return replace(_touched(operation, now), preempted_by=by, not_before=not_before)
 
 
 def relaunched(operation: Operation, now: float) -> Operation:

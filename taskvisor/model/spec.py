@@ -6,7 +6,7 @@ The argument of every entry task is one of these models, as plain JSON kwargs. A
 import re
 from pathlib import PurePosixPath
 from typing import Annotated, Any, TypeVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
@@ -17,6 +17,7 @@ from taskvisor.model.states import RebootType
 NAME_RULE = "1 to 63 letters, digits, dots or hyphens, beginning and ending with a letter or digit"
 NAME_PATTERN = r"[A-Za-z0-9]([A-Za-z0-9.-]{0,61}[A-Za-z0-9])?"
 MAC_PATTERN = r"[0-9a-f]{2}(:[0-9a-f]{2}){5}"
+UNPRINTABLE = re.compile(r"[\x00-\x20\x7f]")
 FLAVOR_NAME = re.compile(r"c(\d{1,3})-m(\d{1,8})-d(\d{1,6})")
 USER_DATA_LIMIT_BYTES = 65_535
 """Nova's limit of user data, before base64."""
@@ -200,16 +201,25 @@ def flavor_for(asked: str | FlavorSpec) -> Flavor:
 def image_url_for(image: str) -> str | None:
     """The URL of an image given by path or URL; None when it is a registered image's name. Refused for other schemes."""
     if image.startswith("/"):
-        if ".." in PurePosixPath(image).parts or "\0" in image:
+        if not _stays_below(image):
             raise Refused(f"image: {image!r}: must be an absolute path without '..'")
         return "file://" + quote(image)
     if "://" not in image:
         return None
-    url = urlsplit(image)
+    if UNPRINTABLE.search(image):
+        raise Refused(f"image: {image!r}: must not hold spaces or control characters; write them as %20 and the like")
+    try:
+        url = urlsplit(image)
+    except ValueError as error:
+        raise Refused(f"image: {image!r}: is no URL: {error}") from error
     if url.scheme not in ("file", "http", "https", "simulated"):
         raise Refused(f"image: {image!r}: scheme {url.scheme!r} is not known; use a path, file://, http:// or https://")
-    if url.scheme == "file" and (url.netloc not in ("", "localhost") or ".." in PurePosixPath(url.path).parts):
+    if url.scheme == "file" and (url.netloc not in ("", "localhost") or not _stays_below(unquote(url.path))):
         raise Refused(f"image: {image!r}: must name a file of the host, as file:///path, without '..'")
     if url.scheme in ("http", "https") and not url.hostname:
         raise Refused(f"image: {image!r}: names no server")
     return image
+
+
+def _stays_below(path: str) -> bool:
+    return ".." not in PurePosixPath(path).parts and "\0" not in path

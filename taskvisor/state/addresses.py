@@ -4,12 +4,13 @@ A port's address is found again under the port's id, so a request that is repeat
 """
 
 import ipaddress
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from taskvisor.model.errors import NoCapacity, Refused
+from taskvisor.model.errors import Busy, NoCapacity, Refused, StoreConflict
 from taskvisor.model.ids import NetworkId, PortId
 from taskvisor.model.records import Network
 from taskvisor.state.connection import asking
@@ -22,8 +23,15 @@ if TYPE_CHECKING:
 ALLOCATE = """
 local addresses, ports, freed, next_key, macs, allocating = unpack(KEYS)
 local ask = cmsgpack.unpack(ARGV[1])
+local note = ask.network .. ' ' .. ask.port .. ' ' .. ask.mac
 local mac_owner = redis.call('HGET', macs, ask.network .. ' ' .. ask.mac)
 if mac_owner and mac_owner ~= ask.port then return {'mac', mac_owner} end
+local held = redis.call('HGET', ports, ask.port)
+if held then
+  if mac_owner ~= ask.port or (ask.wanted ~= '' and ask.wanted ~= held) then return {'other', held} end
+  redis.call('ZADD', allocating, 'XX', ask.now, note)
+  return {'ok', held}
+end
 local function dotted(number)
   return string.format('%d.%d.%d.%d', math.floor(number / 16777216) % 256, math.floor(number / 65536) % 256,
     math.floor(number / 256) % 256, number % 256)
@@ -32,14 +40,13 @@ local function take(address)
   redis.call('HSET', addresses, address, ask.port)
   redis.call('HSET', ports, ask.port, address)
   redis.call('HSET', macs, ask.network .. ' ' .. ask.mac, ask.port)
-  redis.call('ZADD', allocating, ask.now, ask.network .. ' ' .. ask.port .. ' ' .. ask.mac)
+  redis.call('ZADD', allocating, ask.now, note)
   return {'ok', address}
 end
-local held = redis.call('HGET', ports, ask.port)
-if held then return take(held) end
 if ask.wanted ~= '' then
   local owner = redis.call('HGET', addresses, ask.wanted)
   if owner then return {'address', owner} end
+  redis.call('LREM', freed, 0, ask.wanted)
   return take(ask.wanted)
 end
 local offset = tonumber(redis.call('GET', next_key) or ask.first - 1)
@@ -59,7 +66,11 @@ while address do
 end
 return {'full', ''}
 """
-"""Addresses never used come first, then those longest free: a neighbour's ARP cache has forgotten them by then."""
+"""Addresses never used come first, then those longest free: a neighbour's ARP cache has forgotten them by then.
+
+A port that has its address already is noted as being allocated only if it was (XX): one that has become part of an
+instance meanwhile, by a twin of the request, must not be given back as forgotten.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +93,8 @@ class Addresses:
     def allocate(self, network: Network, port_id: PortId, *, mac: str, wanted: str | None, now: float) -> str:
         """The address of the port: the one it has, the one wanted, or the next free one.
 
-        Refused when the wanted address is not one for guests or is taken, or the MAC is; NoCapacity when none is free.
+        Refused when the wanted address is not one for guests or is taken, or the MAC is; NoCapacity when none is free;
+        Busy when the port has another address or MAC, by another request of the same id that is not settled yet.
         """
         subnet = ipaddress.IPv4Network(network.cidr)
         if wanted is not None:
@@ -107,17 +119,29 @@ class Addresses:
             raise Refused(f"mac: {mac} on network {network.name!r} belongs to port {found}; choose another")
         if verdict == "address":
             raise Refused(f"address: {wanted} on network {network.name!r} belongs to port {found}; choose another")
+        if verdict == "other":
+            raise Busy(f"port {port_id} has {found} by an earlier request of the same task id, which is being settled")
         if verdict == "full":
             raise NoCapacity(
                 f"network {network.name!r}: all {subnet.num_addresses - 3} addresses of {subnet} are taken"
             )
         return str(found)
 
-    def release(self, network_id: NetworkId, port_id: PortId, mac: str) -> None:
-        """The port's address and MAC are free again; a port that has none is no error."""
+    def give_back(self, port: Allocated, *, noted_before: float = math.inf) -> bool:
+        """The address and MAC of a port that is not part of an instance are free again.
+
+        False, and nothing is done, when it became part of one, was given back before, or was allocated anew since that
+        time: ports of instances are given back with their instance's record alone.
+        """
         tx, keys = Transaction(), self._keys
-        free_port(tx, keys, network_id, port_id, mac)
-        tx.run(self._client, f"release port {port_id}")
+        member = allocating_member(port.network_id, port.port_id, port.mac)
+        tx.require_scored(keys.allocating, member, noted_before, StoreConflict)
+        free_port(tx, keys, port.network_id, port.port_id, port.mac)
+        try:
+            tx.run(self._client, f"give back port {port.port_id}")
+        except StoreConflict:
+            return False
+        return True
 
     def list_forgotten(self, before: float) -> tuple[Allocated, ...]:
         """Ports allocated before that time by a request that never became an operation."""

@@ -9,7 +9,7 @@ from taskvisor.model.operation import Operation
 from taskvisor.model.records import Claim, Instance
 from taskvisor.model.states import Phase
 from taskvisor.state.addresses import allocating_member
-from taskvisor.state.codec import encode
+from taskvisor.state.codec import decode
 from taskvisor.state.connection import asking
 from taskvisor.state.keys import Keys
 from taskvisor.state.transaction import Transaction
@@ -27,6 +27,20 @@ class Lease:
     token: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class Holding:
+    """An instance's record and who holds it, seen in one look. `record` is the record as it is stored."""
+
+    instance: Instance
+    record: str
+    lease: Lease | None
+
+
+LOOK_SCRIPT = """
+return {redis.call('GET', KEYS[1]), redis.call('HGET', KEYS[2], 'op'), redis.call('HGET', KEYS[2], 'token')}
+"""
+
+
 class Admission:
     """The door of the store. Each `admit_` is one transaction; none is repeated when it was carried out before."""
 
@@ -34,12 +48,20 @@ class Admission:
         self._client = client
         self._writer = writer
         self._keys: Keys = writer.keys
+        self._look = client.register_script(LOOK_SCRIPT)
 
-    def read_lease(self, instance_id: InstanceId) -> Lease | None:
-        """Who holds the instance now; None when nobody does."""
-        with asking(f"read the lease of instance {instance_id}"):
-            found = self._client.hgetall(self._keys.lease(instance_id))
-        return Lease(operation_id=OperationId(str(found["op"])), token=int(found["token"])) if found else None
+    def read_holding(self, instance_id: InstanceId) -> Holding | None:
+        """The instance and who holds it now; None when there is no such instance."""
+        keys = [self._keys.instance(instance_id), self._keys.lease(instance_id)]
+        with asking(f"read instance {instance_id} and its lease"):
+            record, holder, token = self._look(keys=keys)
+        if record is None:
+            return None
+        return Holding(
+            instance=decode(record, Instance, f"instance {instance_id}"),
+            record=record,
+            lease=Lease(operation_id=OperationId(holder), token=int(token)) if holder is not None else None,
+        )
 
     def admit_build(self, operation: Operation, instance: Instance, claim: Claim) -> None:
         """A build with its new instance: a new operation (revision 0), or an ended one that begins again.
@@ -60,15 +82,16 @@ class Admission:
         self._take_lease(tx, operation)
         tx.run(self._client, f"admit operation {operation.id}")
 
-    def admit_change(self, operation: Operation, instance: Instance, image_name: str | None = None) -> None:
-        """A new operation on an instance that nobody holds. Conflicting when somebody does meanwhile.
+    def admit_change(
+        self, operation: Operation, instance: Instance, seen: Holding, image_name: str | None = None
+    ) -> None:
+        """A new operation on an instance that nobody holds. StoreConflict when somebody does or did since it was seen.
 
         `image_name` is reserved for it: Refused when it is taken.
         """
         tx = Transaction()
         self._require_new(tx, operation)
-        self._require_free_lease(tx, instance.id)
-        tx.require(self._keys.names, instance.name, instance.id, StoreConflict)
+        self._require_as_seen(tx, seen)
         if image_name is not None:
             self._writer.reserve_image_name(tx, image_name, operation)
         self._writer.operation(tx, operation, instance)
@@ -76,14 +99,14 @@ class Admission:
         self._take_lease(tx, operation)
         tx.run(self._client, f"admit operation {operation.id}")
 
-    def admit_over(self, operation: Operation, instance: Instance, held: Lease, holder: Operation | None) -> None:
+    def admit_over(self, operation: Operation, instance: Instance, seen: Holding, holder: Operation | None) -> None:
         """A new operation in place of the one that holds the instance and runs no step now. `holder` is its end.
 
-        StoreConflict when it moved meanwhile: look again.
+        StoreConflict when it or the instance moved since it was seen: look again.
         """
         tx = Transaction()
         self._require_new(tx, operation)
-        self._require_lease(tx, instance.id, held)
+        self._require_as_seen(tx, seen)
         if holder is not None:
             tx.require(self._keys.operation(holder.id), "rev", holder.revision - 1, StoreConflict)
         self._writer.operation(tx, operation, instance)
@@ -93,25 +116,27 @@ class Admission:
         self._take_lease(tx, operation)
         tx.run(self._client, f"admit operation {operation.id}")
 
-    def admit_waiting(self, operation: Operation, instance: Instance, held: Lease, holder: Operation) -> None:
+    def admit_waiting(self, operation: Operation, seen: Holding, holder: Operation) -> None:
         """A new operation in phase WAITING, and the holder with the note that it is to stop and hand over.
 
-        StoreConflict when the holder moved meanwhile: look again.
+        StoreConflict when the holder or the instance moved since it was seen: look again.
         """
         tx = Transaction()
         self._require_new(tx, operation)
-        self._require_lease(tx, instance.id, held)
+        self._require_as_seen(tx, seen)
         tx.require(self._keys.operation(holder.id), "rev", holder.revision - 1, StoreConflict)
-        self._writer.operation(tx, operation, instance)
-        self._writer.operation(tx, holder, instance)
+        self._writer.operation(tx, operation, seen.instance)
+        self._writer.operation(tx, holder, seen.instance)
         tx.run(self._client, f"admit operation {operation.id}")
 
     def write_at_rest(self, former: Instance, instance: Instance) -> None:
         """Note what was seen of an instance that no operation holds. Conflicting when one does, or has since it was read."""
+        seen = self.read_holding(former.id)
+        if seen is None or seen.lease is not None or seen.instance != former:
+            raise Conflicting(f"instance {former.name} is not at rest any more")
         tx = Transaction()
         self._require_free_lease(tx, instance.id)
-        tx.require(self._keys.names, instance.name, instance.id, Conflicting)
-        tx.require_same(self._keys.instance(instance.id), encode(former), Conflicting)
+        tx.require_same(self._keys.instance(instance.id), seen.record, Conflicting)
         self._writer.instance(tx, instance)
         tx.run(self._client, f"write instance {instance.id}")
 
@@ -131,10 +156,14 @@ class Admission:
 
         tx.require_absent(self._keys.lease(instance_id), "op", held)
 
-    def _require_lease(self, tx: Transaction, instance_id: InstanceId, held: Lease) -> None:
-        lease = self._keys.lease(instance_id)
-        tx.require(lease, "op", held.operation_id, StoreConflict)
-        tx.require(lease, "token", held.token, StoreConflict)
+    def _require_as_seen(self, tx: Transaction, seen: Holding) -> None:
+        lease = self._keys.lease(seen.instance.id)
+        tx.require_same(self._keys.instance(seen.instance.id), seen.record, StoreConflict)
+        if seen.lease is None:
+            tx.require_absent(lease, "op", StoreConflict)
+        else:
+            tx.require(lease, "op", seen.lease.operation_id, StoreConflict)
+            tx.require(lease, "token", seen.lease.token, StoreConflict)
 
     def _take_lease(self, tx: Transaction, operation: Operation) -> None:
         assert operation.phase is Phase.RUNNING  # noqa: S101 - who waits holds nothing

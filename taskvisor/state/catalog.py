@@ -22,12 +22,22 @@ BATCH = 500
 """Records read in one round trip."""
 
 
+FORGET_SCRIPT = """
+local gone = 0
+for _, id in ipairs(redis.call('ZRANGE', KEYS[1], 0, ARGV[2] - 1)) do
+  if redis.call('EXISTS', ARGV[1] .. id) == 0 then gone = gone + redis.call('ZREM', KEYS[1], id) end
+end
+return gone
+"""
+
+
 class Catalog:
     """Every record that people list or name."""
 
     def __init__(self, client: "redis.Redis", keys: Keys) -> None:
         self._client = client
         self._keys = keys
+        self._forget = client.register_script(FORGET_SCRIPT)
 
     def read_instance(self, instance_id: InstanceId) -> Instance | None:
         with asking(f"read instance {instance_id}"):
@@ -36,9 +46,13 @@ class Catalog:
 
     def find_instance(self, name_or_id: str) -> Instance | None:
         """The instance of that name, else of that id; None when there is neither."""
+        return self.read_instance(self.find_instance_id(name_or_id))
+
+    def find_instance_id(self, name_or_id: str) -> InstanceId:
+        """The id that the name stands for; what is no name may be an id."""
         with asking(f"look up instance {name_or_id}"):
             by_name = self._client.hget(self._keys.names, name_or_id)
-        return self.read_instance(InstanceId(str(by_name or name_or_id)))
+        return InstanceId(str(by_name or name_or_id))
 
     def list_instances(self, host: HostName | None = None) -> tuple[Instance, ...]:
         """All of them, or those of one host, by name."""
@@ -78,7 +92,12 @@ class Catalog:
             docs = pipe.execute()
         return tuple(decode_operation(doc, op) for op, doc in zip(ids, docs, strict=True) if doc)
 
-    def list_unsettled(self, *, before: float, limit: int = 1000) -> tuple[OperationId, ...]:
+    def forget_expired(self, limit: int = 1000) -> int:
+        """The oldest operations whose records have expired are listed no more; returns how many that were."""
+        with asking("list the oldest operations"):
+            return int(self._forget(keys=[self._keys.operations], args=[self._keys.operation(""), limit]))
+
+    def list_unsettled(self, *, before: float, limit: int = 10_000) -> tuple[OperationId, ...]:
         """Operations without progress since that time, the longest first."""
         with asking("list unsettled operations"):
             ids = self._client.zrangebyscore(self._keys.unsettled, "-inf", before, start=0, num=limit)
@@ -141,8 +160,11 @@ class Catalog:
     def ensure_network(self, network: Network) -> Network:
         """The network is recorded; one of that name that is there already stays as it is, and is returned."""
         with asking(f"record network {network.name}"):
-            self._client.set(self._keys.network(network.id), encode(network), nx=True)
+            text = self._client.get(self._keys.network(network.id))
+            if text:
+                return decode(str(text), Network, f"network {network.name}")
             self._client.hset(self._keys.networks, network.name, network.id)
+            self._client.set(self._keys.network(network.id), encode(network), nx=True)
         return self.read_network(network.id)
 
     def _read_many(self, keys: list[str], kind: type[R]) -> Iterable[R]:

@@ -23,10 +23,13 @@ if plan.once and redis.call('HGET', plan.once[1], 'commit') == plan.once[2] then
 for number, guard in ipairs(plan.guards) do
   local kind, key, name = guard[1], guard[2], guard[3]
   local found
-  if kind == 'same' then found = redis.call('GET', key) else found = redis.call('HGET', key, name) end
+  if kind == 'same' then found = redis.call('GET', key)
+  elseif kind == 'scored' then found = redis.call('ZSCORE', key, name)
+  else found = redis.call('HGET', key, name) end
   if kind == 'same' and found ~= name then return {number, ''} end
   if kind == 'is' and found ~= guard[4] then return {number, found or ''} end
   if kind == 'absent' and found then return {number, found} end
+  if kind == 'scored' and not (found and tonumber(found) <= guard[4]) then return {number, found or ''} end
   if kind == 'room' and tonumber(found or '0') + guard[4] > guard[5] then return {number, found or '0'} end
 end
 for _, command in ipairs(plan.commands) do
@@ -79,6 +82,11 @@ class Transaction:
     def require_same(self, key: str, value: str, error: Callable[[str], Exception]) -> None:
         """The string `key` is exactly `value`: a record has not changed since it was read."""
         self.guards.append(["same", key, value])
+        self.refusals.append(error)
+
+    def require_scored(self, key: str, member: str, at_most: float, error: Callable[[str], Exception]) -> None:
+        """The sorted set `key` has that member, with a score of at most `at_most`."""
+        self.guards.append(["scored", key, member, at_most])
         self.refusals.append(error)
 
     def require_room(self, key: str, name: str, amount: int, limit: int, error: Callable[[str], Exception]) -> None:

@@ -3,9 +3,9 @@
 Invariant: nothing here is carried out; `Transaction.run` is.
 """
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from uuid import uuid4
 
 from taskvisor.model.errors import DoesNotFit, Refused
 from taskvisor.model.ids import HostName, OperationId
@@ -41,11 +41,15 @@ class Writer:
     outcome_for: OutcomeFor
 
     def operation(self, tx: Transaction, operation: Operation, instance: Instance | None) -> None:
-        """The record, its indexes, its event, and what its caller sees. The first of a transaction makes it idempotent."""
-        keys, key, commit_id = self.keys, self.keys.operation(operation.id), uuid4().hex
+        """The record, its indexes, its event, and what its caller sees. The first of a transaction makes it idempotent.
+
+        Every write moves the revision, so no two writes have the same document, and a repeated one is known by it.
+        """
+        keys, key, doc = self.keys, self.keys.operation(operation.id), encode(operation)
+        commit_id = hashlib.blake2b(doc.encode(), digest_size=16).hexdigest()  # the same when it is written again
         if tx.once is None:
             tx.only_once(key, commit_id)
-        tx.do("HSET", key, "rev", operation.revision, "commit", commit_id, "doc", encode(operation))
+        tx.do("HSET", key, "rev", operation.revision, "commit", commit_id, "doc", doc)
         tx.do("ZADD", keys.operations, operation.created_at, operation.id)
         if operation.phase.settled:
             tx.do("ZREM", keys.unsettled, operation.id)

@@ -1,5 +1,6 @@
 """The command line over a private Redis, with records put there by the test and a worker in a thread."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,7 +18,7 @@ PREFIX = "tvcli:"
 
 
 class Cli(Protocol):
-    def __call__(self, *words: str, input: str | None = None) -> Result:
+    def __call__(self, *words: str, stdin: str | None = None) -> Result:
         """What the command said, and its exit code."""
         ...
 
@@ -44,8 +45,8 @@ def environment(monkeypatch: pytest.MonkeyPatch, redis_url: str, tmp_path: Path)
 def cli(environment: dict[str, str]) -> Cli:
     runner = CliRunner()
 
-    def run(*words: str, input: str | None = None) -> Result:
-        result = runner.invoke(app, list(words), input=input, prog_name="taskvisor")
+    def run(*words: str, stdin: str | None = None) -> Result:
+        result = runner.invoke(app, list(words), input=stdin, prog_name="taskvisor")
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception  # a traceback: no user may ever see one
         return result
@@ -67,6 +68,4 @@ def worker(redis_url: str) -> Iterator[FakeWorker]:
 
 def json_of(result: Result) -> Any:
     """What was printed on standard output, parsed."""
-    import json
-
     return json.loads(result.stdout)

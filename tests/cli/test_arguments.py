@@ -1,0 +1,71 @@
+"""What is typed at `taskvisor launch`."""
+
+from pathlib import Path
+
+import pytest
+
+from taskvisor.cli.arguments import image_for, metadata_for, nic_for, ssh_keys_for, user_data_for
+from taskvisor.cli.exits import UsageError
+
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFoo me@here"
+
+
+def test_a_path_becomes_absolute_and_all_else_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert image_for("./a.qcow2") == str(tmp_path / "a.qcow2")
+    assert image_for("../a.qcow2") == str(tmp_path.parent / "a.qcow2")
+    assert image_for("/srv/a.qcow2") == "/srv/a.qcow2"
+    assert image_for("https://h/a.qcow2") == "https://h/a.qcow2"
+    assert image_for("debian-12") == "debian-12"
+
+
+def test_a_network_may_say_mac_and_address() -> None:
+    assert nic_for("blue") == "blue"
+    assert nic_for("blue,mac=52:54:00:00:00:01,address=10.0.0.7") == {
+        "network": "blue",
+        "mac": "52:54:00:00:00:01",
+        "address": "10.0.0.7",
+    }
+    for wrong in ("blue,speed=9", "blue,mac", "blue,mac="):
+        with pytest.raises(UsageError, match="is neither mac=… nor address=…"):
+            nic_for(wrong)
+
+
+def test_metadata_is_pairs_with_each_key_once() -> None:
+    assert metadata_for(["a=1", "b=x=y", "c="]) == {"a": "1", "b": "x=y", "c": ""}
+    with pytest.raises(UsageError, match="must be KEY=VALUE"):
+        metadata_for(["a"])
+    with pytest.raises(UsageError, match="a: is given twice"):
+        metadata_for(["a=1", "a=2"])
+
+
+def test_keys_are_given_as_text_or_as_a_file_of_them(tmp_path: Path) -> None:
+    file = tmp_path / "authorized_keys"
+    file.write_text(f"# mine\n\n{KEY}\n{KEY} too\n")
+    assert ssh_keys_for([KEY, str(file)]) == [KEY, KEY, f"{KEY} too"]
+
+
+def test_a_private_key_never_leaves(tmp_path: Path) -> None:
+    file = tmp_path / "id_ed25519"
+    file.write_text("-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXk\n-----END OPENSSH PRIVATE KEY-----\n")
+    with pytest.raises(UsageError, match=r"is a private key, which must stay here; give .*id_ed25519\.pub"):
+        ssh_keys_for([str(file)])
+
+
+def test_what_cannot_be_read_is_said_in_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="can't be read: No such file"):
+        ssh_keys_for([str(tmp_path / "none")])
+    empty = tmp_path / "empty"
+    empty.write_text("# nothing\n")
+    with pytest.raises(UsageError, match="holds no key"):
+        ssh_keys_for([str(empty)])
+    binary = tmp_path / "binary"
+    binary.write_bytes(b"\xff\xfe")
+    with pytest.raises(UsageError, match="is not UTF-8 text"):
+        user_data_for(str(binary))
+    large = tmp_path / "large"
+    large.write_text("x" * 70_000)
+    with pytest.raises(UsageError, match="is larger than 65535 bytes"):
+        user_data_for(str(large))
+    with pytest.raises(UsageError, match="can't be read"):
+        user_data_for("nul\0path")

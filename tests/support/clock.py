@@ -1,0 +1,18 @@
+"""Time that passes only when it is told to, or slept."""
+
+
+class FakeClock:
+    """Implements the flow engine's `Clock`."""
+
+    def __init__(self, start: float = 1_700_000_000.0) -> None:
+        self._now = start
+
+    def now(self) -> float:
+        return self._now
+
+    def sleep(self, seconds: float) -> None:
+        self._now += seconds
+
+    def advance_to(self, when: float) -> None:
+        """It is at least that late."""
+        self._now = max(self._now, when)

@@ -1,0 +1,201 @@
+"""A fleet of simulated hosts on one real Redis, without Celery: requests go through the door, messages through the post."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from net.simulated import SimulatedFabric, SimulatedNeighbour
+from taskvisor.compute.inventory import Ratios
+from taskvisor.flow.ports import Journal, Ports, StepLimits
+from taskvisor.flow.runner import StepRunner
+from taskvisor.flow.step import Flows
+from taskvisor.model.ids import HostName, OperationId
+from taskvisor.model.operation import Operation, Runner
+from taskvisor.model.records import Instance
+from taskvisor.state.addresses import Addresses
+from taskvisor.state.admission import Admission
+from taskvisor.state.catalog import Catalog
+from taskvisor.state.connection import open_redis
+from taskvisor.state.events import Events
+from taskvisor.state.hosts import Hosts
+from taskvisor.state.journal import RedisJournal
+from taskvisor.state.keys import Keys
+from taskvisor.state.writing import Writer
+from tasks.door import Admitted, Answer, Door
+from tasks.flows import FLOWS
+from tasks.periodic import HostReport, Settler, Sweep
+from tasks.store import RememberedNetworks, Store
+from tests.support.clock import FakeClock
+from tests.support.post import Post
+from tests.support.spies import OnCall, watched, watched_ports
+from virt.simulated import SimulatedDisks, SimulatedHypervisor, SimulatedImageCache
+from virt.simulated.outsider import SimulatedOutsider
+from workers.locks import InstanceLocks
+
+KEYS = Keys("taskvisor:")
+IMAGE = "simulated://debian?virtual_gib=1"
+SMALL = {"vcpus": 1, "memory_mib": 64, "disk_gib": 1}
+PERIOD_S = 15.0
+INCARNATION = "first"
+
+
+@dataclass
+class SimulatedHost:
+    """One host: where its files are, what runs steps on it, and who else has root there."""
+
+    name: HostName
+    root: Path
+    ports: Ports
+    runner: StepRunner
+    report: HostReport
+    outsider: SimulatedOutsider
+    neighbour: SimulatedNeighbour
+
+
+class Fleet:
+    """All that workers/node.py composes, for several hosts in one process, and a clock that tests move."""
+
+    def __init__(
+        self,
+        redis_url: str,
+        root: Path,
+        *,
+        hosts: tuple[str, ...] = ("h1",),
+        memory_mib: Mapping[str, int] | None = None,
+        cidr: str = "10.152.0.0/16",
+        max_reschedules: int = 2,
+        flows: Flows = FLOWS,
+    ) -> None:
+        self.clock = FakeClock()
+        self.client = open_redis(redis_url, timeout_s=5.0)
+        self.flows = flows
+        writer = Writer(keys=KEYS, operation_keep_s=3600, events_kept=1000, outcome_for=lambda *_: None)
+        self.store = Store(
+            catalog=Catalog(self.client, KEYS),
+            admission=Admission(self.client, writer),
+            addresses=Addresses(self.client, KEYS),
+            hosts=Hosts(self.client, KEYS),
+            journal=RedisJournal(self.client, writer),
+            default_network_cidr=cidr,
+        )
+        self.events = Events(self.client, KEYS)
+        self.door = Door(store=self.store, now=self.clock.now)
+        self.settler = Settler(
+            store=self.store, flows=flows, now=self.clock.now, max_reschedules=max_reschedules
+        )
+        self.post = Post(self)
+        self.sweep = Sweep(store=self.store, launch=self.post.launch, now=self.clock.now, period_s=PERIOD_S)
+        self.hosts = {
+            HostName(name): self._open_host(HostName(name), root / name, (memory_mib or {}).get(name, 64 * 1024))
+            for name in hosts
+        }
+        for host in self.hosts.values():
+            self.note_alive(host.name)
+            host.report.track()
+
+    def _open_host(self, name: HostName, root: Path, memory_mib: int) -> SimulatedHost:
+        hypervisor, disks = SimulatedHypervisor(root, memory_mib=memory_mib), SimulatedDisks(root)
+        ports = Ports(
+            hypervisor=hypervisor,
+            disks=disks,
+            images=SimulatedImageCache(root),
+            fabric=SimulatedFabric(root),
+            networks=RememberedNetworks(self.store.catalog),
+            clock=self.clock,
+            limits=StepLimits(
+                instances_dir=str(root / "instances"), shutdown_timeout_s=60, soft_reboot_timeout_s=120
+            ),
+        )
+        ratios = Ratios(vcpu_ratio=4.0, memory_ratio=1.0, disk_ratio=1.0, reserved_memory_mib=0, reserved_disk_gib=0)
+        return SimulatedHost(
+            name=name,
+            root=root,
+            ports=ports,
+            runner=self._runner(name, root, ports, self.store.journal),
+            report=HostReport(
+                store=self.store, host=name, hypervisor=hypervisor, disks=disks, ratios=ratios, now=self.clock.now
+            ),
+            outsider=SimulatedOutsider(root),
+            neighbour=SimulatedNeighbour(root),
+        )
+
+    def _runner(
+        self, name: HostName, root: Path, ports: Ports, journal: Journal, incarnation: str = INCARNATION
+    ) -> StepRunner:
+        return StepRunner(
+            flows=self.flows,
+            journal=journal,
+            ports=ports,
+            exclusion=InstanceLocks(root / "locks"),
+            runner=Runner(host=name, incarnation=incarnation, pid=1),
+        )
+
+    def watch(self, on_call: OnCall, *, host: str = "h1") -> None:
+        """From now on `on_call` is told of every call that the host's runner makes, to ports and journal."""
+        there = self.hosts[HostName(host)]
+        ports = watched_ports(there.ports, on_call)
+        journal: Journal = watched(self.store.journal, "journal", on_call)
+        there.runner = self._runner(there.name, there.root, ports, journal)
+
+    def use_ports(self, *, host: str = "h1", **ports: object) -> None:
+        """From now on the host's runner uses these ports in place of its own."""
+        there = self.hosts[HostName(host)]
+        changed: Ports = replace(there.ports, **ports)  # type: ignore[arg-type]  # each is checked by what it is used for
+        there.runner = self._runner(there.name, there.root, changed, self.store.journal)
+
+    def restart(self, host: str = "h1", *, incarnation: str = "second") -> None:
+        """The host's node died and is back, as workers/host.py's init_host: its unsettled operations are sent on."""
+        there = self.hosts[HostName(host)]
+        there.runner = self._runner(there.name, there.root, there.ports, self.store.journal, incarnation)
+        self.store.hosts.note_alive(there.name, incarnation, keep_s=3600)
+        for operation_id in self.store.catalog.list_unsettled_on(there.name):
+            self.post.launch(self.read(operation_id))
+
+    def note_alive(self, host: str) -> None:
+        self.store.hosts.note_alive(HostName(host), INCARNATION, keep_s=3600)
+
+    def close(self) -> None:
+        self.client.close()
+
+    def answer(self, flow: str, operation_id: str, fields: Mapping[str, Any]) -> Answer:
+        """What the door says."""
+        op = OperationId(operation_id)
+        if flow == "instance.build":
+            return self.door.build(op, dict(fields))
+        return self.door.change(flow, op, dict(fields))
+
+    def begin(self, flow: str, operation_id: str, **fields: Any) -> Operation:
+        """The operation is let in and its first messages are in the post."""
+        answer = self.answer(flow, operation_id, fields)
+        assert isinstance(answer, Admitted), answer
+        self.post.launch(answer.operation)
+        return answer.operation
+
+    def ask(self, flow: str, operation_id: str, **fields: Any) -> Operation:
+        """The operation is let in and carried on until nothing is in the post."""
+        self.begin(flow, operation_id, **fields)
+        self.post.deliver_all()
+        return self.read(operation_id)
+
+    def build(self, name: str = "web", operation_id: str | None = None, **fields: Any) -> Operation:
+        """A small guest is built, or its build has failed."""
+        asked = {"name": name, "image": IMAGE, "flavor": SMALL, **fields}
+        return self.ask("instance.build", operation_id or f"build-{name}", **asked)
+
+    def begin_build(self, name: str = "web", operation_id: str | None = None, **fields: Any) -> Operation:
+        """The build of a small guest is let in."""
+        asked = {"name": name, "image": IMAGE, "flavor": SMALL, **fields}
+        return self.begin("instance.build", operation_id or f"build-{name}", **asked)
+
+    def read(self, operation_id: str) -> Operation:
+        """The operation's record, which must be there."""
+        operation = self.store.catalog.read_operation(OperationId(operation_id))
+        assert operation is not None, f"no operation {operation_id}"
+        return operation
+
+    def instance(self, name: str = "web") -> Instance:
+        """The instance's record, which must be there."""
+        instance = self.store.catalog.find_instance(name)
+        assert instance is not None, f"no instance {name}"
+        return instance

@@ -1,0 +1,87 @@
+"""All that a fleet holds, hosts and store, as one value that can be compared."""
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from taskvisor.model.operation import Operation
+from tests.support.fleet import Fleet, SimulatedHost
+
+TIMES = frozenset({"created_at", "launched_at", "updated_at", "settled_at", "at", "reported_at"})
+HELD = ("lease:", "instance:", "instances", "names", "claims:", "addresses:", "ports:", "macs", "images", "image:")
+"""The beginnings of all keys (after the prefix) that say that something belongs to somebody."""
+
+Value = Any
+"""JSON."""
+
+
+def read_hosts(fleet: Fleet) -> dict[str, Value]:
+    """What is on each host: domains, links, DHCP, directories and images; not the cache, which is the host's own."""
+    return {host.name: _read_host(host) for host in fleet.hosts.values()}
+
+
+def _read_host(host: SimulatedHost) -> Value:
+    domains = host.ports.hypervisor.list_domains()
+    return {
+        "domains": [(domain.instance_id, domain.name, domain.power_state.name) for domain in domains],
+        "links": host.neighbour.list_names(),
+        "files": sorted(
+            str(path.relative_to(host.root))
+            for part in ("instances", "images", "published", "leases", "domains", "names")
+            for path in (host.root / part).rglob("*")
+        ),
+    }
+
+
+def read_held(fleet: Fleet) -> dict[str, Value]:
+    """What the store says belongs to somebody, and what operations and requests are under way; without times."""
+    prefix = "taskvisor:"
+    found = {}
+    for key in sorted(fleet.client.scan_iter(f"{prefix}*", count=1000)):
+        name = str(key).removeprefix(prefix)
+        if name.startswith((*HELD, "allocating", "ops:")):
+            found[name] = _content(fleet, str(key))
+        elif name.startswith("used:"):
+            amounts = {kind: amount for kind, amount in fleet.client.hgetall(str(key)).items() if amount != "0"}
+            if amounts:
+                found[name] = amounts
+    return found
+
+
+def _content(fleet: Fleet, key: str) -> Value:
+    kind = fleet.client.type(key)
+    if kind == "hash":
+        fields = {str(name): str(text) for name, text in fleet.client.hgetall(key).items()}
+        return {name: text for name, text in fields.items() if name != "token"}  # it counts tries
+    if kind == "set":
+        return sorted(fleet.client.smembers(key))
+    if kind == "zset":
+        return sorted(fleet.client.zrange(key, 0, -1))
+    return timeless(msgspec.json.decode(str(fleet.client.get(key))))
+
+
+def timeless(value: Value) -> Value:
+    """The same JSON without its times."""
+    if isinstance(value, dict):
+        return {name: timeless(part) for name, part in value.items() if name not in TIMES}
+    if isinstance(value, list | tuple):
+        return [timeless(part) for part in value]
+    return value
+
+
+def outcome_of(operation: Operation) -> Value:
+    """How an operation ended, and what its steps found; not how often they were tried."""
+    facts = {step: {**found, "domain": None} if "domain" in found else found for step, found in operation.facts.items()}
+    return {
+        "phase": operation.phase.value,
+        "failure": operation.failure and operation.failure.code,
+        "facts": timeless(facts),  # but the domain's: its boot id differs after a second start
+        "result": timeless(operation.result),
+        "marks": [(step.name, step.do.value, step.undo.value) for step in operation.steps],
+    }
+
+
+def list_all_files(root: Path) -> list[str]:
+    """Every file and directory below `root`."""
+    return sorted(str(path.relative_to(root)) for path in root.rglob("*"))
