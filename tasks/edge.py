@@ -26,7 +26,7 @@ from taskvisor.model.ids import HostName, OperationId, message_id_for
 from taskvisor.model.operation import Failure, Operation
 from taskvisor.model.records import Instance
 from taskvisor.model.spec import OperationSpec, parse_spec
-from taskvisor.model.states import Direction, Phase
+from taskvisor.model.states import Direction, Mark, Phase
 from taskvisor.state.writing import Outcome
 
 log = structlog.get_logger(__name__)
@@ -153,7 +153,7 @@ class Edge:
                     raise self_.retry(countdown=busy.delay_s, max_retries=TURNS_LIMIT) from busy
                 self._show(operation_id, "FAILURE", busy)
                 raise
-            except TaskvisorError as refusal:
+            except Exception as refusal:
                 self._show(operation_id, "FAILURE", refusal)
                 raise
             return self._answer(operation_id, answer)
@@ -257,8 +257,8 @@ class Edge:
             return self._outcome(operation, "SUCCESS", operation.result)
         if operation.phase.settled:
             return self._outcome(operation, "FAILURE", _error_for(operation.failure))
-        if operation.runner is None and operation.revision > 0:
-            return None
+        if operation.runner is None and any(record.do is not Mark.PENDING for record in operation.steps):
+            return None  # a step has ended: the next will show itself
         return self._outcome(operation, "PROGRESS", _progress_of(operation))
 
     def _outcome(self, operation: Operation, state: str, result: Any) -> Outcome:

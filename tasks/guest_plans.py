@@ -6,6 +6,7 @@ from taskvisor.model.plan import DiskLayout, VifPlan
 from virt.domain import render
 from virt.layout import disk_layout_for
 from virt.policy import domain_config_for
+from virt.seed import host_name_for
 
 
 def layout_of(ctx: StepContext) -> DiskLayout:
@@ -16,8 +17,9 @@ def layout_of(ctx: StepContext) -> DiskLayout:
 
 def vifs_of(ctx: StepContext) -> tuple[VifPlan, ...]:
     """The guest's NICs on this host, in NIC order."""
+    hostname = host_name_for(ctx.instance)
     return tuple(
-        vif_plan_for(port, ctx.ports.networks.read_network(port.network_id), hostname=ctx.instance.name)
+        vif_plan_for(port, ctx.ports.networks.read_network(port.network_id), hostname=hostname)
         for port in ctx.instance.ports
     )
 

@@ -45,4 +45,4 @@ def _first_line(kind: type) -> str:
 
 
 if __name__ == "__main__":
-    print(steps_page(), end="")  # noqa: T201 - its output is its purpose
+    print(steps_page(), end="")

@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from celery import Celery
@@ -23,11 +24,11 @@ from taskvisor.model.errors import (
     TaskvisorError,
 )
 from taskvisor.model.urls import celery_url_for, redis_py_url_for
-from tests.cli.fake_worker import NOTHING, Asked, FakeWorker
+from tests.cli.fake_worker import NOTHING, Answer, Asked, FakeWorker
 from tests.fixtures.machine import ROOT
 from tests.fixtures.redis_servers import OpenRedisServer
 
-VIEW = {"id": "1", "name": "web-1", "host": "h", "addresses": ["10.0.0.2"]}
+VIEW: Any = {"id": "1", "name": "web-1", "host": "h", "addresses": ["10.0.0.2"]}
 
 
 @pytest.fixture
@@ -42,18 +43,11 @@ def client(redis_url: str) -> Iterator[Taskvisor]:
         yield opened
 
 
-def raising(error: Exception) -> object:
+def raising(error: Exception) -> Answer:
     def answer(_: Asked) -> object:
         raise error
 
     return answer
-
-
-def wait_until(handle: Handle[object], state: str) -> None:
-    deadline = time.monotonic() + 5
-    while handle.state() != state:
-        assert time.monotonic() < deadline, handle.state()
-        time.sleep(0.01)
 
 
 def test_a_build_carries_what_was_given_and_nothing_else(client: Taskvisor, worker: FakeWorker) -> None:
@@ -88,7 +82,7 @@ def test_every_entry_task_is_asked_by_its_name_and_fields(client: Taskvisor, wor
     for task in ("delete", "start", "stop", "reboot", "snapshot"):
         worker.answers[f"instance.{task}"] = lambda asked: dict(asked.fields)
     worker.answers["operation.cancel"] = worker.answers["operation.retry"] = lambda asked: dict(asked.fields)
-    asked = [
+    asked: list[Handle[Any]] = [
         client.delete("web-1", operation_id="a"),
         client.start("web-1"),
         client.stop("web-1", timeout_s=7),
@@ -126,7 +120,7 @@ def test_every_entry_task_is_asked_by_its_name_and_fields(client: Taskvisor, wor
 def test_wait_raises_the_error_of_the_operation_with_its_message(
     client: Taskvisor, worker: FakeWorker, error: TaskvisorError
 ) -> None:
-    worker.answers["instance.build"] = raising(error)  # type: ignore[assignment]
+    worker.answers["instance.build"] = raising(error)
     handle = client.build(name="web-1", image="x")
     with pytest.raises(type(error)) as caught:
         handle.wait(5)
@@ -138,7 +132,7 @@ def test_wait_raises_the_error_of_the_operation_with_its_message(
 
 
 def test_an_error_that_is_not_ours_is_told_by_name(client: Taskvisor, worker: FakeWorker) -> None:
-    worker.answers["instance.build"] = raising(KeyError("who"))  # type: ignore[assignment]
+    worker.answers["instance.build"] = raising(KeyError("who"))
     with pytest.raises(TaskvisorError, match="KeyError: 'who'"):
         client.build(name="web-1", image="x").wait(5)
 
@@ -219,7 +213,7 @@ def test_it_is_nobodys_current_app_and_ignores_celerys_environment(
     before = (getattr(_tls, "current_app", None), default_app)
     worker.answers["instance.delete"] = lambda _: {"already": True}
     with Taskvisor(redis_url, timeout_s=1.0) as client:
-        assert client.delete("web-1").wait(5) == {"already": True}
+        assert client.delete("web-1").wait(5)["already"] is True
     assert (getattr(_tls, "current_app", None), default_app) == before
 
 
@@ -228,7 +222,7 @@ def test_it_works_inside_a_task_of_another_app(redis_url: str, worker: FakeWorke
     app = Celery("theirs", broker="memory://", backend="cache+memory://", set_as_current=False)
     app.conf.task_always_eager = True
 
-    @app.task
+    @app.task  # type: ignore[untyped-decorator]
     def theirs() -> object:
         with Taskvisor(redis_url) as client:
             return client.start("web-1").wait(5)

@@ -28,13 +28,19 @@ def seed_for(instance: Instance, vifs: Sequence[VifPlan]) -> Seed:
         meta_data=_text(
             {
                 "instance-id": instance.id,
-                "local-hostname": vifs[0].hostname if vifs else _host_name(instance),
+                "local-hostname": vifs[0].hostname if vifs else host_name_for(instance),
                 "public-keys": list(instance.ssh_keys),
             }
         ),
         user_data=_default_user_data(instance.ssh_keys) if instance.user_data is None else instance.user_data,
         network_config=_text({"version": 2, "ethernets": {f"nic{n}": _nic(vif, n) for n, vif in enumerate(vifs)}}),
     )
+
+
+def host_name_for(instance: Instance) -> str:
+    """The instance's name as one label of a DNS name (RFC 1123 §2.1): `web.example` is `web-example`."""
+    label = re.sub(r"[^a-z0-9]+", "-", instance.name.lower()).strip("-")[:HOST_NAME_LIMIT].rstrip("-")
+    return label or f"instance-{instance.id[:8]}"
 
 
 def _default_user_data(ssh_keys: Sequence[str]) -> str:
@@ -52,11 +58,6 @@ def _nic(vif: VifPlan, number: int) -> Yaml:
     if vif.dns:
         nic["nameservers"] = {"addresses": list(vif.dns)}
     return nic
-
-
-def _host_name(instance: Instance) -> str:
-    label = re.sub(r"[^a-z0-9]+", "-", instance.name.lower()).strip("-")[:HOST_NAME_LIMIT].rstrip("-")
-    return label or f"instance-{instance.id[:8]}"
 
 
 def _text(value: Yaml) -> str:

@@ -19,12 +19,14 @@ from taskvisor.flow.recovery import was_run_by
 from taskvisor.model.errors import TaskvisorError
 from taskvisor.model.ids import HostName
 from taskvisor.settings import Settings
-from workers.locks import open_lock
+from workers.locks import open_lock_within
 from workers.node import OpenNode
 
 log = structlog.get_logger(__name__)
 
 LOOK_FOR_DEATHS_S = 0.5
+FORMER_SELF_LIMIT_S = 10.0
+"""The pool processes of a node that was killed die a moment after it, and hold its lock until then."""
 
 
 class HostNode:
@@ -56,7 +58,7 @@ class HostNode:
 
     def _take_lock(self, role: str) -> None:
         path = Path(self.settings.state_dir) / "locks" / f"{self.settings.host}.{role}.lock"
-        descriptor = open_lock(path)
+        descriptor = open_lock_within(path, time_limit_s=FORMER_SELF_LIMIT_S)
         if descriptor is None:
             raise SystemExit(
                 f"the {role} node of host {self.settings.host} runs already (it holds {path}); stop it first, or give this"
@@ -102,9 +104,16 @@ class Heartbeat(threading.Thread):
             except TaskvisorError as silence:
                 log.warning("heartbeat_missed", reason=str(silence))
             self._stopped.wait(settings.heartbeat_s)
+        try:
+            hosts.note_gone(HostName(settings.host), self._host_node.incarnation)
+        except TaskvisorError as silence:
+            log.warning("farewell_not_said", reason=str(silence))
 
     def stop(self) -> None:
+        """Say that the host is gone, and end: nothing new is placed on a node that was shut down."""
         self._stopped.set()
+        if self.is_alive():
+            self.join(timeout=FORMER_SELF_LIMIT_S)
 
 
 def install(app: Celery, host_node: HostNode) -> None:

@@ -6,6 +6,7 @@ as well, so whoever gets it knows that nothing of the former node still runs.
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,14 @@ def open_lock(path: Path) -> int | None:
     except BlockingIOError:
         os.close(descriptor)
         return None
+    return descriptor
+
+
+def open_lock_within(path: Path, *, time_limit_s: float) -> int | None:
+    """As `open_lock`, but a lock that is held is waited for; None when it is still held after the limit."""
+    deadline = time.monotonic() + time_limit_s
+    while (descriptor := open_lock(path)) is None and time.monotonic() < deadline:
+        time.sleep(0.05)
     return descriptor
 
 

@@ -1,5 +1,6 @@
 """What is typed at `taskvisor launch`, made into the fields of a request. Each problem is a UsageError with one sentence."""
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,10 +14,13 @@ KEY_FILE_LIMIT_BYTES = 1024 * 1024
 
 
 def image_for(image: str) -> str:
-    """A path becomes absolute: it is read by the host. A URL, or a registered image's name, stays as it is."""
+    """A relative path becomes absolute, for the host reads it. Symbolic links stay: they may lead elsewhere on the host.
+
+    A URL, or a registered image's name, stays as it is.
+    """
     if "://" in image or "/" not in image:
         return image
-    return str(Path(image).expanduser().absolute().resolve())
+    return os.path.abspath(os.path.expanduser(image))
 
 
 def nic_for(text: str) -> str | NicFields:

@@ -1,6 +1,5 @@
 """`taskvisor launch`: a new instance. What can be checked here is checked before anything is sent."""
 
-from pathlib import Path
 from typing import Annotated, Any, NotRequired, TypedDict
 from uuid import uuid4
 
@@ -10,10 +9,10 @@ from taskvisor.cli.arguments import image_for, metadata_for, nic_for, ssh_keys_f
 from taskvisor.cli.exits import ExitCode, UsageError
 from taskvisor.cli.follow import WAIT_LIMIT_S, follow_one
 from taskvisor.cli.records import Records, open_client, open_records, settings_or_usage_error
-from taskvisor.cli.render import Format, FormatOption, out, say, show_json
+from taskvisor.cli.render import Format, FormatOption, out, say, say_error, show_json
 from taskvisor.cli.watch import Request
 from taskvisor.client import NicFields
-from taskvisor.model.errors import Refused
+from taskvisor.model.errors import CannotAsk, Refused
 from taskvisor.model.ids import OPERATION_ID_RULE, OperationId
 from taskvisor.model.spec import DEFAULT_FLAVORS, BuildSpec, flavor_for, image_url_for, parse_spec
 
@@ -84,7 +83,13 @@ def launch(
     operation_id = operation_id or str(uuid4())
     with open_records(settings) as records, open_client(settings) as client:
         _require_same_request(records, operation_id, spec)
-        client.build(**fields, operation_id=operation_id)
+        try:
+            client.build(**fields, operation_id=operation_id)
+        except CannotAsk as silence:
+            say_error(
+                str(silence), attempt=f"the same again with --id {operation_id}: it may have been taken all the same"
+            )
+            raise typer.Exit(ExitCode.FAILED) from None
         request = Request(verb="launch", subject=name, operation_id=operation_id)
         raise typer.Exit(
             follow_one(records, client, request, limit_s=timeout, form=form) if wait else tell_sent([request], form)
@@ -99,8 +104,6 @@ def checked(fields: LaunchFields) -> BuildSpec:
         image_url_for(spec.image)
     except Refused as refused:
         raise UsageError(str(refused)) from None
-    if fields["image"].startswith("/") and Path(fields["image"]).is_dir():
-        raise UsageError(f"image: {fields['image']} is a directory")
     return spec
 
 

@@ -12,6 +12,7 @@ from taskvisor.cli.records import complete_instance, open_client, open_records, 
 from taskvisor.cli.render import Format, FormatOption
 from taskvisor.cli.watch import Request
 from taskvisor.client import Handle, Taskvisor
+from taskvisor.model.errors import CannotAsk
 
 Names = Annotated[
     list[str], typer.Argument(metavar="NAME...", help="Instances, by name or id.", autocompletion=complete_instance)
@@ -107,8 +108,18 @@ def _ask_of_each(verb: str, names: list[str], ask: Asking, *, wait: bool, timeou
     settings = settings_or_usage_error()
     requests = [Request(verb=verb, subject=name, operation_id=str(uuid4())) for name in dict.fromkeys(names)]
     with open_records(settings) as records, open_client(settings) as client:
-        for request in requests:
-            ask(client, request.subject, request.operation_id)
+        _ask_all(client, requests, ask)
         raise typer.Exit(
             follow_all(records, client, requests, limit_s=timeout_s, form=form) if wait else tell_sent(requests, form)
         )
+
+
+def _ask_all(client: Taskvisor, requests: list[Request], ask: Asking) -> None:
+    """Ask for each. When Redis falls silent on the way, those that were asked for are told before the error is."""
+    for number, request in enumerate(requests):
+        try:
+            ask(client, request.subject, request.operation_id)
+        except CannotAsk:
+            if number:
+                tell_sent(requests[:number], Format.TABLE)
+            raise

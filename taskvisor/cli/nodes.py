@@ -14,6 +14,8 @@ INSTALLED_IN = ("site-packages", "dist-packages")
 STEPS, CONTROL, BEAT, FLOWER, REDIS = "the steps node", "the control node", "beat", "Flower", "Redis"
 FLOWER_COLUMNS = "name,kwargs,state,received,runtime,worker,uuid"
 """What a task does to which instance comes first; Flower's own default leaves it out."""
+AS_ROOT_IS_MEANT = "ignore::UserWarning:celery.platforms"
+"""Celery warns of root at each start. Who makes links and guests is root, and takes JSON only, in which nothing is run."""
 SOCKET_PATH_LIMIT_BYTES = 107
 """unix(7): sun_path, less its ending zero."""
 
@@ -56,6 +58,7 @@ def redis_of(settings: Settings) -> Program:
         "save": "",
         "maxmemory-policy": "noeviction",
         "loglevel": "warning",
+        "logfile": str(directory / "redis.log"),
     }
     argv = ["redis-server", *(word for name, value in options.items() for word in (f"--{name}", value))]
     environment = environment_for(settings)
@@ -77,7 +80,7 @@ def _node(settings: Settings, name: str, node: str, queues: str, concurrency: in
 
 
 def _celery(settings: Settings, name: str, *words: str) -> Program:
-    return _python(settings, name, "-m", "celery", "--quiet", "-A", "workers.app", *words)
+    return _python(settings, name, "-W", AS_ROOT_IS_MEANT, "-m", "celery", "--quiet", "-A", "workers.app", *words)
 
 
 def _python(settings: Settings, name: str, *words: str) -> Program:

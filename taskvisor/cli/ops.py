@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import groupby
 from typing import Annotated
 
@@ -207,7 +208,7 @@ def retry(
     with open_records(settings) as records, open_client(settings) as client:
         found = records.catalog.find_operation(operation)
         client.retry(found.id).wait(WISH_LIMIT_S)
-        request = _request_for(records, client, found.id)
+        request = replace(_request_for(records, client, found.id), known_tries=len(found.timeline))
         if not wait:
             raise typer.Exit(_tell_wished(found))
         raise typer.Exit(follow_one(records, client, request, limit_s=timeout, form=form))

@@ -70,7 +70,7 @@ def _news(seen: Seen) -> Iterator[News]:
         return
     yield operation.created_at, ("accepted", operation.host), f"{seen.request.verb} on {operation.host}: {operation.id}"
     began = operation.created_at
-    for entry in operation.timeline:
+    for entry in operation.timeline[seen.request.known_tries :]:
         yield from _entry_news(entry)
         began = entry.ended_at
     if operation.phase is Phase.ROLLING_BACK and operation.failure is not None:
@@ -91,7 +91,8 @@ def _entry_news(entry: TimelineEntry) -> Iterator[News]:
         text = f"{name} {entry.outcome} in {seconds_text(entry.ended_at - entry.started_at)}"
     else:
         text = f"{name}, try {entry.attempt}: {entry.outcome}: {entry.message}"
-    key = ("entry", name, entry.outcome, entry.message or entry.started_at)  # a wait repeats itself: it is told once
+    waits = entry.outcome == "Busy"  # again and again, of the same: it is told once
+    key = ("entry", name, entry.outcome, entry.message if waits else entry.started_at)
     yield entry.ended_at, key, text
 
 

@@ -110,12 +110,9 @@ def start_everything(supervisor: Supervisor, settings: Settings, *, with_flower:
     for node in nodes.nodes_of(settings):
         supervisor.start(node)
     supervisor.start(nodes.beat_of(settings))
-    port = free_port(settings.flower_address, settings.flower_port) if with_flower else None
-    if port is not None:
-        supervisor.start(nodes.flower_of(settings, port))
     host = wait_for_host(supervisor, settings)
     environment_file = write_environment(settings)
-    flower_url = None if port is None else wait_for_flower(supervisor, settings, port)
+    flower_url = start_flower(supervisor, settings) if with_flower else None
     report(f"everything is up after {time.monotonic() - began:.1f} s; stop it with ctrl-C")
     show_panel(settings, host, flower_url, environment_file)
 
@@ -189,8 +186,13 @@ def dies_too_often(supervisor: Supervisor, name: str) -> Callable[[], bool]:
     return lambda: supervisor.deaths_of(name) >= DEATHS_LIMIT
 
 
-def wait_for_flower(supervisor: Supervisor, settings: Settings, port: int) -> str:
-    """Flower's address; it says so when Flower is not there yet, which keeps nobody from working."""
+def start_flower(supervisor: Supervisor, settings: Settings) -> str:
+    """Flower's address. One that is slow to answer is said to be so: it keeps nobody from working.
+
+    After the nodes: Flower asks them at once what they are, and complains of each that is not there yet.
+    """
+    port = free_port(settings.flower_address, settings.flower_port)
+    supervisor.start(nodes.flower_of(settings, port))
     url = f"http://{settings.flower_address}:{port}/"
     attended = supervisor.attend(lambda: _listens(settings.flower_address, port), limit_s=FLOWER_LIMIT_S)
     if attended is Attended.ASKED_TO_STOP:

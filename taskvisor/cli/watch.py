@@ -28,11 +28,15 @@ CLOCKS_DIFFER_S = 5.0
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What is watched. `verb` and `subject` are what people call it: delete web-1."""
+    """What is watched. `verb` and `subject` are what people call it: delete web-1.
+
+    `known_tries` of its timeline are of before, and no news.
+    """
 
     verb: str
     subject: str
     operation_id: str
+    known_tries: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

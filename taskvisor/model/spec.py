@@ -22,6 +22,9 @@ FLAVOR_NAME = re.compile(r"c(\d{1,3})-m(\d{1,8})-d(\d{1,6})")
 USER_DATA_LIMIT_BYTES = 65_535
 """Nova's limit of user data, before base64."""
 
+NEVER_QUOTED = frozenset({"user_data"})
+"""What is wrong with these is told without showing them: they may hold secrets, and errors are logged."""
+
 DEFAULT_FLAVORS = {
     flavor.name: flavor
     for flavor in (
@@ -176,7 +179,9 @@ def _first_rule_broken(error: ValidationError) -> str:
     if problem["type"] == "missing":
         return f"{where}: missing; it must be given"
     rule = problem["msg"].removeprefix("Value error, ")
-    rule = rule[0].lower() + rule[1:]
+    rule = (rule[0].lower() + rule[1:]).replace("tuple", "list")  # callers write JSON
+    if where in NEVER_QUOTED:
+        return f"{where}: {rule}"
     value = repr(problem["input"])
     if len(value) > 80:
         value = value[:79] + "…"

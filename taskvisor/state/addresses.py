@@ -46,7 +46,7 @@ end
 if ask.wanted ~= '' then
   local owner = redis.call('HGET', addresses, ask.wanted)
   if owner then return {'address', owner} end
-  redis.call('LREM', freed, 0, ask.wanted)
+  redis.call('ZREM', freed, ask.wanted)
   return take(ask.wanted)
 end
 local offset = tonumber(redis.call('GET', next_key) or ask.first - 1)
@@ -59,10 +59,10 @@ while offset < ask.last do
   end
 end
 redis.call('SET', next_key, offset)
-local address = redis.call('LPOP', freed)
-while address do
-  if redis.call('HEXISTS', addresses, address) == 0 then return take(address) end
-  address = redis.call('LPOP', freed)
+local oldest = redis.call('ZPOPMIN', freed)
+while oldest[1] do
+  if redis.call('HEXISTS', addresses, oldest[1]) == 0 then return take(oldest[1]) end
+  oldest = redis.call('ZPOPMIN', freed)
 end
 return {'full', ''}
 """

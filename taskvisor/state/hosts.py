@@ -24,6 +24,12 @@ class Hosts:
         with asking(f"note that host {host} lives"):
             self._client.set(self._keys.alive(host), incarnation, px=int(keep_s * 1000))
 
+    def note_gone(self, host: HostName, incarnation: str) -> None:
+        """The host's node of that incarnation has ended; a note of a later one stays."""
+        with asking(f"note that host {host} is gone"):
+            if self._client.get(self._keys.alive(host)) == incarnation:
+                self._client.delete(self._keys.alive(host))
+
     def read_incarnation(self, host: HostName) -> str | None:
         """The incarnation of the host's node; None when it has fallen silent."""
         with asking(f"ask whether host {host} lives"):

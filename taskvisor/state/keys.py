@@ -19,7 +19,7 @@
 | networks | hash | network name to id |
 | addresses:<network> | hash | address to port id |
 | ports:<network> | hash | port id to address |
-| freed:<network> | list | addresses given back, oldest first |
+| freed:<network> | zset | addresses given back, by time |
 | next:<network> | string | offset of the address given out last |
 | allocating | zset | "<network> <port> <mac>" by time: addresses given out to a request that is not yet an operation |
 | macs | hash | "<network> <mac>" to port id |

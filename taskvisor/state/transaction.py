@@ -44,7 +44,7 @@ for _, command in ipairs(plan.commands) do
     if address then
       redis.call('HDEL', command[3], command[5])
       redis.call('HDEL', command[2], address)
-      redis.call('RPUSH', command[4], address)
+      redis.call('ZADD', command[4], redis.call('TIME')[1], address)
     end
   elseif command[1] == 'disown' then
     if redis.call('HGET', command[2], command[3]) == command[4] then redis.call('HDEL', command[2], command[3]) end

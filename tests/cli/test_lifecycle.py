@@ -1,11 +1,11 @@
 """Requests from the command line to a worker's answer: what is sent, what is told, and the exit code."""
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from taskvisor.model.errors import Conflicting, NoCapacity, Refused
+from taskvisor.client import Taskvisor
+from taskvisor.model.errors import CannotAsk, Conflicting, NoCapacity, Refused
 from taskvisor.model.states import Phase
 from tests.cli.book import Book, begun, failed, instance, operation, succeeded
 from tests.cli.conftest import Cli, json_of
@@ -26,7 +26,7 @@ def building(book: Book) -> Answer:
     return answer
 
 
-def raising(error: Exception) -> Callable[[Asked], Any]:
+def raising(error: Exception) -> Answer:
     def answer(_: Asked) -> object:
         raise error
 
@@ -87,7 +87,7 @@ def test_a_launch_sends_all_that_was_typed(cli: Cli, book: Book, worker: FakeWor
         (("/srv/a", "--name", "-x-"), "name: '-x-': must be 1 to 63 letters"),
         (("/srv/a", "--name", "x", "-t", "huge"), "flavor: 'huge': there is no such flavor"),
         (("ftp://h/a", "--name", "x"), "scheme 'ftp' is not known"),
-        (("/srv", "--name", "x"), "/srv is a directory"),
+        (("file://h/a", "--name", "x"), "must name a file of the host"),
         (("/srv/a", "--name", "x", "--network", "blue,mac=zz"), "must be six pairs of hexadecimal digits"),
         (("/srv/a", "--name", "x", "--id", "a b"), "--id 'a b': must be"),
         (("/srv/a", "--name", "x", "--image-sha256", "12"), "image_sha256"),
@@ -106,7 +106,7 @@ def test_the_same_id_again_is_the_same_operation_and_another_request_is_refused(
     cli: Cli, book: Book, worker: FakeWorker
 ) -> None:
     worker.answers["instance.build"] = building(book)
-    request = {
+    request: dict[str, Any] = {
         "name": "web-1",
         "image": "/srv/a",
         "image_sha256": None,
@@ -240,3 +240,29 @@ def test_a_request_that_no_worker_takes_says_so(cli: Cli) -> None:
     result = cli("start", "web-1", "--timeout", "3.5")
     assert result.exit_code == 4
     assert "no worker has taken it yet; is one up? see `taskvisor hosts`" in result.stderr
+
+
+def test_a_launch_that_redis_did_not_take_can_be_asked_again_under_its_id(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def silent(*_: object, **__: object) -> object:
+        raise CannotAsk("Redis did not answer when asked to take the request")
+
+    monkeypatch.setattr(Taskvisor, "build", silent)
+    result = cli("launch", "/srv/a", "--name", "web-1", "--id", "op-1")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "Try: the same again with --id op-1" in result.stderr
+
+
+def test_when_redis_falls_silent_on_the_way_what_was_sent_is_told(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[str] = []
+
+    def delete(_: Taskvisor, name: str, *, operation_id: str) -> None:
+        if sent:
+            raise CannotAsk("Redis did not answer")
+        sent.append(operation_id)
+
+    monkeypatch.setattr(Taskvisor, "delete", delete)
+    result = cli("delete", "web-1", "web-2")
+    assert (result.exit_code, result.stdout) == (1, f"{sent[0]}\n")
+    assert "Redis did not answer" in result.stderr

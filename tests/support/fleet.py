@@ -6,6 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from net.simulated import SimulatedFabric, SimulatedNeighbour
+from tasks.door import Admitted, Answer, Door
+from tasks.flows import FLOWS
+from tasks.periodic import HostReport, Settler, Sweep
+from tasks.store import RememberedNetworks, Store
 from taskvisor.compute.inventory import Ratios
 from taskvisor.flow.ports import Journal, Ports, StepLimits
 from taskvisor.flow.runner import StepRunner
@@ -22,10 +26,6 @@ from taskvisor.state.hosts import Hosts
 from taskvisor.state.journal import RedisJournal
 from taskvisor.state.keys import Keys
 from taskvisor.state.writing import Writer
-from tasks.door import Admitted, Answer, Door
-from tasks.flows import FLOWS
-from tasks.periodic import HostReport, Settler, Sweep
-from tasks.store import RememberedNetworks, Store
 from tests.support.clock import FakeClock
 from tests.support.post import Post
 from tests.support.spies import OnCall, watched, watched_ports
@@ -81,9 +81,7 @@ class Fleet:
         )
         self.events = Events(self.client, KEYS)
         self.door = Door(store=self.store, now=self.clock.now)
-        self.settler = Settler(
-            store=self.store, flows=flows, now=self.clock.now, max_reschedules=max_reschedules
-        )
+        self.settler = Settler(store=self.store, flows=flows, now=self.clock.now, max_reschedules=max_reschedules)
         self.post = Post(self)
         self.sweep = Sweep(store=self.store, launch=self.post.launch, now=self.clock.now, period_s=PERIOD_S)
         self.hosts = {
@@ -103,9 +101,7 @@ class Fleet:
             fabric=SimulatedFabric(root),
             networks=RememberedNetworks(self.store.catalog),
             clock=self.clock,
-            limits=StepLimits(
-                instances_dir=str(root / "instances"), shutdown_timeout_s=60, soft_reboot_timeout_s=120
-            ),
+            limits=StepLimits(instances_dir=str(root / "instances"), shutdown_timeout_s=60, soft_reboot_timeout_s=120),
         )
         ratios = Ratios(vcpu_ratio=4.0, memory_ratio=1.0, disk_ratio=1.0, reserved_memory_mib=0, reserved_disk_gib=0)
         return SimulatedHost(

@@ -1,12 +1,15 @@
 """All that a fleet holds, hosts and store, as one value that can be compared."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from taskvisor.model.operation import Operation
 from tests.support.fleet import Fleet, SimulatedHost
+
+if TYPE_CHECKING:
+    import redis
 
 TIMES = frozenset({"created_at", "launched_at", "updated_at", "settled_at", "at", "reported_at"})
 HELD = ("lease:", "instance:", "instances", "names", "claims:", "addresses:", "ports:", "macs", "images", "image:")
@@ -85,3 +88,17 @@ def outcome_of(operation: Operation) -> Value:
 def list_all_files(root: Path) -> list[str]:
     """Every file and directory below `root`."""
     return sorted(str(path.relative_to(root)) for path in root.rglob("*"))
+
+
+EVERYTHING = """
+local found = {}
+for _, key in ipairs(redis.call('KEYS', '*')) do
+  table.insert(found, {key, redis.sha1hex(redis.call('DUMP', key))})
+end
+return found
+"""
+
+
+def read_everything(client: "redis.Redis") -> dict[str, str]:
+    """Every key of the database, with a digest of its whole content."""
+    return {str(key): str(digest) for key, digest in client.register_script(EVERYTHING)()}

@@ -144,6 +144,20 @@ def test_a_pool_process_killed_while_it_fetches_is_replaced_and_the_build_ends_w
     assert nodes.catalog.find_operation(operation_id).step("fetch_image").tries == 2
 
 
+def test_a_guest_that_ignores_the_power_button_is_switched_off_in_time(nodes: Nodes, tmp_path: Path) -> None:
+    blank = tmp_path / "blank.qcow2"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", blank, "16M"], check=True)
+    operation_id = str(uuid.uuid4())
+    nodes.ask("instance.build", name="deaf", image=str(blank), flavor=SMALL)
+
+    assert nodes.ask("instance.stop", operation_id, instance="deaf", timeout_s=5)["vm_state"] == "stopped"
+
+    record = nodes.catalog.find_operation(operation_id)
+    assert [entry.outcome for entry in record.timeline] == ["Busy", "Busy", "done"]
+    assert (record.facts["shut_down"], record.step("shut_down").tries) == ({"clean": False}, 1)
+    assert 5 <= record.timeline[-1].ended_at - record.created_at < 10
+
+
 def test_a_restarted_libvirtd_is_found_again(nodes: Nodes, libvirtd: Libvirtd, guest_image: Path) -> None:
     nodes.ask("instance.build", name="web1", image=str(guest_image), flavor=SMALL)
     os.kill(libvirtd.pid, signal.SIGKILL)
