@@ -66,6 +66,7 @@ def app_for(settings: Settings) -> Celery:
         beat_scheduler="redbeat.RedBeatScheduler",
         beat_max_loop_interval=3,
         redbeat_redis_url=redis_py_url_for(settings.redis_url),
+        redbeat_redis_options={},
         redbeat_key_prefix=f"{settings.key_prefix}beat:",
         redbeat_lock_timeout=15,
     )
