@@ -19,7 +19,7 @@ from taskvisor.flow.recovery import is_overdue, wants_settling
 from taskvisor.flow.runner import settled_with, with_successor
 from taskvisor.flow.step import Flows
 from taskvisor.model.change import Change, LeaseMove, Loaded
-from taskvisor.model.errors import Conflicting, Fenced, NoCapacity, Refused, StoreConflict, TaskvisorError
+from taskvisor.model.errors import Conflicting, Fenced, NoCapacity, Refused, StoreConflict
 from taskvisor.model.ids import HostName, OperationId
 from taskvisor.model.operation import Operation
 from taskvisor.model.records import Claim
@@ -61,8 +61,8 @@ class Sweep:
             return loaded is not None and self._sent_on_if_overdue(loaded.operation, now)
         except (StoreConflict, Fenced):
             return False  # it moved while we looked: somebody carries it on
-        except TaskvisorError as error:
-            log.warning("operation_not_swept", op=operation_id, reason=str(error))
+        except Exception as error:  # noqa: BLE001 - one bad record must not keep the others from being sent on
+            log.error("operation_not_swept", op=operation_id, error=type(error).__name__, reason=str(error))
             return False
 
     def _sent_on_if_overdue(self, operation: Operation, now: float) -> bool:

@@ -327,7 +327,7 @@ def test_what_the_caller_sees_is_written_in_the_same_transaction(client: redis.R
     build = operation("build-web", guest)
     admission.admit_build(build, guest, claim(guest))
     assert client.get("result:build-web") is None
-    pubsub = client.pubsub(ignore_subscribe_messages=True)
+    pubsub = client.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
     pubsub.subscribe("result:build-web")
     pubsub.get_message(timeout=1.0)
 

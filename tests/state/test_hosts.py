@@ -1,0 +1,92 @@
+"""Hosts as they report themselves."""
+
+import time
+
+import redis
+
+from taskvisor.model.ids import HostName
+from taskvisor.model.records import Host, Resources
+from taskvisor.state.admission import Admission
+from taskvisor.state.hosts import Hosts
+from taskvisor.state.keys import Keys
+from tests.support.records import claim, instance, inventory, operation
+
+H1, H2 = HostName("h1"), HostName("h2")
+
+
+def test_a_host_is_known_once_it_has_reported(hosts: Hosts) -> None:
+    hosts.note_alive(H1, "first", keep_s=60)
+    assert hosts.list_hosts() == ()
+
+    hosts.write_inventory(H1, inventory())
+
+    assert hosts.list_hosts() == (
+        Host(name=H1, inventory=inventory(), used=Resources(), instances=0, up=True, disabled_reason=None),
+    )
+
+
+def test_a_host_that_falls_silent_is_down_and_still_known(hosts: Hosts) -> None:
+    hosts.write_inventory(H1, inventory())
+    hosts.note_alive(H1, "first", keep_s=0.02)
+    deadline = time.monotonic() + 5
+    while hosts.read_incarnation(H1) is not None:
+        assert time.monotonic() < deadline
+
+    assert [(host.name, host.up) for host in hosts.list_hosts()] == [(H1, False)]
+
+
+def test_a_later_node_of_a_host_has_another_incarnation(hosts: Hosts) -> None:
+    hosts.note_alive(H1, "first", keep_s=60)
+    hosts.note_alive(H1, "second", keep_s=60)
+
+    assert (hosts.read_incarnation(H1), hosts.read_incarnation(H2)) == ("second", None)
+
+
+def test_only_its_own_node_says_that_a_host_is_gone(hosts: Hosts) -> None:
+    hosts.note_alive(H1, "second", keep_s=60)
+
+    hosts.note_gone(H1, "first")
+    assert hosts.read_incarnation(H1) == "second"
+    hosts.note_gone(H1, "second")
+    hosts.note_gone(H1, "second")
+
+    assert hosts.read_incarnation(H1) is None
+
+
+def test_hosts_are_listed_by_name_with_what_is_claimed_of_them(hosts: Hosts, admission: Admission) -> None:
+    hosts.write_inventory(H2, inventory(vcpus=2))
+    hosts.write_inventory(H1, inventory(vcpus=1))
+    guest = instance(ports=())
+    admission.admit_build(operation("build-web", guest), guest, claim(guest))
+
+    listed = hosts.list_hosts()
+
+    assert [(host.name, host.used, host.instances) for host in listed] == [
+        (H1, Resources(vcpus=1, memory_mib=64, disk_gib=1), 1),
+        (H2, Resources(), 0),
+    ]
+
+
+def test_a_disabled_host_says_why(hosts: Hosts, client: redis.Redis, keys: Keys) -> None:
+    hosts.write_inventory(H1, inventory())
+    client.hset(keys.host(H1), "disabled", "new disks")
+
+    assert [host.disabled_reason for host in hosts.list_hosts()] == ["new disks"]
+
+
+def test_a_turn_is_one_callers_until_it_ends(hosts: Hosts) -> None:
+    assert hosts.begin_turn(H1, "track", limit_s=60)
+    assert not hosts.begin_turn(H1, "track", limit_s=60)
+    assert hosts.begin_turn(H1, "sync", limit_s=60)
+    assert hosts.begin_turn(H2, "track", limit_s=60)
+
+    hosts.end_turn(H1, "track")
+
+    assert hosts.begin_turn(H1, "track", limit_s=60)
+
+
+def test_a_turn_whose_holder_died_ends_by_itself(hosts: Hosts) -> None:
+    assert hosts.begin_turn(H1, "track", limit_s=0.02)
+    deadline = time.monotonic() + 5
+    while not hosts.begin_turn(H1, "track", limit_s=60):
+        assert time.monotonic() < deadline
