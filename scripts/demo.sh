@@ -80,7 +80,7 @@ start_everything() {
 
 host_is_up() {
     kill -0 "$UP_PID" 2>/dev/null || fail "taskvisor up has ended; see $DIR/up.log"
-    grep -q 'is up' "$DIR/up.log"
+    grep -qs 'is up' "$DIR/up.log"
 }
 
 wait_for() { # LIMIT_S WHAT COMMAND...

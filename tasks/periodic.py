@@ -61,8 +61,8 @@ class Sweep:
             return loaded is not None and self._sent_on_if_overdue(loaded.operation, now)
         except (StoreConflict, Fenced):
             return False  # it moved while we looked: somebody carries it on
-        except Exception as error:  # noqa: BLE001 - one bad record must not keep the others from being sent on
-            log.error("operation_not_swept", op=operation_id, error=type(error).__name__, reason=str(error))
+        except Exception as error:
+            log.exception("operation_not_swept", op=operation_id, reason=str(error))
             return False
 
     def _sent_on_if_overdue(self, operation: Operation, now: float) -> bool:

@@ -14,7 +14,8 @@ from beat_schedule import schedule_for
 from tasks.edge import COMPUTE_QUEUE, Edge, control_queue, steps_queue
 from taskvisor.model.urls import celery_url_for, redis_py_url_for
 from taskvisor.settings import Settings, read_settings
-from workers.host import HostNode, install
+from workers.bootsteps import install
+from workers.host import HostNode
 from workers.logs import configure_logs
 from workers.node import OpenNode
 from workers.transport import broker_url_for, transport_options_for

@@ -11,8 +11,7 @@ from typing import Any
 from uuid import uuid4
 
 import structlog
-from celery import Celery, bootsteps
-from celery.signals import worker_init
+from celery import Celery
 
 from tasks.edge import Edge, control_queue, relaunch_all, steps_queue
 from taskvisor.flow.recovery import was_run_by
@@ -24,7 +23,6 @@ from workers.node import OpenNode
 
 log = structlog.get_logger(__name__)
 
-LOOK_FOR_DEATHS_S = 0.5
 FORMER_SELF_LIMIT_S = 10.0
 """The pool processes of a node that was killed die a moment after it, and hold its lock until then."""
 
@@ -114,65 +112,3 @@ class Heartbeat(threading.Thread):
         self._stopped.set()
         if self.is_alive():
             self.join(timeout=FORMER_SELF_LIMIT_S)
-
-
-def install(app: Celery, host_node: HostNode) -> None:
-    """Make the app's workers nodes of this host."""
-
-    class StartHost(bootsteps.StartStopStep):
-        """init_host and pre_start_hook, once, before anything is consumed; then the heartbeat."""
-
-        requires = ("celery.worker.consumer.connection:Connection",)
-
-        def __init__(self, consumer: Any, **options: Any) -> None:
-            super().__init__(consumer, **options)
-            self._heartbeat: Heartbeat | None = None
-
-        def start(self, consumer: Any) -> None:
-            del consumer
-            if self._heartbeat is not None:
-                return  # a reconnect is no start: what runs here goes on
-            if host_node.runs_control:
-                host_node.pre_start_hook()
-            if host_node.runs_steps:
-                host_node.init_host()
-            self._heartbeat = Heartbeat(host_node)
-            if host_node.runs_steps:
-                self._heartbeat.start()
-
-        def shutdown(self, consumer: Any) -> None:
-            del consumer
-            if self._heartbeat is not None:
-                self._heartbeat.stop()
-
-    class WatchPool(bootsteps.StartStopStep):
-        """Notices at once when a pool process has died, and sends on what it ran."""
-
-        requires = ("celery.worker.components:Pool", "celery.worker.components:Hub")
-
-        def __init__(self, worker: Any, **options: Any) -> None:
-            super().__init__(worker, **options)
-            self._known: frozenset[int] = frozenset()
-
-        def start(self, worker: Any) -> None:
-            if host_node.runs_steps and worker.hub is not None and hasattr(worker.pool, "_pool"):
-                worker.hub.call_repeatedly(LOOK_FOR_DEATHS_S, self._look, worker)
-
-        def _look(self, worker: Any) -> None:
-            alive = frozenset(
-                process.pid for process in getattr(worker.pool._pool, "_pool", ()) if process.exitcode is None
-            )
-            dead, self._known = self._known - alive, alive
-            if not dead:
-                return
-            try:
-                sent = host_node.relaunch_after(dead)
-            except TaskvisorError as silence:
-                self._known |= dead  # look again: they stay dead
-                log.warning("relaunch_delayed", reason=str(silence))
-                return
-            log.warning("pool_process_died", pids=sorted(dead), operations_sent_on=sent)
-
-    app.steps["consumer"].add(StartHost)
-    app.steps["worker"].add(WatchPool)
-    worker_init.connect(lambda sender, **_: host_node.take_identity(sender), weak=False)

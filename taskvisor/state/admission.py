@@ -91,7 +91,8 @@ class Admission:
         """
         tx = Transaction()
         self._require_new(tx, operation)
-        self._require_as_seen(tx, seen)
+        tx.require_same(self._keys.instance(instance.id), seen.record, StoreConflict)
+        tx.require_absent(self._keys.lease(instance.id), "op", StoreConflict)
         if image_name is not None:
             self._writer.reserve_image_name(tx, image_name, operation)
         self._writer.operation(tx, operation, instance)
@@ -106,7 +107,7 @@ class Admission:
         """
         tx = Transaction()
         self._require_new(tx, operation)
-        self._require_as_seen(tx, seen)
+        self._require_held_as_seen(tx, seen)
         if holder is not None:
             tx.require(self._keys.operation(holder.id), "rev", holder.revision - 1, StoreConflict)
         self._writer.operation(tx, operation, instance)
@@ -123,7 +124,7 @@ class Admission:
         """
         tx = Transaction()
         self._require_new(tx, operation)
-        self._require_as_seen(tx, seen)
+        self._require_held_as_seen(tx, seen)
         tx.require(self._keys.operation(holder.id), "rev", holder.revision - 1, StoreConflict)
         self._writer.operation(tx, operation, seen.instance)
         self._writer.operation(tx, holder, seen.instance)
@@ -156,14 +157,12 @@ class Admission:
 
         tx.require_absent(self._keys.lease(instance_id), "op", held)
 
-    def _require_as_seen(self, tx: Transaction, seen: Holding) -> None:
+    def _require_held_as_seen(self, tx: Transaction, seen: Holding) -> None:
+        assert seen.lease is not None  # noqa: S101 - nobody is to be stopped where nobody holds the instance
         lease = self._keys.lease(seen.instance.id)
         tx.require_same(self._keys.instance(seen.instance.id), seen.record, StoreConflict)
-        if seen.lease is None:
-            tx.require_absent(lease, "op", StoreConflict)
-        else:
-            tx.require(lease, "op", seen.lease.operation_id, StoreConflict)
-            tx.require(lease, "token", seen.lease.token, StoreConflict)
+        tx.require(lease, "op", seen.lease.operation_id, StoreConflict)
+        tx.require(lease, "token", seen.lease.token, StoreConflict)
 
     def _take_lease(self, tx: Transaction, operation: Operation) -> None:
         assert operation.phase is Phase.RUNNING  # noqa: S101 - who waits holds nothing

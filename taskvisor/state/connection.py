@@ -14,8 +14,8 @@ from taskvisor.model.urls import redis_py_url_for
 def open_redis(url: str, *, timeout_s: float) -> "redis.Redis":
     """A client with a connection pool; close it with `.close()`. Safe in threads; open a new one after fork.
 
-    No call takes longer than about twice `timeout_s`: a hung server is an error, not a hang. A connection that broke
-    while idle is opened anew once. Accepts redis://, rediss://, unix:// and Celery's redis+socket://.
+    No call takes longer than about twice `timeout_s`, or five times when it has to connect first: a hung server is an
+    error, not a hang. A connection that broke while idle is opened anew once. Accepts redis://, rediss://, unix:// and Celery's redis+socket://.
     """
     return redis.Redis.from_url(
         redis_py_url_for(url),

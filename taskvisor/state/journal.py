@@ -24,7 +24,7 @@ LOAD_SCRIPT = """
 local doc = redis.call('HGET', KEYS[1], 'doc')
 if not doc then return {false, false} end
 local id = string.match(doc, '"instance_id":"([^"]+)"')
-return {doc, id and redis.call('GET', ARGV[1] .. id)}
+return {doc, id and redis.call('GET', ARGV[1] .. id) or false}
 """
 """The instance's id is cut out of the JSON instead of parsing it: documents are some kilobytes, and this runs per step."""
 

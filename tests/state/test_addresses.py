@@ -1,8 +1,7 @@
 """Addresses: one by one, never twice, and given back."""
 
-import os
-import subprocess
-import sys
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -16,8 +15,8 @@ from taskvisor.model.ids import InstanceId, PortId, mac_for, port_id_for
 from taskvisor.model.records import Network
 from taskvisor.state.addresses import Addresses, Allocated
 from taskvisor.state.admission import Admission
+from taskvisor.state.connection import open_redis
 from taskvisor.state.keys import Keys
-from tests.fixtures.machine import ROOT
 from tests.support.records import NETWORK, claim, instance, network, operation, port
 from tests.support.world import read_everything
 
@@ -210,37 +209,20 @@ def test_a_port_that_became_part_of_an_instance_is_never_given_back_as_forgotten
     assert allocate(addresses, 7) == "10.9.0.3"
 
 
-ALLOCATE_MANY = """
-import sys
-from taskvisor.state.addresses import Addresses
-from taskvisor.state.connection import open_redis
-from taskvisor.state.keys import Keys
-from tests.state.test_addresses import allocate
-from tests.support.records import NETWORK
-addresses = Addresses(open_redis(sys.argv[1], timeout_s=10.0), Keys("tv:"))
-first = int(sys.argv[2])
-for number in range(first, first + 250):
-    print(allocate(addresses, number, NETWORK))
-"""
+def allocate_many(redis_url: str, first: int) -> list[str]:
+    addresses = Addresses(open_redis(redis_url, timeout_s=10.0), Keys("tv:"))
+    return [allocate(addresses, number, NETWORK) for number in range(first, first + 250)]
 
 
 def test_of_a_thousand_addresses_given_to_four_processes_none_is_given_twice(
-    redis_url: str, client: redis.Redis
+    redis_url: str, client: redis.Redis, keys: Keys
 ) -> None:
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", ALLOCATE_MANY, redis_url, str(250 * number)],
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for number in range(4)
-    ]
-
-    given = [line for process in processes for line in process.communicate(timeout=60)[0].split()]
+    with ProcessPoolExecutor(4, mp_context=multiprocessing.get_context("fork")) as pool:
+        futures = [pool.submit(allocate_many, redis_url, 250 * number) for number in range(4)]
+        given = [address for future in futures for address in future.result(60)]
 
     assert len(given) == len(set(given)) == 1000
-    assert client.hlen(Keys("tv:").addresses(NETWORK.id)) == 1000
+    assert client.hlen(keys.addresses(NETWORK.id)) == 1000
 
 
 class AddressBook(RuleBasedStateMachine):

@@ -241,7 +241,10 @@ def test_a_delete_takes_the_lease_from_one_that_runs_no_step(
     )
 
     assert lease_of(admission, guest) == Lease(operation_id=delete.id, token=1)
-    assert catalog.list_unsettled_on(guest.host) == (delete.id,)
+    assert catalog.read_operation(holder.id) == ended(holder, "delete")
+    unsettled = catalog.list_unsettled_on(guest.host)
+    assert delete.id in unsettled
+    assert holder.id not in unsettled
 
 
 def test_a_delete_does_not_take_over_from_one_that_moved(
@@ -253,8 +256,8 @@ def test_a_delete_does_not_take_over_from_one_that_moved(
 
     with pytest.raises(StoreConflict):
         admission.admit_over(operation("delete", guest, token=1), guest, seen, ended(holder, "delete"))
+    waiting = operation("delete", guest, phase=Phase.WAITING)
     with pytest.raises(StoreConflict):
-        waiting = operation("delete", guest, phase=Phase.WAITING)
         admission.admit_waiting(waiting, seen, ended(holder, "delete"))
 
     assert read_everything(client) == before

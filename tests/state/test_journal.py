@@ -6,7 +6,7 @@ import pytest
 import redis
 
 from taskvisor.model.change import Change, LeaseMove
-from taskvisor.model.errors import CannotAsk, Fenced, StoreConflict, UnreadableRecord
+from taskvisor.model.errors import Fenced, StoreConflict, UnreadableRecord
 from taskvisor.model.ids import HostName, OperationId
 from taskvisor.model.operation import Operation, Runner
 from taskvisor.model.records import Instance, Resources
@@ -383,10 +383,3 @@ def test_fields_that_a_newer_version_added_to_a_known_schema_are_passed_over(
 
     assert loaded is not None
     assert loaded.operation == accepted
-
-
-def test_a_store_that_is_gone_cannot_be_asked(writer: Writer) -> None:
-    nobody = redis.Redis(unix_socket_path="/nonexistent/redis.sock", decode_responses=True)
-
-    with pytest.raises(CannotAsk, match="Redis did not answer when asked to read operation x"):
-        RedisJournal(nobody, writer).load(OperationId("x"))

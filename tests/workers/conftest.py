@@ -152,6 +152,7 @@ def running_worker(
     pool: str = "prefork",
     concurrency: int = 2,
     transport: str = "reliable",
+    log_level: str = "info",
 ) -> Iterator[Worker]:
     log = directory / f"worker-{uuid4()}.log"
     environment = os.environ | {
@@ -163,7 +164,7 @@ def running_worker(
         "PYTHONDONTWRITEBYTECODE": "1",
     }
     command = [sys.executable, "-m", "celery", "-A", "probe_app", "worker", "-Q", queues, "-P", pool]
-    command += ["-c", str(concurrency), "-n", "probe@kvm07", "-l", "info"]
+    command += ["-c", str(concurrency), "-n", "probe@kvm07", "-l", log_level]
     command += ["--without-gossip", "--without-mingle", "--without-heartbeat"]
     with log.open("wb") as output:
         process = subprocess.Popen(command, env=environment, cwd=directory, stdout=output, stderr=subprocess.STDOUT)
@@ -185,7 +186,7 @@ def message(
 ) -> bytes:
     """A message of protocol 2 as a producer in any language would send it, with parts replaced or left out by path.
 
-    `changes` name paths with `__` for a dot and `_` for a dash: `headers__id=7`. `without="properties.delivery_tag"` leaves that out.
+    `changes` name paths with `__` for a dot and `_` for a dash: `headers__id=7`; `without="headers.id"` leaves that out.
     """
     body = base64.b64encode(json.dumps([args if args is not None else [name], {}, {}]).encode()).decode()
     whole: dict[str, object] = {

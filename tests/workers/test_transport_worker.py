@@ -106,9 +106,10 @@ def test_kill_nine_under_load_loses_nothing(transport_redis: RedisServer, tmp_pa
     assert sum(runs.values()) - len(sent) <= 2 * trials  # what ran unacknowledged at a kill: two at most, by prefetch
 
 
-def test_a_warm_shutdown_under_load_loses_and_repeats_nothing(transport_redis: RedisServer, tmp_path: Path) -> None:
+def test_a_warm_shutdown_under_load_loses_nothing(transport_redis: RedisServer, tmp_path: Path) -> None:
     client = transport_redis.client()
     sent: list[str] = []
+    unsettled = 0
     for _ in range(max(1, TRIALS // 3)):
         with running_worker(transport_redis, tmp_path) as worker:
             names = [str(uuid4()) for _ in range(LOAD)]
@@ -116,11 +117,14 @@ def test_a_warm_shutdown_under_load_loses_and_repeats_nothing(transport_redis: R
             sent += names
             worker.wait_for_more(LOAD // 3)
             assert worker.stop() == 0
-            assert not client.exists(FLIGHT)
+            unsettled += client.llen(FLIGHT)
     with running_worker(transport_redis, tmp_path) as worker:
         worker.wait_for(*sent)
+        wait_until(lambda: settled(client), "all settled")
         assert worker.stop() == 0
-    assert Counter(worker.traces()) == Counter(sent)
+    # Celery may end without having read a result (see probe_app): that task is repeated, and no other.
+    assert sum(Counter(worker.traces()).values()) - len(sent) <= unsettled <= 2 * TRIALS
+    assert set(worker.traces()) == set(sent)
 
 
 @pytest.mark.parametrize("pool", ["prefork", "threads"])
