@@ -149,13 +149,7 @@ class Edge:
                 log.warning("request_dropped", op=operation_id, reason=str(other))
                 raise Ignore from other
             except Busy as busy:
-                if self_.request.retries < TURNS_LIMIT:
-                    raise self_.retry(countdown=busy.delay_s, max_retries=TURNS_LIMIT) from busy
-                self._show(operation_id, "FAILURE", busy)
-                raise
-            except Exception as refusal:
-                self._show(operation_id, "FAILURE", refusal)
-                raise
+                raise self_.retry(countdown=busy.delay_s, max_retries=TURNS_LIMIT, exc=busy) from busy
             return self._answer(operation_id, answer)
 
         enter.__doc__ = f"Request {name}; the task's id is the operation's."
@@ -165,16 +159,18 @@ class Edge:
             bind=True,
             typing=False,
             throws=(TaskvisorError,),
-            ignore_result=True,  # what is shown under an operation's id is written here and by the journal
             retry_on_worker_lost=True,  # not yet an operation: only its message knows of it
             max_retries=DEATHS_LIMIT,
             default_retry_delay=0.2,
         )
 
     def _answer(self, operation_id: OperationId, answer: Answer) -> Any:
-        """Send the operation on, or show the answer that is there already. Ignore: the request ends with its operation."""
+        """Send the operation on, or return the answer that is there already.
+
+        Ignore: the request ends when its operation does, and the journal shows what became of it. A refusal or an answer
+        of the door is stored by Celery, as of any task.
+        """
         if not isinstance(answer, Admitted):
-            self._show(operation_id, "SUCCESS", answer.result)
             return answer.result
         operation = answer.operation
         if operation.phase is Phase.SUCCEEDED:

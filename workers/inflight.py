@@ -165,8 +165,12 @@ class Ledger:
         previous, self._client = self._client, client
         previous.connection_pool.disconnect()
 
+    def take(self, queue: str) -> bytes | None:
+        """Put a message in flight without waiting for one. Raises redis.RedisError."""
+        return cast(bytes | None, self._client.lmove(queue, inflight_key(queue, self.consumer), "RIGHT", "LEFT"))
+
     def receive(self, tag: str, queue: str, raw: bytes, message: Received, eta: datetime | None) -> None:
-        """Enter a message whose bytes a BLMOVE has just put in flight."""
+        """Enter a message whose bytes have just been put in flight."""
         reference = ref(message, self._forgetter(tag))
         self._unsettled[tag] = _Unsettled(queue=queue, raw=raw, eta=eta, message=reference)
 

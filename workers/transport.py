@@ -172,6 +172,7 @@ class Channel(stock.Channel):
 
     def __init__(self, *args: object, **kwargs: object) -> None:
         self._readers: dict[str, Reader] = {}
+        self._passed_over: dict[str, None] = {}
         self._plain_client: redis.Redis | None = None
         self._pid = os.getpid()
         super().__init__(*args, **kwargs)
@@ -244,8 +245,18 @@ class Channel(stock.Channel):
 
     def advance_readers(self, poller: Poller) -> None:
         with _refusals_as_connection_loss():
+            self._serve_passed_over()
             for reader in self.readers():
                 reader.advance(poller, has_room=self.qos.can_consume())
+
+    def _serve_passed_over(self) -> None:
+        """A queue whose message had to go back is next. Which of two replies is read first is chance, and chance could
+        always pass over the same one."""
+        while self._passed_over and self.qos.can_consume():
+            queue = next(iter(self._passed_over))
+            del self._passed_over[queue]
+            if queue in self._readers and (raw := self._ledger_in_use().take(queue)) is not None:
+                self._take(queue, raw)
 
     def _read(self, reader: Reader) -> bool:
         with _refusals_as_connection_loss():
@@ -270,9 +281,8 @@ class Channel(stock.Channel):
         ledger = self._ledger_in_use()
         if queue not in self._readers or not self.qos.can_consume():
             ledger.hand_back(queue, raw)
+            self._passed_over[queue] = None
             return
-        # Whoever was served goes last, or the other queues of a worker with little room might never be.
-        self._readers[queue] = self._readers.pop(queue)
         checked = check_envelope(
             raw, queue=queue, max_message_bytes=self.max_message_bytes, accept=self.accepted_content
         )

@@ -22,7 +22,7 @@ from taskvisor.state.writing import Writer
 from tests.fixtures.redis_servers import OpenRedisServer, RedisServer
 from tests.support.records import NETWORK, claim, instance, inventory, operation
 
-TIMEOUT_S = 0.2
+TIMEOUT_S = 0.1
 KEYS = Keys("tv:")
 WRITER = Writer(keys=KEYS, operation_keep_s=60, events_kept=100, outcome_for=lambda *_: None)
 GUEST = instance(ports=())

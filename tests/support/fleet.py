@@ -40,6 +40,10 @@ PERIOD_S = 15.0
 INCARNATION = "first"
 
 
+class TimeIsUp(Exception):
+    """What tells a step of a fleet that it takes too long."""
+
+
 @dataclass
 class SimulatedHost:
     """One host: where its files are, what runs steps on it, and who else has root there."""
@@ -125,6 +129,7 @@ class Fleet:
             ports=ports,
             exclusion=InstanceLocks(root / "locks"),
             runner=Runner(host=name, incarnation=incarnation, pid=1),
+            time_up=(TimeIsUp,),
         )
 
     def watch(self, on_call: OnCall, *, host: str = "h1") -> None:

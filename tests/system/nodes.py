@@ -57,8 +57,16 @@ class Nodes:
         self.redis = client
         self.catalog = Catalog(client, Keys(PREFIX))
         self.hosts = Hosts(client, Keys(PREFIX))
-        url = celery_url_for(redis_url)
-        self.producer = Celery("producer", broker=url, backend=url, set_as_current=False)
+        self.producer = self._new_producer()
+
+    def _new_producer(self) -> Celery:
+        url = celery_url_for(self.redis_url)
+        return Celery("producer", broker=url, backend=url, set_as_current=False)
+
+    def forget(self, operation_id: str) -> None:
+        """The result under the id is gone. By another producer: Celery's may have a second copy of it under way to itself."""
+        self.producer.backend.forget(operation_id)
+        self.producer = self._new_producer()
 
     def start(self, role: str, *, concurrency: int = 2) -> None:
         """The node runs; it says when it is ready by answering (see `wait_until_up`)."""

@@ -129,7 +129,7 @@ def test_bad_input_is_one_clear_sentence_and_leaves_nothing(
     assert sentence in str(failure.value)
     assert "\n" not in str(failure.value)
     assert held(nodes) == []
-    nodes.producer.backend.forget(operation_id)
+    nodes.forget(operation_id)
     assert build(nodes, "web1", operation_id)["vm_state"] == "active"
 
 
@@ -155,7 +155,7 @@ def test_a_failed_build_can_be_asked_again_with_its_id_and_a_better_request(node
 
     wait_until(lambda: nodes.catalog.find_operation(operation_id).phase.settled, "the failed build to settle")
 
-    nodes.producer.backend.forget(operation_id)
+    nodes.forget(operation_id)
     assert build(nodes, "web1", operation_id)["vm_state"] == "active"
 
 
