@@ -7,7 +7,7 @@ import gc
 import os
 
 from celery import Celery
-from celery.signals import setup_logging, worker_before_create_process, worker_init, worker_process_init
+from celery.signals import setup_logging, worker_init, worker_process_init
 from kombu.entity import Queue
 
 from beat_schedule import schedule_for
@@ -87,23 +87,6 @@ def _set_up_logging(**_: object) -> None:
 
 
 @worker_init.connect(weak=False)
-def _preload(**_: object) -> None:
-    if os.environ.get("PRE"):
-        if _host_node.runs_steps:
-            if read_settings().driver == "simulated":
-                import net.simulated, virt.simulated
-            else:
-                import net.fabric, virt.disks, virt.hypervisor, virt.image_cache
-        import celery.backends.redis
-        import celery.worker.strategy
-        from billiard.util import get_pdeathsig
-        get_pdeathsig()
-    if not os.environ.get("PREFORK"): _freeze_what_stays()
-
-@worker_before_create_process.connect(weak=False)
-def _ff(**_): 
-    if os.environ.get("PREFORK"): _freeze_what_stays()
-
 @worker_process_init.connect(weak=False)
 def _freeze_what_stays(**_: object) -> None:
     """Take the modules out of the collector's sight: pool processes keep sharing their pages with the parent, and what

@@ -337,7 +337,7 @@ def test_an_undo_may_wait_as_long_as_a_do() -> None:
 
     after = failed(begun(operation, "b"), "b", Busy("wait", delay_s=2.0))
 
-    assert after.not_before is not None or after.phase is Phase.STUCK
+    assert (after.phase, after.failure and after.failure.code) == (Phase.STUCK, "OutOfTries")
 
 
 def test_what_waited_forward_has_its_whole_wait_backward() -> None:

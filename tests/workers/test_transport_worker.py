@@ -14,6 +14,8 @@ from celery import Celery
 from .conftest import RedisServer, message, running_worker, wait_until
 from .test_envelope import MALFORMED
 
+pytestmark = pytest.mark.real
+
 TRIALS = int(os.environ.get("TRANSPORT_TRIALS", "5"))
 LOAD = 150
 
@@ -109,22 +111,22 @@ def test_kill_nine_under_load_loses_nothing(transport_redis: RedisServer, tmp_pa
 def test_a_warm_shutdown_under_load_loses_nothing(transport_redis: RedisServer, tmp_path: Path) -> None:
     client = transport_redis.client()
     sent: list[str] = []
-    unsettled = 0
-    for _ in range(max(1, TRIALS // 3)):
+    shutdowns = max(1, TRIALS // 3)
+    for _ in range(shutdowns):
         with running_worker(transport_redis, tmp_path) as worker:
             names = [str(uuid4()) for _ in range(LOAD)]
             client.lpush("host.a", *(message(name) for name in names))
             sent += names
             worker.wait_for_more(LOAD // 3)
             assert worker.stop() == 0
-            unsettled += client.llen(FLIGHT)
+            assert not client.exists(FLIGHT)
     with running_worker(transport_redis, tmp_path) as worker:
         worker.wait_for(*sent)
         wait_until(lambda: settled(client), "all settled")
         assert worker.stop() == 0
-    # Celery may end without having read a result (see probe_app): that task is repeated, and no other.
-    assert sum(Counter(worker.traces()).values()) - len(sent) <= unsettled <= 2 * TRIALS
     assert set(worker.traces()) == set(sent)
+    # Celery may end without having read the last result of a child (see probe_app): that task is repeated, and no other.
+    assert len(worker.traces()) - len(sent) <= 2 * shutdowns
 
 
 @pytest.mark.parametrize("pool", ["prefork", "threads"])

@@ -1,0 +1,5 @@
+"""A fleet of one simulated host."""
+
+from tests.support.fixtures import fleet, memory_dir
+
+__all__ = ["fleet", "memory_dir"]
