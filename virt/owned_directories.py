@@ -7,8 +7,12 @@
 Knows nothing of what is in them.
 """
 
+import fcntl
+import os
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -49,8 +53,12 @@ class OwnedDirectories:
         directory = self.path(instance_id)
         if self.read_exists(instance_id):
             return directory
-        fresh = directory.with_name(f"{instance_id}.new")
         ensure_directory(self.root, mode=0o711)  # QEMU's user walks through it, and need not list it
+        with self._alone():
+            return directory if self.read_exists(instance_id) else self._make(directory, instance_id)
+
+    def _make(self, directory: Path, instance_id: InstanceId) -> Path:
+        fresh = directory.with_name(f"{instance_id}.new")
         _remove_tree(fresh)
         fresh.mkdir()
         fresh.chmod(0o711)
@@ -64,13 +72,29 @@ class OwnedDirectories:
         Contradiction, and nothing is touched, when the directory is another's.
         """
         directory = self.path(instance_id)
-        present = self.read_exists(instance_id)
-        doomed = directory.with_name(f"{instance_id}.deleted")
-        _remove_tree(doomed)
-        if present:
-            rename_durably(directory, doomed)  # from here on nobody takes it for whole
+        if not self.root.exists():
+            return
+        with self._alone():
+            present = self.read_exists(instance_id)
+            doomed = directory.with_name(f"{instance_id}.deleted")
             _remove_tree(doomed)
-        _remove_tree(directory.with_name(f"{instance_id}.new"))
+            if present:
+                rename_durably(directory, doomed)  # from here on nobody takes it for whole
+                _remove_tree(doomed)
+            _remove_tree(directory.with_name(f"{instance_id}.new"))
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One process at a time makes or removes directories: flock(2) on the root, which dies with its holder.
+
+        Without it, a removal could take owner.json out of a directory just before another process gives it its name.
+        """
+        descriptor = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
 
     def read_exists(self, instance_id: InstanceId) -> bool:
         """True when the directory is there and the instance's; Contradiction when it is there and not."""
