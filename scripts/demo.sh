@@ -16,7 +16,7 @@ FLOWER_PORT=${FLOWER_PORT:-5555}
 
 DIR=$(mktemp -d /tmp/tvdemo.XXXXXX) # short: socket paths end at 107 bytes
 chmod 755 "$DIR" # dnsmasq reads its hosts as nobody
-UP_PID= FLOWER_PID=
+UP_PID='' FLOWER_PID=''
 START=$SECONDS
 
 say() { printf '\n\033[1m== %s\033[0m\n' "$*"; }

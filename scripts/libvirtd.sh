@@ -15,6 +15,9 @@
 # path under DIR. All else, above all network and devices, is shared with the host.
 set -euo pipefail
 
+# shellcheck source=scripts/processes.sh
+source "$(dirname "$(realpath "$0")")/processes.sh"
+
 readonly START_LIMIT_S=60 TERM_LIMIT_S=15 KILL_LIMIT_S=5 LOCK_LIMIT_S=120
 readonly SOCKET_PATH_LIMIT_BYTES=107 # sockaddr_un; longer paths cannot be connected to
 
@@ -81,7 +84,7 @@ lock() {
 
 start() {
   local cache=$1 pid
-  if pid=$(daemon_pid); then
+  if pid=$(living_pid "$PID_FILE"); then
     report "$pid"
     return
   fi
@@ -213,16 +216,16 @@ fail_with_log() {
 
 stop() {
   local guests=$1 pid
-  pid=$(daemon_pid) || pid=''
+  pid=$(living_pid "$PID_FILE") || pid=''
   if [ -n "$guests" ] && [ -n "$pid" ]; then
     destroy_guests
   fi
   if [ -n "$pid" ]; then
-    end_process "$pid"
+    end_process "the process" "$pid" "$TERM_LIMIT_S" "$KILL_LIMIT_S"
   fi
   if [ -n "$guests" ]; then
     for pid in $(namespace_pids); do # what the daemon did not know of, or left when it was killed
-      end_process "$pid"
+      end_process "the process" "$pid" "$TERM_LIMIT_S" "$KILL_LIMIT_S"
     done
   fi
   rm -f "$PID_FILE" "$SOCKET"
@@ -232,23 +235,6 @@ destroy_guests() {
   local uuid
   for uuid in $(timeout "$TERM_LIMIT_S" virsh -q -c "$URI" list --uuid); do
     timeout "$TERM_LIMIT_S" virsh -q -c "$URI" destroy "$uuid" >/dev/null 2>&1 || true # may have ended by itself
-  done
-}
-
-# Returns when the process is gone: TERM, then KILL after a bound.
-end_process() {
-  local pid=$1
-  kill -TERM "$pid" 2>/dev/null || return 0
-  wait_until_gone "$pid" "$TERM_LIMIT_S" && return
-  kill -KILL "$pid" 2>/dev/null || return 0
-  wait_until_gone "$pid" "$KILL_LIMIT_S" || die "process $pid did not end within $KILL_LIMIT_S s of SIGKILL."
-}
-
-wait_until_gone() {
-  local pid=$1 deadline=$((SECONDS + $2))
-  while is_ours "$pid"; do
-    [ $SECONDS -lt $deadline ] || return 1
-    sleep 0.02
   done
 }
 
@@ -267,17 +253,9 @@ namespace_pids() {
   done
 }
 
-daemon_pid() {
-  local pid
-  [ -s "$PID_FILE" ] || return 1
-  pid=$(<"$PID_FILE")
-  is_ours "$pid" || return 1
-  echo "$pid"
-}
-
 status() {
   local pid
-  if pid=$(daemon_pid); then
+  if pid=$(living_pid "$PID_FILE"); then
     report "$pid"
   else
     echo "libvirtd is not running for $DIR." >&2

@@ -9,6 +9,9 @@
 # 3 when no server runs. Data survive `stop` and `start`; a server that was killed is started again over its own files.
 set -euo pipefail
 
+# shellcheck source=scripts/processes.sh
+source "$(dirname "$(realpath "$0")")/processes.sh"
+
 readonly START_LIMIT_S=30 TERM_LIMIT_S=15 KILL_LIMIT_S=5 LOCK_LIMIT_S=60
 readonly SOCKET_PATH_LIMIT_BYTES=107 # sockaddr_un; longer paths cannot be connected to
 
@@ -67,7 +70,7 @@ start() {
   command -v redis-server >/dev/null || die "redis-server is not installed; run scripts/setup.sh first."
   [ ${#SOCKET} -le $SOCKET_PATH_LIMIT_BYTES ] ||
     die "the socket's path $SOCKET has more than $SOCKET_PATH_LIMIT_BYTES bytes; choose a shorter directory."
-  if pid=$(server_pid); then
+  if pid=$(living_pid "$PID_FILE"); then
     report "$pid"
     return
   fi
@@ -117,22 +120,10 @@ fail_with_log() {
 # TERM, upon which redis-server writes what it has; then KILL after a bound.
 stop() {
   local pid
-  if pid=$(server_pid); then
-    kill -TERM "$pid" 2>/dev/null || true
-    if ! wait_until_gone "$pid" "$TERM_LIMIT_S"; then
-      kill -KILL "$pid" 2>/dev/null || true
-      wait_until_gone "$pid" "$KILL_LIMIT_S" || die "redis-server $pid did not end within $KILL_LIMIT_S s of SIGKILL."
-    fi
+  if pid=$(living_pid "$PID_FILE"); then
+    end_process redis-server "$pid" "$TERM_LIMIT_S" "$KILL_LIMIT_S"
   fi
   rm -f "$PID_FILE" "$SOCKET"
-}
-
-wait_until_gone() {
-  local pid=$1 deadline=$((SECONDS + $2))
-  while is_ours "$pid"; do
-    [ $SECONDS -lt $deadline ] || return 1
-    sleep 0.02
-  done
 }
 
 # A pid from a file may be somebody else's by now; redis-server works in its `dir`, which is ours alone.
@@ -140,17 +131,9 @@ is_ours() {
   [ "$(cat "/proc/$1/comm" 2>/dev/null)" = redis-server ] && [ "/proc/$1/cwd" -ef "$DIR" ]
 }
 
-server_pid() {
-  local pid
-  [ -s "$PID_FILE" ] || return 1
-  pid=$(<"$PID_FILE")
-  is_ours "$pid" || return 1
-  echo "$pid"
-}
-
 status() {
   local pid
-  if pid=$(server_pid); then
+  if pid=$(living_pid "$PID_FILE"); then
     report "$pid"
   else
     echo "redis-server is not running for $DIR." >&2

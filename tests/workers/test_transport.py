@@ -378,6 +378,21 @@ def test_a_killed_connection_loses_nothing(transport_redis: RedisServer) -> None
         assert client.keys("*") == []
 
 
+@pytest.mark.parametrize("room", [0, 1])
+def test_what_is_in_flight_and_in_no_hand_is_found_in_time(
+    transport_redis: RedisServer, monkeypatch: pytest.MonkeyPatch, room: int
+) -> None:
+    monkeypatch.setattr("workers.reader.CONSISTENCY_CHECK_INTERVAL_S", 0.0)
+    client = transport_redis.client()
+    client.lpush(A, message("one"))
+    with consuming(transport_redis, A, prefetch=1 + room) as consumer:
+        consumer.take(1)
+        client.lpush(f"{A}.inflight.kvm07", message("lost on the wire"))
+        consumer.poll_until(lambda: len(consumer.got) == 2 or client.llen(A) == 1, "the lost message back")
+        consumer.got[0].ack()
+        assert consumer.take(2) == ["one", "lost on the wire"]
+
+
 def test_a_redis_that_refuses_is_one_to_reconnect_to(transport_redis: RedisServer) -> None:
     client = transport_redis.client()
     client.set(A, "no list")
