@@ -101,7 +101,7 @@ class Edge:
         undo = operation.direction is Direction.UNDO
         return self._app.signature(
             flow.task_name(step) + (".undo" if undo else ""),
-            kwargs={"operation": operation.id, "instance": operation.instance_name},
+            kwargs={"instance": operation.instance_name, "operation": operation.id},  # what people look for comes first
             immutable=True,
             queue=steps_queue(operation.host),
             task_id=message_id_for(operation.id, step, operation.direction, operation.revision),
@@ -110,7 +110,7 @@ class Edge:
     def _register_step(self, flow: Flow, step: Step[Any], direction: Direction) -> None:
         name = flow.task_name(step.name) + (".undo" if direction is Direction.UNDO else "")
 
-        def run_step(self_: Task, operation: str, instance: str) -> None:
+        def run_step(self_: Task, instance: str, operation: str) -> None:
             del instance  # for people who look at the message
             message = StepMessage(operation_id=OperationId(operation), step=step.name, direction=direction)
             self._go_on(self_, self._node().runner.run(message))
