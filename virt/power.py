@@ -22,7 +22,7 @@ from virt.lookup import is_active, look_up_ours, power_state_for, read_facts_of
 
 LOOKS = 5
 """How often a verb looks and acts before it gives up on a domain that somebody else keeps changing."""
-SETTLE_S = 0.1
+SETTLE_S = 0.02
 """From an act to the next look: a guest that QEMU gives up on at once has been running for a moment."""
 SHUTTING_DOWN_DELAY_S = 1.0
 LOG_TAIL_BYTES = 2000

@@ -5,7 +5,9 @@ Producers do not need it: they send tasks by name (`taskvisor.client`, or any Ce
 
 import gc
 import os
+from contextlib import suppress
 
+from billiard.util import get_pdeathsig
 from celery import Celery
 from celery.signals import setup_logging, worker_init, worker_process_init
 from kombu.entity import Queue
@@ -84,6 +86,15 @@ install(app, _host_node)
 @setup_logging.connect(weak=False)
 def _set_up_logging(**_: object) -> None:
     configure_logs(read_settings())
+
+
+@worker_init.connect(weak=False)
+def _load_what_pool_processes_need(**_: object) -> None:
+    """Import before the fork what each pool process would import after it, so that they share the pages."""
+    if _host_node.runs_steps:
+        node().ports  # noqa: B018 - opens nothing; the adapters' modules are what is wanted
+    with suppress(OSError):
+        get_pdeathsig()  # a pool process calls its counterpart, for which billiard has cffi parse C
 
 
 @worker_init.connect(weak=False)

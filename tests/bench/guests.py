@@ -9,12 +9,12 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 from taskvisor.model.operation import Operation
 from tests.bench.by_hand import HandBuilder, Template
+from tests.bench.cost import Memory, memory_of, total_of
 from tests.bench.host import BenchHost, NotMeasured, running_host
 from tests.bench.producer import Producer
 from tests.bench.report import p50, progress
@@ -32,10 +32,13 @@ FLAVOR = {"vcpus": 1, "memory_mib": 128, "disk_gib": 1}
 class GuestTimes:
     """Seconds of each build, and the median of each part of it; what is between the steps is the rest of a build."""
 
+    virt_type: str
     builds_s: tuple[float, ...]
     by_hand_s: tuple[float, ...]
     steps_s: Mapping[str, float]
     parts_s: Mapping[str, float]
+    memory: Memory
+    """Of the set, afterwards."""
 
 
 def measure_guests() -> GuestTimes:
@@ -50,12 +53,8 @@ def measure_guests() -> GuestTimes:
         producer = opened.enter_context(closing(Producer(host.settings.redis_url)))
         guests = _Guests(host, producer)
         progress("A: the first guest, and one build each to warm up")
-        template = guests.keep_one()
-        try:
-            with closing(HandBuilder(uri, template)) as by_hand:
-                return _in_turns(guests, by_hand)
-        finally:
-            guests.remove_all()
+        by_hand = opened.enter_context(closing(HandBuilder(uri, guests.keep_one())))
+        return _in_turns(guests, by_hand)
 
 
 def _in_turns(guests: "_Guests", by_hand: HandBuilder) -> GuestTimes:
@@ -72,10 +71,12 @@ def _in_turns(guests: "_Guests", by_hand: HandBuilder) -> GuestTimes:
         hand_made.append(sum(made.parts_s.values()))
         parts.append(made.parts_s)
     return GuestTimes(
+        virt_type=operations[0].facts["render_xml"]["virt_type"],
         builds_s=tuple(builds),
         by_hand_s=tuple(hand_made),
         steps_s=_medians([_steps_of(operation) for operation in operations]),
         parts_s=_medians(parts),
+        memory=guests.memory(),
     )
 
 
@@ -101,10 +102,9 @@ class _Guests:
         self._ask("instance.stop", instance="kept", timeout_s=0)
         return Template.of(operation)
 
-    def remove_all(self) -> None:
-        """So that the network's bridge and DHCP server go."""
-        for instance in self._host.catalog.list_instances():
-            self._ask("instance.delete", instance=instance.name)
+    def memory(self) -> Memory:
+        """Of the host's whole set of processes; none of them is a guest's."""
+        return total_of(memory_of(self._host.processes()).values())
 
     def _ask(self, task: str, **fields: Any) -> float:
         return self._producer.run(task, [fields]).latencies_s[0]
@@ -118,7 +118,7 @@ def _own_network() -> Iterator[None]:
             with entered_namespace(namespace):
                 yield
         finally:
-            for pid in processes_in(namespace):  # a DHCP server, when something failed
+            for pid in processes_in(namespace):  # the DHCP server of the guest that was kept
                 end_process(pid)
 
 

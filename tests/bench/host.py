@@ -70,6 +70,10 @@ class BenchHost:
         roots = {name: psutil.Process(pid) for name, pid in {**pids, REDIS: self._server.pid}.items()}
         return {name: (root, *root.children(recursive=True)) for name, root in roots.items()}
 
+    def count_instances(self) -> int:
+        """How many there are on the host."""
+        return len(self.catalog.list_instances())
+
     def stop(self) -> None:
         """Neither node runs, nor beat. All are told at once, then each is waited for."""
         for process in self._started.values():
@@ -98,9 +102,8 @@ def running_host(driver: Literal["libvirt", "simulated"], **options: Any) -> Ite
             yield host
         finally:
             host.stop()
-    except (Exception, KeyboardInterrupt) as error:
-        if not isinstance(error, KeyboardInterrupt):
-            _show_log(directory)
+    except Exception:
+        _show_log(directory)
         raise
     finally:
         server.stop()

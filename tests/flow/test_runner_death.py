@@ -6,14 +6,10 @@ from taskvisor.flow.step import StepContext
 from taskvisor.model.errors import (
     Refused,
 )
-from taskvisor.model.ids import HostName
-from taskvisor.model.states import Direction, Mark, Phase
+from taskvisor.model.states import Mark, Phase
 from tests.flow.conftest import OpenBench
 from tests.flow.toys import Bench, Script
 from tests.support.spies import DieAt, WorkerDied
-
-DO, UNDO = Direction.DO, Direction.UNDO
-H1 = HostName("h1")
 
 
 def test_a_step_whose_worker_died_is_done_again(bench: Bench, script: Script) -> None:

@@ -14,9 +14,6 @@ from taskvisor.model.states import Direction, Phase
 from tests.flow.toys import Bench, Script
 from tests.support.world import read_everything
 
-DO, UNDO = Direction.DO, Direction.UNDO
-H1 = HostName("h1")
-
 
 def test_a_twin_that_finds_the_step_running_lets_go(bench: Bench, script: Script) -> None:
     answers: list[Next] = []

@@ -8,14 +8,10 @@ from taskvisor.model.errors import (
     Refused,
     Retryable,
 )
-from taskvisor.model.ids import HostName
-from taskvisor.model.states import Direction, Mark, Phase
+from taskvisor.model.states import Mark, Phase
 from tests.flow.conftest import OpenBench
 from tests.flow.toys import Bench, Script, toy_step
 from tests.support.world import read_everything
-
-DO, UNDO = Direction.DO, Direction.UNDO
-H1 = HostName("h1")
 
 
 @pytest.mark.parametrize("done", [0, 1, 2])

@@ -1,12 +1,11 @@
 """How an operation's record moves: a table, without store, clock or host."""
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
 from taskvisor.flow import transitions
-from taskvisor.flow.transitions import BACKOFF_LIMIT_S, EARLY_S, TIMELINE_LIMIT, Verdict
+from taskvisor.flow.transitions import BACKOFF_LIMIT_S, TIMELINE_LIMIT
 from taskvisor.model.errors import (
     AlreadySo,
     Busy,
@@ -18,123 +17,27 @@ from taskvisor.model.errors import (
     Retryable,
 )
 from taskvisor.model.ids import HostName, OperationId
-from taskvisor.model.operation import Failure, Operation, Runner, StepRecord
-from taskvisor.model.states import Direction, Mark, Phase, TaskState, VmState
+from taskvisor.model.operation import Failure, Operation, StepRecord
+from taskvisor.model.states import Direction, Phase, TaskState, VmState
+from tests.flow.operations import (
+    D0,
+    DO,
+    DONE,
+    FAILURE,
+    FLOW,
+    GUEST,
+    H1,
+    H2,
+    ME,
+    NOW,
+    PENDING,
+    S0,
+    STARTED,
+    UNDO,
+    back,
+    op,
+)
 from tests.flow.toys import Script, toy_flow, toy_step
-from tests.support.records import instance
-
-H1, H2 = HostName("h1"), HostName("h2")
-ME = Runner(host=H1, incarnation="first", pid=1)
-DEAD = Runner(host=H1, incarnation="before", pid=7)
-DO, UNDO = Direction.DO, Direction.UNDO
-PENDING, STARTED, DONE = Mark.PENDING, Mark.STARTED, Mark.DONE
-RUN, PASS, DROP, TURN, YIELD, GIVE_UP = (
-    Verdict.RUN,
-    Verdict.PASS,
-    Verdict.DROP,
-    Verdict.TURN,
-    Verdict.YIELD,
-    Verdict.GIVE_UP,
-)
-NOW = 100.0
-FLOW = toy_flow(*(toy_step(name, Script(), tries=3, wait_limit_s=50) for name in "abc"))
-STUBBORN = toy_flow(*FLOW.steps, yields=False)
-GUEST = instance(ports=())
-FAILURE = Failure(code="Refused", message="no", step="b")
-
-
-def op(*marks: tuple[Mark, Mark], phase: Phase = Phase.RUNNING, **fields: Any) -> Operation:
-    """An operation of FLOW whose steps have these marks (do, undo); the rest is PENDING."""
-    padded = [*marks, *[(PENDING, PENDING)] * (3 - len(marks))]
-    steps = tuple(
-        StepRecord(name=name, do=do, undo=undo, tries=int(do is not PENDING), undo_tries=int(undo is not PENDING))
-        for name, (do, undo) in zip("abc", padded, strict=True)
-    )
-    fresh = transitions.accepted(FLOW, OperationId("op"), GUEST, {}, 1.0, None)
-    return replace(fresh, steps=steps, phase=phase, **fields)
-
-
-def back(*marks: tuple[Mark, Mark], **fields: Any) -> Operation:
-    """The same, rolling back."""
-    return op(*marks, phase=Phase.ROLLING_BACK, failure=FAILURE, **fields)
-
-
-D0, S0 = (DONE, PENDING), (STARTED, PENDING)
-TRIED = replace(op(S0).step("a"), tries=3)
-UNDO_TRIED = replace(back(D0, S0).step("b"), undo=STARTED, undo_tries=3)
-
-VERDICTS: tuple[tuple[str, Operation, str, Direction, Verdict], ...] = (
-    ("the next step", op(), "a", DO, RUN),
-    ("a step that died", op(S0, runner=DEAD), "a", DO, RUN),
-    ("a step after a done one", op(D0), "b", DO, RUN),
-    ("a double of a done step whose chain was lost", op(D0), "a", DO, PASS),
-    ("a double of a done step when the next has begun", op(D0, S0), "a", DO, DROP),
-    ("a double of a step long done", op(D0, D0, S0), "a", DO, DROP),
-    ("a double of the one before the untouched next", op(D0, D0), "b", DO, PASS),
-    ("a step that is not next", op(), "b", DO, DROP),
-    ("the last step first", op(), "c", DO, DROP),
-    ("an undo while it goes forward", op(D0, S0), "b", UNDO, DROP),
-    ("a do while it goes back", back(D0, S0), "b", DO, DROP),
-    ("the next undo", back(D0, S0), "b", UNDO, RUN),
-    ("an undo out of order", back(D0, S0), "a", UNDO, DROP),
-    ("an undo of what never began", back(D0, S0), "c", UNDO, DROP),
-    ("a double of an undo whose chain was lost", back(D0, (STARTED, DONE)), "b", UNDO, PASS),
-    ("a double of an undo when the next has begun", back((DONE, STARTED), (DONE, DONE)), "b", UNDO, DROP),
-    ("a double of the last undo", back((DONE, DONE), (DONE, DONE)), "a", UNDO, DROP),
-    *(
-        (f"any step of one that is {phase}", op(phase=phase), "a", DO, DROP)
-        for phase in Phase
-        if phase is Phase.WAITING or phase.settled
-    ),
-    ("a step of another host", op(host=H2), "a", DO, DROP),
-    ("a step before its time", op(not_before=NOW + EARLY_S + 0.01), "a", DO, DROP),
-    ("a step hardly before its time", op(not_before=NOW + EARLY_S), "a", DO, RUN),
-    ("a step after its time", op(not_before=NOW - 1), "a", DO, RUN),
-    ("a step that began as often as it may", replace(op(S0), steps=(TRIED, *op().steps[1:])), "a", DO, GIVE_UP),
-    (
-        "an undo that began as often as it may",
-        replace(back(D0, S0), steps=(back(D0).steps[0], UNDO_TRIED, back().steps[2])),
-        "b",
-        UNDO,
-        GIVE_UP,
-    ),
-    ("a cancelled one", op(D0, cancel_requested=True), "b", DO, TURN),
-    ("a cancelled one before its time", op(D0, cancel_requested=True, not_before=NOW + 50), "b", DO, TURN),
-    ("a cancelled one that goes back already", back(D0, S0, cancel_requested=True), "b", UNDO, RUN),
-    ("a pre-empted one", op(D0, preempted_by=OperationId("x")), "b", DO, YIELD),
-    ("a pre-empted one that goes back", back(D0, S0, preempted_by=OperationId("x")), "b", UNDO, YIELD),
-    ("one both cancelled and pre-empted", op(cancel_requested=True, preempted_by=OperationId("x")), "a", DO, YIELD),
-    (
-        "a double of a done step of a pre-empted one",
-        op(D0, preempted_by=OperationId("x")),
-        "a",
-        DO,
-        PASS,
-    ),
-)
-
-
-@pytest.mark.parametrize(
-    ("operation", "step", "direction", "verdict"),
-    [pytest.param(*rest, id=what) for what, *rest in VERDICTS],
-)
-def test_a_message_is_judged_by_the_journal_alone(
-    operation: Operation, step: str, direction: Direction, verdict: Verdict
-) -> None:
-    assert transitions.verdict_for(operation, FLOW, FLOW.step(step), direction, ME, NOW) is verdict
-
-
-@pytest.mark.parametrize(
-    ("operation", "direction", "verdict"),
-    [
-        (op(D0, preempted_by=OperationId("x")), DO, TURN),
-        (back(D0, S0, preempted_by=OperationId("x")), UNDO, RUN),
-    ],
-)
-def test_a_flow_that_does_not_yield_is_rolled_back_before_it_is_taken_over(
-    operation: Operation, direction: Direction, verdict: Verdict
-) -> None:
-    assert transitions.verdict_for(operation, STUBBORN, STUBBORN.step("b"), direction, ME, NOW) is verdict
 
 
 def test_an_accepted_operation_is_new_in_every_field() -> None:

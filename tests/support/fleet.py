@@ -139,10 +139,10 @@ class Fleet:
         journal: Journal = watched(self.store.journal, "journal", on_call)
         there.runner = self._runner(there.name, there.root, ports, journal)
 
-    def use_ports(self, *, host: str = "h1", **ports: object) -> None:
-        """From now on the host's runner uses these ports in place of its own."""
-        there = self.hosts[HostName(host)]
-        changed: Ports = replace(there.ports, **ports)  # type: ignore[arg-type]  # each is checked by what it is used for
+    def use_port(self, name: str, port: object) -> None:
+        """From now on h1's runner uses this port in place of its own, until the host is restarted."""
+        there = self.hosts[HostName("h1")]
+        changed: Ports = replace(there.ports, **{name: port})  # type: ignore[arg-type]  # used is checked
         there.runner = self._runner(there.name, there.root, changed, self.store.journal)
 
     def restart(self, host: str = "h1", *, incarnation: str = "second") -> None:

@@ -14,6 +14,7 @@ from queue import Empty
 import kombu
 import pytest
 import redis
+from kombu.asynchronous import Hub
 from kombu.connection import Connection
 from kombu.transport import redis as stock
 from kombu.transport import virtual
@@ -258,6 +259,19 @@ def test_other_queues_stay_as_kombu_has_them(transport_redis: RedisServer) -> No
         assert sorted(consumer.take(3)) == ["one", "three", "two"]
 
 
+def test_what_other_queues_had_in_hand_stays_where_kombu_keeps_it(transport_redis: RedisServer) -> None:
+    client = transport_redis.client()
+    client.lpush("other", message("one"))
+    with consuming(transport_redis, "other") as consumer:
+        consumer.take(1)
+    assert (client.hlen("unacked"), client.llen("other")) == (1, 0)
+
+
+def test_a_broadcast_that_nobody_asked_for_is_no_lost_connection(transport_redis: RedisServer) -> None:
+    with connected(transport_redis) as connection:
+        assert connection.channel()._deliver_fanout_message({}, "nowhere") is False
+
+
 def test_a_reliable_queue_is_read_under_a_name_and_with_acknowledgement(transport_redis: RedisServer) -> None:
     with connected(transport_redis, consumer_id="") as connection, pytest.raises(ValueError, match="consumer_id"):
         connection.channel().basic_consume(A, False, print, "tag")
@@ -296,6 +310,20 @@ def test_with_little_room_each_of_two_busy_queues_is_served(transport_redis: Red
     assert [one for one in got if one.startswith("b")] == [f"b{number}" for number in range(10)]
     letters = "".join(one[0] for one in got)
     assert min(letters[:10].count("a"), letters[:10].count("b")) >= 2  # neither waits for the other to be empty
+
+
+def test_a_queue_that_was_passed_over_is_served_next(transport_redis: RedisServer) -> None:
+    client = transport_redis.client()
+    with consuming(transport_redis, A, B, prefetch=1) as consumer:
+        consumer.poll_until(lambda: _blocked(client) == 2, "both queues waited for")
+        client.lpush(A, message("a"), message("another a"))
+        client.lpush(B, message("b"))
+        consumer.channel.handlers[f"BLMOVE {A}"]()
+        consumer.channel.handlers[f"BLMOVE {B}"]()
+        assert client.llen(B) == 1
+        consumer.got[0].ack()
+        consumer.channel.advance_readers(consumer.connection.transport.cycle)
+        assert [first_argument(one) for one in consumer.got] == ["a", "b"]
 
 
 def test_a_message_without_room_goes_back_to_the_front(transport_redis: RedisServer) -> None:
@@ -435,6 +463,24 @@ def test_a_forked_child_touches_nothing_of_its_parent(transport_redis: RedisServ
         client.lpush(A, message("two"))
         assert consumer.take(2) == ["one", "two"]
         assert client.llen(f"{A}.inflight.kvm07") == 2
+
+
+def test_a_forked_child_does_not_make_its_parents_event_loop_deaf(transport_redis: RedisServer) -> None:
+    with consuming(transport_redis, A) as consumer:
+        hub = Hub()
+        consumer.connection.transport.register_with_event_loop(consumer.connection.transport, hub)
+        wait_until(lambda: hub.run_once() or _blocked(transport_redis.client()), "waited for")
+        child = os.fork()
+        if child == 0:
+            consumer.channel._after_fork()
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        transport_redis.client().lpush(A, message("one"))
+        (reader,) = consumer.channel.readers()
+        assert reader.client.connection is not None
+        wanted = reader.client.connection._sock.fileno()  # type: ignore[attr-defined]
+        assert wanted in {fileno for fileno, _ in hub.poller.poll(5.0)}
+        hub.close()
 
 
 def test_publishing_reuses_one_client(transport_redis: RedisServer) -> None:

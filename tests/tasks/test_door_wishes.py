@@ -1,0 +1,187 @@
+"""Wishes about operations that there are: that one stops, or that one goes on."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from taskvisor.model.change import Change, LeaseMove
+from taskvisor.model.errors import Refused
+from taskvisor.model.ids import HostName
+from taskvisor.model.operation import Runner
+from taskvisor.model.states import Phase, PowerState, VmState
+from tests.support.fleet import Fleet
+from tests.support.world import read_everything, read_held, read_hosts
+from tests.tasks.doors import Failing
+
+
+def test_the_wish_is_noted_once(fleet: Fleet) -> None:
+    fleet.begin_build("web", "op")
+
+    first = fleet.door.cancel("op".ljust(2))
+    before = read_everything(fleet.client)
+
+    assert first.cancel_requested
+    assert fleet.door.cancel("op") == first
+    assert read_everything(fleet.client) == before
+
+
+def test_a_cancelled_build_leaves_nothing(fleet: Fleet) -> None:
+    fleet.begin_build("web", "op")
+    for _ in range(3):
+        fleet.post.deliver(fleet.post.chains[0])
+    fleet.door.cancel("op")
+
+    fleet.post.deliver_all()
+
+    assert fleet.read("op").phase is Phase.CANCELLED
+    assert read_held(fleet) == {}
+    assert read_hosts(fleet)["h1"] == {"domains": [], "links": (), "files": []}
+
+
+def test_what_has_ended_stays_as_it_is(fleet: Fleet) -> None:
+    done = fleet.build("web", "op")
+    before = read_everything(fleet.client)
+
+    assert fleet.door.cancel("op") == done
+    assert read_everything(fleet.client) == before
+
+
+def test_a_delete_cannot_be_cancelled(fleet: Fleet) -> None:
+    fleet.build()
+    fleet.begin("instance.delete", "the-delete", instance="web")
+
+    with pytest.raises(Refused) as refusal:
+        fleet.door.cancel("the-d")
+
+    assert str(refusal.value) == "operation the-delete deletes web; a delete cannot be cancelled"
+
+
+def test_an_operation_is_named_by_the_beginning_of_its_id(fleet: Fleet) -> None:
+    fleet.begin_build("web", "build-one")
+
+    assert fleet.door.cancel("build-o").id == "build-one"
+    with pytest.raises(Refused, match="no such operation is known"):
+        fleet.door.cancel("nope")
+
+
+def test_a_cancelled_change_leaves_the_guest_at_rest(fleet: Fleet) -> None:
+    fleet.build()
+    fleet.begin("instance.reboot", "op", instance="web")
+    fleet.post.deliver(fleet.post.chains[0])
+    fleet.door.cancel("op")
+
+    fleet.post.deliver_all()
+
+    guest = fleet.instance()
+    assert (fleet.read("op").phase, guest.vm_state, guest.task_state, guest.fault) == (
+        Phase.CANCELLED,
+        VmState.ACTIVE,
+        None,
+        None,
+    )
+    fleet.hosts[HostName("h1")].report.sync_power_states()
+    assert (fleet.instance().vm_state, fleet.instance().power_state) == (VmState.STOPPED, PowerState.SHUTDOWN)
+
+
+def test_a_failed_build_begins_again_with_its_old_request(fleet: Fleet, tmp_path: Path) -> None:
+    image = tmp_path / "late.raw"
+    assert fleet.build("web", "op", image=str(image)).phase is Phase.FAILED
+    image.write_bytes(bytes(510) + b"\x55\xaa")
+
+    fleet.post.launch(fleet.door.retry("op"))
+    fleet.post.deliver_all()
+
+    assert (fleet.read("op").phase, fleet.instance().image_name) == (Phase.SUCCEEDED, str(image))
+
+
+def test_a_stuck_operation_goes_on_where_it_stopped(fleet: Fleet) -> None:
+    operation = fleet.begin_build("web", "op")
+    outsider = fleet.hosts[HostName("h1")].outsider
+    outsider.ensure_foreign_domain(operation.instance_id, "stranger")
+    fleet.post.deliver_all()
+    stuck = fleet.read("op")
+    assert (stuck.phase, stuck.current_step) == (Phase.STUCK, "define_and_start")
+    outsider.ensure_domain_gone(operation.instance_id)
+
+    fleet.post.launch(fleet.door.retry("op"))
+    fleet.post.deliver_all()
+
+    assert (fleet.read("op").phase, fleet.read("op").failure) == (Phase.SUCCEEDED, None)
+
+
+@pytest.mark.parametrize("end", ["running", "succeeded"])
+def test_what_has_not_failed_is_not_retried(fleet: Fleet, end: str) -> None:
+    fleet.begin_build("web", "op")
+    if end == "succeeded":
+        fleet.post.deliver_all()
+
+    with pytest.raises(Refused, match=f"operation op is {end}; only one that failed can be retried"):
+        fleet.door.retry("op")
+
+
+def test_a_failed_delete_begins_again_even_if_another_operation_holds_the_instance(fleet: Fleet) -> None:
+    fleet.build()
+    fleet.use_port("hypervisor", Failing())
+    assert fleet.ask("instance.delete", "del", instance="web").phase is Phase.FAILED
+    fleet.restart()
+    fleet.begin("instance.reboot", "reboot", instance="web")
+
+    fleet.post.chains.clear()
+    fleet.post.launch(fleet.door.retry("del"))
+    fleet.post.deliver_all()
+
+    assert (fleet.read("del").phase, fleet.read("reboot").phase) == (Phase.SUCCEEDED, Phase.CANCELLED)
+    assert read_held(fleet) == {}
+
+
+def test_a_change_of_a_guest_that_is_gone_is_not_retried(fleet: Fleet) -> None:
+    fleet.build()
+    fleet.begin("instance.reboot", "reboot", instance="web")
+    fleet.door.cancel("reboot")
+    fleet.post.deliver_all()
+    fleet.ask("instance.delete", "del", instance="web")
+
+    with pytest.raises(Refused, match="operation reboot: instance web is gone; there is nothing to retry"):
+        fleet.door.retry("reboot")
+
+
+def test_a_build_that_a_delete_took_over_is_built_again(fleet: Fleet) -> None:
+    fleet.begin_build("web", "op")
+    fleet.post.deliver(fleet.post.chains[0])
+    fleet.ask("instance.delete", "del", instance="web")
+    assert fleet.read("op").phase is Phase.CANCELLED
+
+    fleet.post.launch(fleet.door.retry("op"))
+    fleet.post.deliver_all()
+
+    assert (fleet.read("op").phase, fleet.instance().vm_state) == (Phase.SUCCEEDED, VmState.ACTIVE)
+
+
+def test_a_wish_reaches_an_operation_that_a_runner_writes_at_the_same_time(fleet: Fleet) -> None:
+    operation = fleet.begin_build("web", "op")
+    runner = Runner(host=HostName("h1"), incarnation="first", pid=1)
+    moved = replace(operation, revision=1, token=1, runner=runner)
+
+    def move() -> None:
+        fleet.store.journal.commit(Change(before=operation, after=moved, lease=LeaseMove.RENEW))
+
+    catalog = MovingCatalog(fleet, move)
+    door = replace(fleet.door, store=replace(fleet.store, catalog=catalog))  # type: ignore[arg-type]
+
+    assert door.cancel("op").revision == 2
+
+
+class MovingCatalog:
+    """A catalog whose first answer is old before it is given."""
+
+    def __init__(self, fleet: Fleet, move: Callable[[], None]) -> None:
+        self._catalog = fleet.store.catalog
+        self._moves = [move]
+
+    def find_operation(self, prefix: str) -> object:
+        found = self._catalog.find_operation(prefix)
+        if self._moves:
+            self._moves.pop()()
+        return found
