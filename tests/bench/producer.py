@@ -50,7 +50,7 @@ class Producer:
         url = celery_url_for(redis_url)
         self._app = Celery("bench", broker=url, backend=url, set_as_current=False)
         self._client = redis.Redis.from_url(redis_py_url_for(redis_url), protocol=2)
-        self._published = self._client.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]  # type: ignore[no-untyped-call]
+        self._published = self._client.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
         self._published.psubscribe(RESULT_PREFIX + "*")
         self._decoder = msgspec.json.Decoder(_Result)
 

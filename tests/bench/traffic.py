@@ -61,7 +61,7 @@ def _reads(client: "redis.Redis") -> int:
 
 
 def _listen(client: "redis.Redis", key_prefix: str, traffic: Traffic, ready: threading.Event) -> None:
-    with client.monitor() as monitor:  # type: ignore[no-untyped-call]  # type: ignore[no-untyped-call]
+    with client.monitor() as monitor:  # type: ignore[no-untyped-call]
         ready.set()
         while True:
             seen: dict[str, Any] = monitor.next_command()
