@@ -9,10 +9,17 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 HOST_NAME_PATTERN = r"^[A-Za-z0-9]([A-Za-z0-9.-]{0,62}[A-Za-z0-9])?$"
+
+
+def _names_no_queue(host: str) -> str:
+    """A host's name is part of the names of its queues: none may read as another host's."""
+    if host.endswith((".control", ".dead")) or ".inflight." in host:
+        raise ValueError("must not end in .control or .dead, nor hold .inflight.: its queues would be another's")
+    return host
 
 
 class Settings(BaseSettings):
@@ -28,7 +35,7 @@ class Settings(BaseSettings):
     key_prefix: str = "taskvisor:"
     """In front of every key of ours; Celery's own keys keep their names."""
 
-    host: Annotated[str, Field(pattern=HOST_NAME_PATTERN)] = socket.gethostname()
+    host: Annotated[str, Field(pattern=HOST_NAME_PATTERN), AfterValidator(_names_no_queue)] = socket.gethostname()
     """This host's name in the fleet: it names its queues, and its records bear it. Must not change."""
 
     state_dir: Path = Path("/var/lib/taskvisor")

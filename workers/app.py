@@ -58,6 +58,7 @@ def app_for(settings: Settings) -> Celery:
         task_reject_on_worker_lost=False,  # the journal brings the work back; a message that kills its worker must not return
         task_track_started=False,  # a result under an operation's id is the journal's alone
         worker_prefetch_multiplier=1,
+        worker_enable_prefetch_count_reduction=False,  # our transport counts what earlier connections brought itself
         worker_disable_rate_limits=True,
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,

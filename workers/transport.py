@@ -268,8 +268,6 @@ class Channel(stock.Channel):
         return super()._poll_error(type, **options)
 
     def _on_connection_disconnect(self, connection: object) -> None:
-        if os.getpid() != self._pid:
-            return  # a forked child shares its parent's epoll: to unregister there would make the parent deaf
         for reader in self.readers():
             reader.lost(connection)
         super()._on_connection_disconnect(connection)

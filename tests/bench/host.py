@@ -26,7 +26,7 @@ from taskvisor.state.keys import Keys
 from tests.fixtures.redis_servers import RedisServer
 
 UP_LIMIT_S = 60.0
-STOP_LIMIT_S = 20.0
+STOP_LIMIT_S = 10.0
 LOG_TAIL_BYTES = 3000
 HOST = "bench"
 LOG = "processes.log"

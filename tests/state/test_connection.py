@@ -23,6 +23,8 @@ from tests.fixtures.redis_servers import OpenRedisServer, RedisServer
 from tests.support.records import NETWORK, claim, instance, inventory, operation
 
 TIMEOUT_S = 0.1
+IN_TIME_S = 5 * TIMEOUT_S + 2.0
+"""What `open_redis` promises, and what a loaded machine may add."""
 KEYS = Keys("tv:")
 WRITER = Writer(keys=KEYS, operation_keep_s=60, events_kept=100, outcome_for=lambda *_: None)
 GUEST = instance(ports=())
@@ -91,7 +93,7 @@ def test_a_redis_that_hangs_is_an_error_in_time(silent_server: RedisServer, call
     with pytest.raises(CannotAsk):
         CALLS[call](client)
 
-    assert TIMEOUT_S <= time.monotonic() - began_at < 5 * TIMEOUT_S
+    assert TIMEOUT_S <= time.monotonic() - began_at < IN_TIME_S
     client.close()
 
 
@@ -110,7 +112,7 @@ def test_a_connection_that_hangs_after_it_was_good_is_an_error_in_time(open_redi
     finally:
         os.kill(server.pid, signal.SIGCONT)
 
-    assert took_s < 5 * TIMEOUT_S
+    assert took_s < IN_TIME_S
     assert hosts.read_incarnation(H1) in ("first", "second")  # nobody may conclude from silence that it was not done
     client.close()
 

@@ -11,22 +11,22 @@ from tests.support.spies import Moment
 
 
 class Meanwhile:
-    """A door to whose store something happens right after a look, so many times."""
+    """A door to whose store something happens right after a look ("admission.read_holding"), so many times."""
 
     def __init__(self, fleet: Fleet, look: str, happen: Callable[[], object], *, times: int = 1) -> None:
-        self._look = look
+        part, _, self._look = look.partition(".")
+        self._part = getattr(fleet.store, part)
         self._happen = happen
         self._times = times
-        self._admission = fleet.store.admission
-        self.door: Door = replace(fleet.door, store=replace(fleet.store, admission=self))  # type: ignore[arg-type]
+        self.door: Door = replace(fleet.door, store=replace(fleet.store, **{part: self}))  # type: ignore[arg-type]
 
     def __getattr__(self, name: str) -> Any:
-        attribute = getattr(self._admission, name)
+        attribute = getattr(self._part, name)
         if name != self._look or self._times == 0:
             return attribute
 
-        def looked(*args: Any) -> Any:
-            seen = attribute(*args)
+        def looked(*args: Any, **named: Any) -> Any:
+            seen = attribute(*args, **named)
             self._times -= 1
             self._happen()
             return seen

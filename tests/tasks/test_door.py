@@ -13,6 +13,7 @@ from taskvisor.model.ids import OperationId
 from taskvisor.model.states import Phase, TaskState, VmState
 from tests.support.fleet import IMAGE, KEYS, SMALL, Fleet
 from tests.support.world import read_everything
+from tests.tasks.doors import Meanwhile
 
 ASKED: dict[str, Any] = {"name": "web", "image": IMAGE, "flavor": SMALL}
 OP = OperationId("op")
@@ -108,6 +109,26 @@ def test_twenty_messages_of_one_request_fit_where_one_guest_fits(redis_url: str,
     assert len(answers) == 20
     assert fleet.client.hlen(KEYS.addresses(fleet.instance("web").ports[0].network_id)) == 1
     fleet.close()
+
+
+def test_a_twin_that_was_let_in_since_the_look_is_the_same_operation(redis_url: str, memory_dir: Path) -> None:
+    """It took the only room: the second message of the request finds none, and must not say so to its caller."""
+    fleet = Fleet(redis_url, memory_dir, memory_mib={"h1": 64})
+    twin = Meanwhile(fleet, "addresses.allocate", lambda: fleet.door.build(OP, dict(ASKED)))
+
+    answer = twin.door.build(OP, dict(ASKED))
+
+    assert answer == Admitted(operation=fleet.read("op"))
+    assert len(fleet.client.hgetall(KEYS.addresses(fleet.instance("web").ports[0].network_id))) == 1
+    fleet.close()
+
+
+@pytest.mark.parametrize("flow", ["instance.stop", "instance.reboot", "instance.delete"])
+def test_a_change_whose_twin_was_let_in_since_the_look_is_the_same_operation(fleet: Fleet, flow: str) -> None:
+    fleet.build()
+    twin = Meanwhile(fleet, "catalog.find_instance_id", lambda: fleet.door.change(flow, OP, {"instance": "web"}))
+
+    assert twin.door.change(flow, OP, {"instance": "web"}) == Admitted(operation=fleet.read("op"))
 
 
 @pytest.mark.parametrize("flow", ["instance.stop", "instance.reboot", "instance.snapshot", "instance.delete"])

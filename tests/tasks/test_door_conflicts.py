@@ -51,7 +51,7 @@ def test_a_lease_whose_operation_is_forgotten_says_so(fleet: Fleet) -> None:
 def test_a_change_decided_on_an_instance_that_changed_since_is_decided_again(fleet: Fleet) -> None:
     """Between its look and its write, another request comes, runs and ends."""
     fleet.build()
-    meanwhile = Meanwhile(fleet, "read_holding", lambda: fleet.ask("instance.stop", "stop", instance="web"))
+    meanwhile = Meanwhile(fleet, "admission.read_holding", lambda: fleet.ask("instance.stop", "stop", instance="web"))
 
     answer = meanwhile.door.change("instance.stop", OP, {"instance": "web"})
 
@@ -61,7 +61,7 @@ def test_a_change_decided_on_an_instance_that_changed_since_is_decided_again(fle
 
 def test_a_change_of_an_instance_that_was_deleted_since_is_refused(fleet: Fleet) -> None:
     fleet.build()
-    meanwhile = Meanwhile(fleet, "read_holding", lambda: fleet.ask("instance.delete", "del", instance="web"))
+    meanwhile = Meanwhile(fleet, "admission.read_holding", lambda: fleet.ask("instance.delete", "del", instance="web"))
 
     with pytest.raises(Refused, match="there is no instance of that name"):
         meanwhile.door.change("instance.reboot", OP, {"instance": "web"})
@@ -76,7 +76,7 @@ def test_records_that_never_hold_still_are_looked_at_a_few_times(fleet: Fleet) -
         guest = fleet.instance()
         fleet.store.admission.write_at_rest(guest, replace(guest, vm_state=states.pop()))
 
-    always = Meanwhile(fleet, "read_holding", change_it, times=20)
+    always = Meanwhile(fleet, "admission.read_holding", change_it, times=20)
 
     with pytest.raises(Conflicting, match="operation op: the records moved 10 times while it was looked at"):
         always.door.change("instance.reboot", OP, {"instance": "web"})

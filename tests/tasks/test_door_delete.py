@@ -180,7 +180,7 @@ def test_a_delete_of_a_guest_that_moved_between_look_and_write_goes_to_where_it_
     fleet.begin_build("web", "op")
     while fleet.post.chains[0].steps[0] != "operation.settle":
         fleet.post.deliver(fleet.post.chains[0])
-    meanwhile = Meanwhile(fleet, "read_holding", lambda: fleet.post.deliver(fleet.post.chains[0]))
+    meanwhile = Meanwhile(fleet, "admission.read_holding", lambda: fleet.post.deliver(fleet.post.chains[0]))
 
     answer = meanwhile.door.change("instance.delete", OperationId("del"), {"instance": "web"})
 

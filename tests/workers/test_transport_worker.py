@@ -144,7 +144,7 @@ def test_a_connection_killed_in_mid_task_changes_nothing(
             client.client_kill_filter(_type=kind, skipme=True)
         client.lpush("host.a", message("meanwhile"))
         worker.wait_for("meanwhile")
-        assert client.llen(FLIGHT) == 2
+        wait_until(lambda: client.llen(FLIGHT) == 2, "what came meanwhile settled")
         worker.open_gate("long")
         worker.wait_for("long ended")
         wait_until(lambda: client.llen(FLIGHT) == 1, "the long task settled")
