@@ -47,10 +47,12 @@ class InstanceLocks:
         if descriptor is None:
             yield False
             return
+        held = _is_still_at(path, descriptor)
         try:
-            yield _is_still_at(path, descriptor)
+            yield held
         finally:
-            path.unlink(missing_ok=True)
+            if held:  # what lies at the path is then ours; otherwise it may be the lock of another
+                path.unlink(missing_ok=True)
             os.close(descriptor)
 
 
