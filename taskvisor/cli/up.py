@@ -113,8 +113,8 @@ def start_everything(supervisor: Supervisor, settings: Settings, *, with_flower:
     host = wait_for_host(supervisor, settings)
     environment_file = write_environment(settings)
     flower_url = start_flower(supervisor, settings) if with_flower else None
-    report(f"everything is up after {time.monotonic() - began:.1f} s; stop it with ctrl-C")
     show_panel(settings, host, flower_url, environment_file)
+    report(f"everything is up after {time.monotonic() - began:.1f} s; stop it with ctrl-C")
 
 
 def start_redis(supervisor: Supervisor, settings: Settings) -> None:

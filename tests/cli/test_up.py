@@ -144,8 +144,8 @@ def test_what_was_there_is_there_again_after_the_next_up(
     assert up.wait(LIMIT_S) == 0
     (installation.directory / "log").unlink()
     again = installation.start("up", "--no-flower", TASKVISOR_ENV_FILE=str(installation.directory / "taskvisor.env"))
-    installation.wait_for(lambda: "not started" in installation.said())
-    assert "everything is up" in installation.said()
+    installation.wait_for(lambda: "everything is up" in installation.said())
+    assert "not started" in installation.said()
     assert installation.run("show", "vm1").returncode == 0
     again.terminate()
     assert again.wait(LIMIT_S) == 0
