@@ -33,7 +33,7 @@ check: static  ## static, and the tests that need no machine
 test: guest static  ## everything: static, and all tests with real guests, links and workers
 	$(VENV)/pytest -q tests $(AT_ONCE)
 
-bench: setup guest  ## measure builds per minute and what each step costs
+bench: setup guest  ## measure what a build costs, beside the same work by hand
 	@$(VENV)/python -m tests.bench
 
 lock:  ## write requirements.lock anew from pyproject.toml

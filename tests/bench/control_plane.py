@@ -1,10 +1,11 @@
 """Parts B and C: what Taskvisor itself costs, on a simulated host, where a guest is a few small files.
 
-The instances pile up: what is asked of an empty host first is asked again when a thousand are on it.
+The instances pile up. When a thousand are on the host, an empty one is started beside it, and the two are asked in turns: a
+machine that does other things as well is not the same a minute later.
 """
 
 from collections.abc import Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import count
 
@@ -18,7 +19,9 @@ ALONE = 100
 TOGETHER = 300
 IN_FLIGHT = 50
 CROWD = 1000
-IN_A_CROWD = 50
+TURNS, EACH_TURN = 10, 5
+"""On the full host and the empty one."""
+WARM_UP = 50
 WATCHED = 20
 BUILD = "instance.build"
 ROOM = {"vcpu_ratio": 64, "memory_ratio": 8, "disk_ratio": 64}
@@ -27,11 +30,12 @@ ROOM = {"vcpu_ratio": 64, "memory_ratio": 8, "disk_ratio": 64}
 
 @dataclass(frozen=True, kw_only=True)
 class ControlPlane:
-    """How builds went: one at a time, fifty at once, one at a time on a full host; and what they cost."""
+    """How builds went: one at a time, fifty at once, one at a time on a full host and an empty one; and what they cost."""
 
     alone: Run
     together: Run
-    in_a_crowd: Run
+    on_full: Run
+    on_empty: Run
     cpu_s: Mapping[str, float]
     """Per build of those at once, by program."""
     memory: Mapping[str, Memory]
@@ -45,9 +49,7 @@ class ControlPlane:
 def measure_control_plane() -> ControlPlane:
     """NotMeasured when a build fails."""
     progress("B: Redis and a simulated host")
-    with running_host("simulated", **ROOM) as host, closing(Producer(host.settings.redis_url)) as producer:
-        requests = _requests()
-        producer.run(BUILD, _next(requests, IN_A_CROWD), in_flight=4)  # every process has built one
+    with _warm_host() as (host, producer, requests):
         progress(f"B: {ALONE} builds, one at a time")
         alone = producer.run(BUILD, _next(requests, ALONE))
         progress(f"B: {TOGETHER} builds, {IN_FLIGHT} in flight")
@@ -56,21 +58,42 @@ def measure_control_plane() -> ControlPlane:
         progress(f"C: what goes to Redis in {WATCHED} builds")
         with watched_traffic(host.redis, host.settings.key_prefix) as traffic:
             producer.run(BUILD, _next(requests, WATCHED))
-        crowd = CROWD - host.count_instances()
-        progress(f"B: {crowd} builds more, to fill the host")
-        producer.run(BUILD, _next(requests, crowd), in_flight=IN_FLIGHT)
-        progress(f"B: {IN_A_CROWD} builds, one at a time, on a host with {CROWD} instances")
-        in_a_crowd = producer.run(BUILD, _next(requests, IN_A_CROWD))
+        more = CROWD - host.count_instances()
+        progress(f"B: {more} builds more, to fill the host")
+        producer.run(BUILD, _next(requests, more), in_flight=IN_FLIGHT)
+        on_full, on_empty = _in_turns_with_an_empty_host(producer, requests)
         return ControlPlane(
             alone=alone,
             together=together,
-            in_a_crowd=in_a_crowd,
+            on_full=on_full,
+            on_empty=on_empty,
             cpu_s=cpu_s,
             memory=memory,
             traffic=traffic,
             step_processes=host.settings.step_concurrency,
             control_processes=host.settings.control_concurrency,
         )
+
+
+@contextmanager
+def _warm_host() -> Iterator[tuple[BenchHost, Producer, Iterator[Request]]]:
+    """A host every process of which has built something, who asks it, and what for."""
+    with running_host("simulated", **ROOM) as host, closing(Producer(host.settings.redis_url)) as producer:
+        requests = _requests()
+        producer.run(BUILD, _next(requests, WARM_UP), in_flight=4)
+        yield host, producer, requests
+
+
+def _in_turns_with_an_empty_host(full: Producer, requests: Iterator[Request]) -> tuple[Run, Run]:
+    progress("B: an empty host beside it")
+    with _warm_host() as (_, empty, others):
+        progress(f"B: {TURNS * EACH_TURN} builds on each, one at a time, in turns")
+        turns = [
+            (full.run(BUILD, _next(requests, EACH_TURN)), empty.run(BUILD, _next(others, EACH_TURN)))
+            for _ in range(TURNS)
+        ]
+    on_full, on_empty = zip(*turns, strict=True)
+    return Run.of(on_full), Run.of(on_empty)
 
 
 def _together(host: BenchHost, producer: Producer, requests: list[Request]) -> tuple[Run, Mapping[str, float]]:

@@ -5,10 +5,10 @@ once would cost the machine more than the builds that are measured.
 """
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 from uuid import uuid4
 
 import msgspec
@@ -37,6 +37,14 @@ class Run:
 
     latencies_s: tuple[float, ...]
     elapsed_s: float
+
+    @classmethod
+    def of(cls, runs: Sequence[Self]) -> Self:
+        """Several runs as one."""
+        return cls(
+            latencies_s=tuple(latency_s for run in runs for latency_s in run.latencies_s),
+            elapsed_s=sum(run.elapsed_s for run in runs),
+        )
 
     @property
     def per_s(self) -> float:
