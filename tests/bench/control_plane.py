@@ -1,6 +1,6 @@
 """Parts B and C: what Taskvisor itself costs, on a simulated host, where a guest is a few small files.
 
-The instances pile up. When a thousand are on the host, an empty one is started beside it, and the two are asked in turns: a
+The instances pile up. When a thousand are on the host, one with few is started beside it, and the two are asked in turns: a
 machine that does other things as well is not the same a minute later.
 """
 
@@ -20,7 +20,7 @@ TOGETHER = 300
 IN_FLIGHT = 50
 CROWD = 1000
 TURNS, EACH_TURN = 10, 5
-"""On the full host and the empty one."""
+"""On the full host and the new one."""
 WARM_UP = 50
 WATCHED = 20
 BUILD = "instance.build"
@@ -30,12 +30,12 @@ ROOM = {"vcpu_ratio": 64, "memory_ratio": 8, "disk_ratio": 64}
 
 @dataclass(frozen=True, kw_only=True)
 class ControlPlane:
-    """How builds went: one at a time, fifty at once, one at a time on a full host and an empty one; and what they cost."""
+    """How builds went: one at a time, fifty at once, one at a time on a full host and on a new one; and what they cost."""
 
     alone: Run
     together: Run
     on_full: Run
-    on_empty: Run
+    on_new: Run
     cpu_s: Mapping[str, float]
     """Per build of those at once, by program."""
     memory: Mapping[str, Memory]
@@ -61,12 +61,12 @@ def measure_control_plane() -> ControlPlane:
         more = CROWD - host.count_instances()
         progress(f"B: {more} builds more, to fill the host")
         producer.run(BUILD, _next(requests, more), in_flight=IN_FLIGHT)
-        on_full, on_empty = _in_turns_with_an_empty_host(producer, requests)
+        on_full, on_new = _in_turns_with_a_new_host(producer, requests)
         return ControlPlane(
             alone=alone,
             together=together,
             on_full=on_full,
-            on_empty=on_empty,
+            on_new=on_new,
             cpu_s=cpu_s,
             memory=memory,
             traffic=traffic,
@@ -84,16 +84,16 @@ def _warm_host() -> Iterator[tuple[BenchHost, Producer, Iterator[Request]]]:
         yield host, producer, requests
 
 
-def _in_turns_with_an_empty_host(full: Producer, requests: Iterator[Request]) -> tuple[Run, Run]:
-    progress("B: an empty host beside it")
-    with _warm_host() as (_, empty, others):
+def _in_turns_with_a_new_host(full: Producer, requests: Iterator[Request]) -> tuple[Run, Run]:
+    progress("B: a new host beside it")
+    with _warm_host() as (_, new, others):
         progress(f"B: {TURNS * EACH_TURN} builds on each, one at a time, in turns")
         turns = [
-            (full.run(BUILD, _next(requests, EACH_TURN)), empty.run(BUILD, _next(others, EACH_TURN)))
+            (full.run(BUILD, _next(requests, EACH_TURN)), new.run(BUILD, _next(others, EACH_TURN)))
             for _ in range(TURNS)
         ]
-    on_full, on_empty = zip(*turns, strict=True)
-    return Run.of(on_full), Run.of(on_empty)
+    on_full, on_new = zip(*turns, strict=True)
+    return Run.of(on_full), Run.of(on_new)
 
 
 def _together(host: BenchHost, producer: Producer, requests: list[Request]) -> tuple[Run, Mapping[str, float]]:
