@@ -31,7 +31,7 @@ def nodes_of(settings: Settings) -> tuple[Program, Program]:
 
 def beat_of(settings: Settings) -> Program:
     """Sends the periodic tasks. More than one may run: the schedule is locked."""
-    return _celery(settings, BEAT, "beat")
+    return _lean_celery(settings, BEAT, "beat")
 
 
 def flower_of(settings: Settings, port: int) -> Program:
@@ -76,7 +76,12 @@ def own_redis_url(settings: Settings) -> str:
 
 def _node(settings: Settings, name: str, node: str, queues: str, concurrency: int) -> Program:
     words = ("worker", "--without-gossip", "--without-mingle", "-n", node, "-Q", queues, "-c", str(concurrency))
-    return replace(_celery(settings, name, *words), stop=WARM_STOP)
+    return replace(_lean_celery(settings, name, *words), stop=WARM_STOP)
+
+
+def _lean_celery(settings: Settings, name: str, *words: str) -> Program:
+    """Without what the `celery` program loads for its other commands."""
+    return _python(settings, name, "-W", AS_ROOT_IS_MEANT, "-m", "workers", *words)
 
 
 def _celery(settings: Settings, name: str, *words: str) -> Program:
