@@ -8,7 +8,7 @@ from taskvisor.model.observed import DomainFacts
 from taskvisor.model.operation import Operation
 from taskvisor.model.plan import CachedImage, DiskLayout, DiskRole
 from taskvisor.model.records import Instance
-from taskvisor.model.states import InstanceAction, PowerState, TaskState, VirtType, VmState
+from taskvisor.model.states import InstanceAction, OnFailure, PowerState, TaskState, VirtType, VmState
 from taskvisor.model.view import instance_view
 from virt.seed import seed_for
 
@@ -138,7 +138,7 @@ def running(operation: Operation, instance: Instance, now: float) -> Instance:
 
 
 class BuildFlow(Flow):
-    """A guest comes to be, or nothing of it is left."""
+    """A guest comes to be, or nothing of it is left, unless it was asked to keep what it had done."""
 
     name = "instance.build"
     prefix = "build"
@@ -150,6 +150,12 @@ class BuildFlow(Flow):
     def succeeded(self, operation: Operation, instance: Instance, now: float) -> Settlement:
         built = running(operation, instance, now)
         return Settlement(instance=built, result=dict(instance_view(built)))
+
+    def keeps(self, operation: Operation) -> bool:
+        return operation.request.get("on_failure") == OnFailure.KEEP
+
+    def regained(self, instance: Instance) -> Instance:
+        return replace(instance, vm_state=VmState.BUILDING, fault=None)
 
     def failed(self, operation: Operation, instance: Instance, now: float) -> Settlement:
         del operation, instance, now

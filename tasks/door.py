@@ -18,7 +18,7 @@ from taskvisor.model.errors import Busy, Conflicting, IdInUse, Refused, StoreCon
 from taskvisor.model.ids import OPERATION_ID_RULE, OperationId, instance_id_for
 from taskvisor.model.operation import Facts, Operation
 from taskvisor.model.records import Claim, Instance, Port
-from taskvisor.model.spec import BuildSpec, InstanceSpec, RebootSpec, SnapshotSpec, StopSpec, parse_spec
+from taskvisor.model.spec import BuildSpec, InstanceSpec, RebootSpec, SnapshotSpec, Spec, StopSpec, TurnSpec, parse_spec
 from taskvisor.model.states import Phase, VmState
 from taskvisor.model.view import instance_view
 from taskvisor.state.admission import Holding, Lease
@@ -32,7 +32,7 @@ DELETE = "instance.delete"
 
 CHANGES: dict[str, type[InstanceSpec]] = {
     DELETE: InstanceSpec,
-    "instance.start": InstanceSpec,
+    "instance.start": TurnSpec,
     "instance.stop": StopSpec,
     "instance.reboot": RebootSpec,
     "instance.snapshot": SnapshotSpec,
@@ -45,9 +45,13 @@ ALREADY: dict[str, VmState] = {"instance.start": VmState.ACTIVE, "instance.stop"
 
 @dataclass(frozen=True, kw_only=True)
 class Admitted:
-    """The operation is in the store, from now or from before: send it on from where its journal says it is."""
+    """The operation is in the store, from now or from before: send it on from where its journal says it is.
+
+    `stopping` holds the instance and was told to make room: send it on too, for nobody may be about to.
+    """
 
     operation: Operation
+    stopping: Operation | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +78,7 @@ class Door:
         same id is being refused at this moment: look again.
         """
         spec = parse_spec(BuildSpec, fields)
-        request = spec.model_dump(mode="json")
+        request = _request_of(spec)
 
         def look() -> Answer:
             known = self._known(operation_id, BUILD, request)
@@ -85,12 +89,13 @@ class Door:
         return self._looking_again(operation_id, look)
 
     def change(self, flow_name: str, operation_id: OperationId, fields: dict[str, Any]) -> Answer:
-        """An operation on an instance that is there. Conflicting when another holds it and this one may not pre-empt.
+        """An operation on an instance that is there. Conflicting when another holds it and this one may not pre-empt: who
+        wants to wait for its turn asks again.
 
         Busy when the instance is being deleted and a delete is asked: look again when that one has ended.
         """
         flow, spec = FLOWS[flow_name], parse_spec(CHANGES[flow_name], fields)
-        request = spec.model_dump(mode="json")
+        request = _request_of(spec)
 
         def look() -> Answer:
             known = self._known(operation_id, flow_name, request)
@@ -121,14 +126,18 @@ class Door:
         return self._looking_again(prefix, look)
 
     def retry(self, prefix: str) -> Operation:
-        """A STUCK operation goes on where it stopped; one that failed or was cancelled begins again, with its old request."""
+        """A STUCK operation goes on where it stopped, and so does a failed one that kept what it had done; one that was
+        rolled back begins again, with its old request.
+        """
 
         def look() -> Operation:
             operation = self.store.catalog.find_operation(prefix)
             if operation.phase is Phase.STUCK:
-                going = transitions.unstuck(operation, self.now())
+                going = transitions.resumed(operation, self.now())
                 self.store.journal.commit(Change(before=operation, after=going))
                 return going
+            if operation.kept:
+                return self._go_on(operation)
             if operation.phase not in (Phase.FAILED, Phase.CANCELLED):
                 raise Refused(
                     f"operation {operation.id} is {operation.phase.value}; only one that failed can be retried"
@@ -144,6 +153,27 @@ class Door:
             except StoreConflict:
                 continue
         raise Conflicting(f"operation {what}: the records moved {LOOKS_LIMIT} times while it was looked at; ask again")
+
+    def _go_on(self, kept: Operation) -> Operation:
+        """The failed operation takes its instance again, where it is and as it left it."""
+        seen = self.store.admission.read_holding(kept.instance_id)
+        if seen is None:
+            raise Refused(f"operation {kept.id}: instance {kept.instance_name} is gone; there is nothing to retry")
+        instance = seen.instance
+        if seen.lease is not None:
+            holder = self.store.catalog.read_operation(seen.lease.operation_id)
+            raise Conflicting(_held_by(instance, seen.lease, holder))
+        if instance.vm_state is not VmState.ERROR:
+            raise Refused(
+                f"instance {instance.name} is {instance.vm_state.value}, not {VmState.ERROR.value} as operation {kept.id}"
+                " left it; there is nothing to retry"
+            )
+        flow, going = FLOWS[kept.flow], transitions.resumed(kept, self.now())
+        step = flow.step(going.current_step) if going.current_step else flow.steps[-1]
+        again = flow.regained(instance)
+        shown = transitions.with_task_state(again, step, going) or again
+        self.store.admission.admit_change(going, shown, seen)
+        return going
 
     def _begin_again(self, operation: Operation) -> Operation:
         if operation.flow == BUILD:
@@ -161,7 +191,7 @@ class Door:
         if not OPERATION_ID_RULE.fullmatch(operation_id):
             raise Refused(f"task id: {operation_id!r}: must be 1 to 128 letters, digits or ._:- (a UUID will do)")
         known = self.store.catalog.read_operation(operation_id)
-        if known is None or (known.flow == flow and (known.request == request or _may_begin_again(known, request))):
+        if known is None or (known.flow == flow and (_asked(known) == request or _may_begin_again(known, request))):
             return known
         raise IdInUse(f"task id: {operation_id} is that of another request ({known.flow} of {known.instance_name})")
 
@@ -239,19 +269,34 @@ class Door:
             self.store.admission.admit_over(operation, shown, seen, ended)
             return Admitted(operation=operation)
         operation = replace(operation, phase=Phase.WAITING)
-        noted = transitions.preempted(holder, operation_id, now)
+        going = transitions.taken_back(holder, FLOWS[holder.flow], now) if holder.phase is Phase.STUCK else holder
+        noted = transitions.preempted(replace(going, revision=holder.revision), operation_id, now)
         self.store.admission.admit_waiting(operation, seen, noted)
-        return Admitted(operation=operation)
+        return Admitted(operation=operation, stopping=noted if noted.runner is None else None)
 
 
 def _may_begin_again(known: Operation, request: Facts) -> bool:
     """An id whose operation failed and left nothing may be used for another request. For the same one it is a late double."""
-    return known.phase in (Phase.FAILED, Phase.CANCELLED) and known.request != request
+    return known.phase in (Phase.FAILED, Phase.CANCELLED) and not known.kept and _asked(known) != request
+
+
+def _request_of(spec: Spec) -> Facts:
+    """What is asked, without how long the caller would wait for its turn."""
+    return spec.model_dump(mode="json", exclude={"wait_turn_s"})
+
+
+def _asked(known: Operation) -> Facts:
+    """What the operation was asked, as this version writes it: an earlier one may have known fewer fields."""
+    kind: type[Spec] = BuildSpec if known.flow == BUILD else CHANGES[known.flow]
+    try:
+        return _request_of(parse_spec(kind, dict(known.request)))
+    except Refused:
+        return known.request  # by the rules of another version
 
 
 def _may_end_here(holder: Operation) -> bool:
-    """No step of it runs, and what it has made will go with the instance, or is left to a person anyway."""
-    return holder.runner is None and (FLOWS[holder.flow].yields or holder.phase.settled)
+    """No step of it runs, and all that it has made will go with the instance."""
+    return holder.runner is None and FLOWS[holder.flow].yields
 
 
 def _absent(flow: Flow, name: str) -> Already:

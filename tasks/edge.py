@@ -7,6 +7,7 @@ and serves first start, resume, retry, roll-back, cancel and hand-over alike.
 import time
 import zlib
 from collections.abc import Callable
+from math import ceil
 from typing import Any, Protocol
 
 import structlog
@@ -21,7 +22,7 @@ from taskvisor.flow.runner import Next, Onward, StepMessage, StepRunner
 from taskvisor.flow.step import Flow, Step
 from taskvisor.flow.transitions import messages_for
 from taskvisor.model import errors
-from taskvisor.model.errors import Busy, CannotAsk, IdInUse, Retryable, TaskvisorError
+from taskvisor.model.errors import Busy, CannotAsk, Conflicting, IdInUse, Retryable, TaskvisorError
 from taskvisor.model.ids import HostName, OperationId, message_id_for
 from taskvisor.model.operation import Failure, Operation
 from taskvisor.model.records import Instance
@@ -34,6 +35,8 @@ log = structlog.get_logger(__name__)
 COMPUTE_QUEUE = "compute"
 TURNS_LIMIT = 1200
 """A delete that waits for another delete of the same instance looks again so often, half a second apart."""
+TURN_S = 0.5
+"""A request that waits for its turn looks again so often."""
 DEATHS_LIMIT = 5
 """A request whose process dies is taken up again so often."""
 GRACE_S = 15
@@ -150,6 +153,11 @@ class Edge:
                 raise Ignore from other
             except Busy as busy:
                 raise self_.retry(countdown=busy.delay_s, max_retries=TURNS_LIMIT, exc=busy) from busy
+            except Conflicting as held:
+                looks = ceil(fields.get("wait_turn_s", 0) / TURN_S)
+                if looks == 0:
+                    raise
+                raise self_.retry(countdown=TURN_S, max_retries=looks, exc=held) from held
             return self._answer(operation_id, answer)
 
         enter.__doc__ = f"Request {name}; the task's id is the operation's."
@@ -173,6 +181,8 @@ class Edge:
         if not isinstance(answer, Admitted):
             return answer.result
         operation = answer.operation
+        if answer.stopping is not None:
+            self.launch(answer.stopping)
         if operation.phase is Phase.SUCCEEDED:
             self._show(operation_id, "SUCCESS", operation.result)
         elif operation.phase.settled:

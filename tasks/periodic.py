@@ -34,6 +34,9 @@ FORGOTTEN_S = 600.0
 Launch = Callable[[Operation], None]
 """Sends an operation on from where its journal says it is."""
 
+Reclaim = Callable[[HostName], int]
+"""Puts requests that a silent host has in flight back into their queue; returns how many."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
@@ -41,12 +44,17 @@ class Sweep:
 
     store: Store
     launch: Launch
+    reclaim: Reclaim
     now: Callable[[], float]
     period_s: float
 
     def run(self) -> int:
-        """Relaunch what is overdue, free what was forgotten, drop what has expired; returns how many operations were sent on."""
+        """Relaunch what is overdue, take back what silent hosts had in hand, free what was forgotten, drop what has expired.
+
+        Returns how many operations were sent on.
+        """
         now = self.now()
+        self._take_back_requests()
         overdue = [
             self._sent_on(operation_id, now)
             for operation_id in self.store.catalog.list_unsettled(before=now - self.period_s)
@@ -54,6 +62,13 @@ class Sweep:
         self._free_forgotten(now)
         self.store.catalog.forget_expired()
         return sum(overdue)
+
+    def _take_back_requests(self) -> None:
+        """A host that never comes back must not keep requests that no operation knows of yet. Twice taken is once let in."""
+        for host in self.store.hosts.list_not_taking():
+            requests = self.reclaim(host)
+            if requests:
+                log.warning("requests_taken_back", host=host, requests=requests)
 
     def _sent_on(self, operation_id: OperationId, now: float) -> bool:
         try:
@@ -97,20 +112,25 @@ class Settler:
         loaded = self.store.journal.load(operation_id)
         if loaded is None or not wants_settling(loaded.operation) or loaded.operation.runner is not None:
             return None
+        flow = self.flows[loaded.operation.flow]
+        if not transitions.wants_next_host(loaded.operation, flow):
+            return self._ended(loaded)
+        if loaded.operation.cancel_requested or loaded.operation.preempted_by is not None:
+            stopped = transitions.cancelled(loaded.operation, flow, self.now())
+            return self._ended(replace(loaded, operation=replace(stopped, revision=loaded.operation.revision)))
+        return self._moved_or_ended(loaded)
+
+    def _moved_or_ended(self, loaded: Loaded) -> Operation | None:
         operation = loaded.operation
-        may_move = len(operation.excluded_hosts) < self.max_reschedules and operation.preempted_by is None
-        if (
-            may_move
-            and not operation.cancel_requested
-            and transitions.wants_next_host(operation, self.flows[operation.flow])
-        ):
-            try:
-                return self._moved(loaded)
-            except (NoCapacity, Refused) as nowhere:
-                assert operation.failure is not None  # noqa: S101 - nothing is rolled back without one
-                said = f"{operation.failure.message}; and elsewhere: {nowhere}"
-                loaded = replace(loaded, operation=replace(operation, failure=replace(operation.failure, message=said)))
-        return self._ended(loaded)
+        if len(operation.excluded_hosts) >= self.max_reschedules:
+            return self._ended(loaded)
+        try:
+            return self._moved(loaded)
+        except (NoCapacity, Refused) as nowhere:
+            assert operation.failure is not None  # noqa: S101 - nothing is rolled back without one
+            said = f"{operation.failure.message}; and elsewhere: {nowhere}"
+            failure = replace(operation.failure, message=said)
+            return self._ended(replace(loaded, operation=replace(operation, failure=failure)))
 
     def _moved(self, loaded: Loaded) -> Operation:
         operation, instance = loaded.operation, loaded.instance

@@ -86,7 +86,7 @@ class SnapshotFlow(Flow):
 
     def succeeded(self, operation: Operation, instance: Instance, now: float) -> Settlement:
         image = image_made_by(operation, instance, now)
-        rested = replace(instance, task_state=None)
+        rested = replace(instance, task_state=None, fault=None)
         result = {**instance_view(rested), "snapshot": dict(image_view(image))}
         return Settlement(instance=rested, images=(image,), result=result)
 

@@ -33,10 +33,10 @@ class StartHost(bootsteps.StartStopStep):
             return  # a reconnect is no start: what runs here goes on
         if self.host_node.runs_control:
             self.host_node.pre_start_hook()
-        self._heartbeat = Heartbeat(self.host_node)
         if self.host_node.runs_steps:
             self.host_node.init_host()
-            self._heartbeat.start()
+        self._heartbeat = Heartbeat(self.host_node)
+        self._heartbeat.start()
 
     def shutdown(self, consumer: Any) -> None:
         del consumer

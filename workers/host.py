@@ -18,6 +18,7 @@ from taskvisor.flow.recovery import was_run_by
 from taskvisor.model.errors import TaskvisorError
 from taskvisor.model.ids import HostName
 from taskvisor.settings import Settings
+from taskvisor.state.hosts import Hosts
 from workers.locks import open_lock_within
 from workers.node import OpenNode
 
@@ -86,7 +87,7 @@ class HostNode:
 
 
 class Heartbeat(threading.Thread):
-    """Says that the node lives, from its own process: a busy pool is never called dead."""
+    """Says that the node lives, and in which role, from its own process: a busy pool is never called dead."""
 
     def __init__(self, host_node: HostNode) -> None:
         super().__init__(name="heartbeat", daemon=True)
@@ -98,7 +99,7 @@ class Heartbeat(threading.Thread):
         hosts = self._host_node.open_node().store.hosts
         while not self._stopped.is_set():
             try:
-                hosts.note_alive(HostName(settings.host), self._host_node.incarnation, keep_s=settings.host_down_s)
+                self._beat(hosts)
             except TaskvisorError as silence:
                 log.warning("heartbeat_missed", reason=str(silence))
             self._stopped.wait(settings.heartbeat_s)
@@ -106,6 +107,13 @@ class Heartbeat(threading.Thread):
             hosts.note_gone(HostName(settings.host), self._host_node.incarnation)
         except TaskvisorError as silence:
             log.warning("farewell_not_said", reason=str(silence))
+
+    def _beat(self, hosts: Hosts) -> None:
+        node, settings = self._host_node, self._host_node.settings
+        if node.runs_steps:
+            hosts.note_alive(HostName(settings.host), node.incarnation, keep_s=settings.host_down_s)
+        if node.runs_control:
+            hosts.note_taking(HostName(settings.host), node.incarnation, keep_s=settings.host_down_s)
 
     def stop(self) -> None:
         """Say that the host is gone, and end: nothing new is placed on a node that was shut down."""

@@ -59,6 +59,13 @@ return moved
 """
 ADOPT_LIMIT = 1000
 
+RECLAIM = """
+local moved = 0
+while moved < tonumber(ARGV[1]) and redis.call('LMOVE', KEYS[1], KEYS[2], 'LEFT', 'RIGHT') do moved = moved + 1 end
+return moved
+"""
+RECLAIM_BATCH = 1000
+
 log = structlog.get_logger(__name__)
 
 
@@ -122,6 +129,16 @@ def _sorted_out(
         else:
             restored.append(raw)
     return kept, restored
+
+
+def reclaim_inflight(client: redis.Redis, queue: str, consumer: str) -> int:
+    """Move what `consumer` has in flight back to the front of `queue`, in its old order; return how many messages.
+
+    For a consumer that has fallen silent and whose host nobody can ask. If it lives after all, its messages run twice:
+    only for queues whose messages bear that. Raises redis.RedisError if Redis can't be asked.
+    """
+    keys = inflight_key(queue, consumer), queue
+    return sum(iter(lambda: cast(int, client.eval(RECLAIM, 2, *keys, RECLAIM_BATCH)), 0))
 
 
 class Received(Protocol):

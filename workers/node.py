@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tasks.door import Door
-from tasks.edge import TIME_UP
+from tasks.edge import COMPUTE_QUEUE, TIME_UP
 from tasks.flows import FLOWS
 from tasks.periodic import HostReport, Launch, Settler, Sweep
 from tasks.store import RememberedNetworks, Store
@@ -23,11 +23,12 @@ from taskvisor.settings import Settings
 from taskvisor.state.addresses import Addresses
 from taskvisor.state.admission import Admission
 from taskvisor.state.catalog import Catalog
-from taskvisor.state.connection import open_redis
+from taskvisor.state.connection import asking, open_redis
 from taskvisor.state.hosts import Hosts
 from taskvisor.state.journal import RedisJournal
 from taskvisor.state.keys import Keys
 from taskvisor.state.writing import OutcomeFor, Writer
+from workers.inflight import reclaim_inflight
 from workers.locks import InstanceLocks
 
 if TYPE_CHECKING:
@@ -117,7 +118,17 @@ class OpenNode:
 
     @cached_property
     def sweep(self) -> Sweep:
-        return Sweep(store=self.store, launch=self._launch, now=self._clock.now, period_s=self.settings.sweep_s)
+        return Sweep(
+            store=self.store,
+            launch=self._launch,
+            reclaim=self._reclaim,
+            now=self._clock.now,
+            period_s=self.settings.sweep_s,
+        )
+
+    def _reclaim(self, host: HostName) -> int:
+        with asking(f"take back the requests that host {host} has in flight"):
+            return reclaim_inflight(self.redis, COMPUTE_QUEUE, host)
 
     @cached_property
     def settler(self) -> Settler:

@@ -15,7 +15,7 @@ import structlog
 
 from taskvisor.flow import transitions
 from taskvisor.flow.ports import Clock, Exclusion, Journal, Ports
-from taskvisor.flow.step import Flow, Flows, Settlement, Step, StepContext
+from taskvisor.flow.step import Flow, Flows, Settlement, Step, StepContext, fault_of
 from taskvisor.flow.transitions import Verdict
 from taskvisor.model.change import Change, LeaseMove, Loaded
 from taskvisor.model.errors import CannotAsk, Fenced, Retryable, StoreConflict
@@ -122,22 +122,21 @@ class StepRunner:
         if verdict is Verdict.GIVE_UP:
             return self._turn(loaded, flow, transitions.given_up(operation, flow, step, now))
         if verdict is Verdict.YIELD:
-            return self._yield(operation, transitions.yielded(operation, now), now)
+            return self._yield(loaded, flow, transitions.yielded(operation, now))
         log.info("message_dropped", op=operation.id, step=message.step, phase=operation.phase)
         return STOP
 
     def _run_step(self, flow: Flow, step: Step[Any], loaded: Loaded) -> Next:
-        began_at = self._ports.clock.now()
         before, instance = loaded.operation, loaded.instance
-        started = transitions.begun(before, step, self._runner, began_at)
+        started = transitions.begun(before, step, self._runner, self._ports.clock.now())
         shown = transitions.with_task_state(instance, step, before) if started.direction is Direction.DO else None
         self._commit(Change(before=before, after=started, lease=LeaseMove.RENEW, instance=shown))
         instance = shown or instance
         try:
             facts = self._effect(step, started, instance)
         except Exception as error:  # noqa: BLE001 - the one place that turns any error into a reaction
-            return self._after_error(flow, step, Loaded(operation=started, instance=instance), began_at, error)
-        return self._after_done(flow, Loaded(operation=started, instance=instance), began_at, facts)
+            return self._after_error(flow, step, Loaded(operation=started, instance=instance), error)
+        return self._after_done(flow, Loaded(operation=started, instance=instance), facts)
 
     def _effect(self, step: Step[Any], operation: Operation, instance: Instance | None) -> Facts | None:
         if instance is None:
@@ -149,7 +148,7 @@ class StepRunner:
             ports=self._ports,
             progress=_Progress(self._journal, self._ports.clock, operation, step.name),
             now=operation.updated_at,
-            since=record.first_started_at or operation.updated_at,
+            since=record.first_started_at if record.first_started_at is not None else operation.updated_at,
         )
         if operation.direction is Direction.UNDO:
             step.undo(ctx)
@@ -157,21 +156,20 @@ class StepRunner:
         facts: Facts = msgspec.to_builtins(step.do(ctx))
         return facts
 
-    def _after_done(self, flow: Flow, loaded: Loaded, began_at: float, facts: Facts | None) -> Next:
+    def _after_done(self, flow: Flow, loaded: Loaded, facts: Facts | None) -> Next:
         def next_value(operation: Operation) -> Operation:
-            return transitions.done(operation, began_at, facts, self._ports.clock.now())
+            return transitions.done(operation, facts, self._ports.clock.now())
 
         log.info("step_done", op=loaded.operation.id, step=loaded.operation.current_step)
         return self._write_end(flow, loaded, next_value)
 
-    def _after_error(self, flow: Flow, step: Step[Any], loaded: Loaded, began_at: float, error: Exception) -> Next:
+    def _after_error(self, flow: Flow, step: Step[Any], loaded: Loaded, error: Exception) -> Next:
         if isinstance(error, self._time_up):
             error = Retryable(f"{step.name} took longer than its limit of {step.time_limit_s} s", delay_s=1.0)
         trace = "".join(traceback.format_exception(error, limit=30))
 
         def next_value(operation: Operation) -> Operation:
-            now = self._ports.clock.now()
-            return transitions.failed_try(operation, flow, step, began_at, error, trace, now)
+            return transitions.failed_try(operation, flow, step, error, trace, self._ports.clock.now())
 
         log.warning(
             "step_failed", op=loaded.operation.id, step=step.name, error=type(error).__name__, reason=str(error)
@@ -199,11 +197,13 @@ class StepRunner:
         """Write `after`; when nothing is left to do this way, settle in the same write."""
         before = loaded.operation
         if after.phase is Phase.STUCK and after.preempted_by is not None:
-            return self._yield(before, transitions.yielded(after, after.updated_at), after.updated_at)
+            return self._yield(loaded, flow, transitions.yielded(after, after.updated_at))
         if after.phase is Phase.STUCK:
-            self._commit(Change(before=before, after=after))
+            self._commit(Change(before=before, after=after, instance=with_fault(loaded.instance, after)))
             log.error("operation_stuck", op=after.id, step=after.failure and after.failure.step)
             return Next(onward=Onward.STOP, ended=after)
+        if after.phase.settled:
+            return self._settle(loaded, flow, after)
         if after.current_step is not None:
             self._commit(Change(before=before, after=after))
             on_its_way = after.phase is before.phase and after.not_before is None
@@ -228,8 +228,10 @@ class StepRunner:
         log.info("operation_settled", op=after.id, phase=settled.phase)
         return self._hand_on(change, now)
 
-    def _yield(self, before: Operation, after: Operation, now: float) -> Next:
-        change = Change(before=before, after=after, lease=LeaseMove.RELEASE)
+    def _yield(self, loaded: Loaded, flow: Flow, after: Operation) -> Next:
+        now = after.updated_at
+        released = flow.failed(after, loaded.instance, now).released_image_name if loaded.instance else None
+        change = Change(before=loaded.operation, after=after, lease=LeaseMove.RELEASE, released_image_name=released)
         log.info("operation_preempted", op=after.id, by=after.preempted_by)
         return self._hand_on(change, now)
 
@@ -255,15 +257,22 @@ class StepRunner:
 def settled_with(
     operation: Operation, instance: Instance | None, flow: Flow, now: float
 ) -> tuple[Operation, Settlement]:
-    """The end of an operation whose steps are all done, or all undone, and what it does to the records."""
-    if operation.phase is Phase.ROLLING_BACK:
-        phase = transitions.outcome_phase(operation)
-        settlement = flow.failed(operation, instance, now) if instance is not None else Settlement()
+    """The end of an operation whose steps are all done, all undone, or kept, and what it does to the records."""
+    phase = transitions.outcome_phase(operation)
+    if phase is Phase.SUCCEEDED:
+        records_of = flow.succeeded
     else:
-        phase = Phase.SUCCEEDED
-        settlement = flow.succeeded(operation, instance, now) if instance is not None else Settlement()
+        records_of = flow.failed if operation.phase is Phase.ROLLING_BACK else flow.kept
+    settlement = records_of(operation, instance, now) if instance is not None else Settlement()
     settled = replace(operation, phase=phase, settled_at=now, not_before=None, result=settlement.result)
     return settled, settlement
+
+
+def with_fault(instance: Instance | None, stuck: Operation) -> Instance | None:
+    """The record of an instance whose operation is STUCK: it says why, and that nothing is being done to it."""
+    if instance is None:
+        return None
+    return replace(instance, task_state=None, fault=fault_of(stuck, stuck.updated_at))
 
 
 def with_successor(change: Change, journal: Journal, now: float) -> Change:

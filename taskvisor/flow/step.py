@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 import msgspec
 
 from taskvisor.flow.ports import Ports, Progress
+from taskvisor.model.errors import Cancelled
 from taskvisor.model.operation import Facts, Operation
 from taskvisor.model.records import Fault, Image, Instance
 from taskvisor.model.states import InstanceAction, TaskState, VmState
@@ -88,8 +89,8 @@ class Settlement:
 
 
 def fault_of(operation: Operation, now: float) -> Fault | None:
-    """What the instance's record says of an operation that failed; None when it did not."""
-    if operation.failure is None:
+    """What the instance's record says of an operation that failed; None when it did not, or was only asked to stop."""
+    if operation.failure is None or operation.failure.code == Cancelled.__name__:
         return None
     failure = operation.failure
     return Fault(code=failure.code, message=failure.message, step=failure.step, operation_id=operation.id, at=now)
@@ -114,6 +115,19 @@ class Flow(ABC):
     @abstractmethod
     def succeeded(self, operation: Operation, instance: Instance, now: float) -> Settlement:
         """The records after the last step."""
+
+    def keeps(self, operation: Operation) -> bool:  # noqa: ARG002 - for flows whose request may say so
+        """True: when a step fails for good, what was done stays, to be gone on with later. Default: it is rolled back."""
+        return False
+
+    def kept(self, operation: Operation, instance: Instance, now: float) -> Settlement:
+        """The records of an operation that failed and left what it had done."""
+        failed = replace(instance, vm_state=VmState.ERROR, task_state=None, fault=fault_of(operation, now))
+        return Settlement(instance=failed)
+
+    def regained(self, instance: Instance) -> Instance:
+        """The record when an operation that was kept goes on."""
+        return replace(instance, fault=None)
 
     def failed(self, operation: Operation, instance: Instance, now: float) -> Settlement:
         """The records after a complete roll-back. Default: the instance stays, at rest, with a fault noted."""

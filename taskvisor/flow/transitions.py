@@ -11,6 +11,7 @@ from typing import Any
 from taskvisor.flow.step import Flow, Step
 from taskvisor.model.errors import (
     Busy,
+    Cancelled,
     Contradiction,
     DoesNotFit,
     OutOfTries,
@@ -27,6 +28,8 @@ TIMELINE_LIMIT = 500
 EARLY_S = 0.25
 """A delayed message may come so much before its time: two clocks are never equal."""
 BACKOFF_LIMIT_S = 60.0
+WORKER_LOST = "WorkerLost"
+"""On the timeline, the outcome of a try whose end nobody wrote."""
 
 
 class Verdict(StrEnum):
@@ -115,6 +118,7 @@ def accepted(
 
 def begun(operation: Operation, step: Step[Any], runner: Runner, now: float) -> Operation:
     """The step is STARTED: one try more, a new fencing token. Written before the host is touched."""
+    operation = _without_runner(operation, now)
     record = operation.step(step.name)
     if operation.direction is Direction.DO:
         first = record.first_started_at if record.first_started_at is not None else now
@@ -126,36 +130,46 @@ def begun(operation: Operation, step: Step[Any], runner: Runner, now: float) -> 
         operation,
         token=operation.token + 1,
         runner=runner,
+        runner_since=now,
         runner_until=now + step.time_limit_s,
         not_before=None,
         relaunches=0,
     )
 
 
-def _ended_try(operation: Operation, began_at: float, outcome: str, message: str | None, now: float) -> Operation:
+def _ended_try(operation: Operation, outcome: str, message: str | None, now: float) -> Operation:
     """The runner has let go; the try is on the timeline."""
-    assert operation.runner is not None and operation.current_step is not None  # noqa: S101, PT018 - only after `begun`
-    name = operation.current_step
-    record = operation.step(name)
+    runner, name = operation.runner, operation.current_step
+    assert runner is not None and name is not None  # noqa: S101, PT018 - only after `begun`
     entry = TimelineEntry(
         step=name,
         direction=operation.direction,
-        attempt=_tries(record, operation.direction),
-        host=operation.runner.host,
-        started_at=began_at,
+        attempt=_tries(operation.step(name), operation.direction),
+        host=runner.host,
+        started_at=operation.runner_since if operation.runner_since is not None else operation.updated_at,
         ended_at=now,
         outcome=outcome,
         message=message,
     )
     timeline = (*operation.timeline, entry)[-TIMELINE_LIMIT:]
-    return replace(_touched(operation, now), timeline=timeline, runner=None, runner_until=None)
+    return replace(_touched(operation, now), timeline=timeline, runner=None, runner_since=None, runner_until=None)
 
 
-def done(operation: Operation, began_at: float, facts: Facts | None, now: float) -> Operation:
+def _without_runner(operation: Operation, now: float) -> Operation:
+    """Nobody runs a step of it. Who seems to is dead or has let go, for the caller holds the instance's lock."""
+    runner = operation.runner
+    if runner is None:
+        return operation
+    message = f"process {runner.pid} of {runner.host} died in this try, or could not write its end"
+    ended = _ended_try(operation, WORKER_LOST, message, now)
+    return replace(ended, revision=operation.revision)
+
+
+def done(operation: Operation, facts: Facts | None, now: float) -> Operation:
     """The current step is DONE, with what it found."""
     name = operation.current_step
     assert name is not None  # noqa: S101 - only after `begun`
-    operation = _ended_try(operation, began_at, "done", None, now)
+    operation = _ended_try(operation, "done", None, now)
     record = operation.step(name)
     if operation.direction is Direction.DO:
         operation = _with_step(operation, replace(record, do=Mark.DONE))
@@ -164,12 +178,13 @@ def done(operation: Operation, began_at: float, facts: Facts | None, now: float)
 
 
 def failed_try(
-    operation: Operation, flow: Flow, step: Step[Any], began_at: float, error: Exception, trace: str, now: float
+    operation: Operation, flow: Flow, step: Step[Any], error: Exception, trace: str, now: float
 ) -> Operation:
     """What follows from an error, by its class alone: wait, try again, turn round, or be STUCK."""
     code = error.code if isinstance(error, TaskvisorError) else type(error).__name__
     message = str(error) or code
-    ended = _ended_try(operation, began_at, code, message, now)
+    began_at = operation.runner_since if operation.runner_since is not None else now
+    ended = _ended_try(operation, code, message, now)
     record = ended.step(step.name)
     if isinstance(error, Contradiction):
         return stuck(ended, Failure(code=code, message=message, step=step.name), now)
@@ -188,7 +203,17 @@ def failed_try(
     failure = Failure(
         code=type(error).__name__, message=str(error) or code, step=step.name, traceback=None if known else trace
     )
-    return turned(ended, flow, failure, now) if ended.direction is Direction.DO else stuck(ended, failure, now)
+    return _failed(ended, flow, failure, now)
+
+
+def _failed(operation: Operation, flow: Flow, failure: Failure, now: float) -> Operation:
+    """What follows when a step is not tried again: STUCK on the way back, else it turns round, or stays as it is if asked to."""
+    if operation.direction is Direction.UNDO:
+        return stuck(operation, failure, now)
+    wanted = not operation.cancel_requested and failure.code != DoesNotFit.__name__
+    if wanted and flow.keeps(operation):
+        return kept(operation, failure, now)
+    return turned(operation, flow, failure, now)
 
 
 def _untried(record: StepRecord, direction: Direction, waited_s: float) -> StepRecord:
@@ -209,9 +234,7 @@ def given_up(operation: Operation, flow: Flow, step: Step[Any], now: float) -> O
         message=f"{step.name} began {tries} times and its worker died or lost its node each time; see the worker's log",
         step=step.name,
     )
-    if operation.direction is Direction.DO:
-        return turned(_touched(operation, now), flow, failure, now)
-    return stuck(_touched(operation, now), failure, now)
+    return _failed(_touched(_without_runner(operation, now), now), flow, failure, now)
 
 
 def turned(operation: Operation, flow: Flow, failure: Failure, now: float) -> Operation:
@@ -227,8 +250,6 @@ def turned(operation: Operation, flow: Flow, failure: Failure, now: float) -> Op
         phase=Phase.ROLLING_BACK,
         failure=failure,
         steps=steps,
-        runner=None,
-        runner_until=None,
         not_before=None,
         updated_at=now,
     )
@@ -236,9 +257,9 @@ def turned(operation: Operation, flow: Flow, failure: Failure, now: float) -> Op
 
 def cancelled(operation: Operation, flow: Flow, now: float) -> Operation:
     """It turns round because a caller asked for it, or for the instance's end."""
-    by = operation.preempted_by
+    operation, by = _without_runner(operation, now), operation.preempted_by
     message = "cancelled on request" if by is None else f"operation {by} deletes the instance and waits for this one"
-    failure = Failure(code="Cancelled", message=message, step=operation.current_step or operation.steps[-1].name)
+    failure = Failure(code=Cancelled.__name__, message=message, step=operation.current_step or operation.steps[-1].name)
     return turned(_touched(operation, now), flow, failure, now)
 
 
@@ -249,8 +270,22 @@ def stuck(operation: Operation, failure: Failure, now: float) -> Operation:
         phase=Phase.STUCK,
         stuck_way=operation.direction,
         failure=failure,
-        runner=None,
-        runner_until=None,
+        not_before=None,
+        updated_at=now,
+        settled_at=now,
+    )
+
+
+def kept(operation: Operation, failure: Failure, now: float) -> Operation:
+    """It has failed, and what it did stays where it is until it is retried from this step, or the instance is deleted."""
+    message = (
+        f"{failure.message}; what was done is kept on {operation.host}: `taskvisor ops retry {operation.id}` goes on from"
+        f" {failure.step}, `taskvisor delete {operation.instance_name}` takes it all back"
+    )
+    return replace(
+        operation,
+        phase=Phase.FAILED,
+        failure=replace(failure, message=message),
         not_before=None,
         updated_at=now,
         settled_at=now,
@@ -259,8 +294,9 @@ def stuck(operation: Operation, failure: Failure, now: float) -> Operation:
 
 def yielded(operation: Operation, now: float) -> Operation:
     """It ends where it is, for another operation that will see to all that it left."""
+    operation = _without_runner(operation, now)
     failure = Failure(
-        code="Cancelled",
+        code=Cancelled.__name__,
         message=f"operation {operation.preempted_by} deletes the instance and took over",
         step=operation.current_step or operation.steps[-1].name,
     )
@@ -268,22 +304,29 @@ def yielded(operation: Operation, now: float) -> Operation:
         _touched(operation, now),
         phase=Phase.CANCELLED,
         failure=failure,
-        runner=None,
-        runner_until=None,
         settled_at=now,
     )
 
 
-def unstuck(operation: Operation, now: float) -> Operation:
-    """A STUCK operation goes on the way it went, with fresh tries for the step that stopped it."""
+def resumed(operation: Operation, now: float) -> Operation:
+    """A STUCK or kept operation goes on the way it went, with fresh tries for the step that stopped it."""
     phase = Phase.RUNNING if operation.direction is Direction.DO else Phase.ROLLING_BACK
     name = operation.current_step
     steps = tuple(
         replace(record, tries=0, undo_tries=0, waited_s=0.0) if record.name == name else record
         for record in operation.steps
     )
-    touched = replace(_touched(operation, now), phase=phase, stuck_way=None, settled_at=None, steps=steps)
+    touched = replace(_touched(operation, now), phase=phase, stuck_way=None, settled_at=None, steps=steps, relaunches=0)
     return touched if phase is Phase.ROLLING_BACK else replace(touched, failure=None)
+
+
+def taken_back(operation: Operation, flow: Flow, now: float) -> Operation:
+    """A STUCK operation goes backwards, whichever way it went: another is to have the instance once it is rolled back."""
+    going = resumed(operation, now)
+    if going.direction is Direction.UNDO:
+        return going
+    assert operation.failure is not None  # noqa: S101 - nothing is STUCK without one
+    return turned(going, flow, operation.failure, now)
 
 
 def wished_away(operation: Operation, now: float) -> Operation:
@@ -324,9 +367,10 @@ def woken(operation: Operation, token: int, now: float) -> Operation:
 
 
 def outcome_phase(operation: Operation) -> Phase:
-    """Which end a complete roll-back is."""
-    assert operation.failure is not None  # noqa: S101 - nothing turns round without one
-    return Phase.CANCELLED if operation.failure.code == "Cancelled" else Phase.FAILED
+    """Which end it has come to, when no step of it is left to do."""
+    if operation.failure is None:
+        return Phase.SUCCEEDED
+    return Phase.CANCELLED if operation.failure.code == Cancelled.__name__ else Phase.FAILED
 
 
 def wants_next_host(operation: Operation, flow: Flow) -> bool:

@@ -64,8 +64,9 @@ class TimelineEntry:
 class Operation:
     """A request and its journal.
 
-    Invariants: `runner` is set exactly while a step is STARTED by a process; `token` is the fencing token of the last
-    step that began; `failure` is set once the operation has turned round; `settled_at` is set when `phase.settled`.
+    Invariants: `runner`, `runner_since` and `runner_until` are set exactly while a step is STARTED by a process; `token`
+    is the fencing token of the last step that began; `failure` is set once the operation has turned round; `settled_at`
+    is set when `phase.settled`.
     `host` is where its steps run. `request` is the validated spec as JSON and never changes; `revision` counts writes.
     """
 
@@ -83,6 +84,7 @@ class Operation:
     schema: int = SCHEMA_VERSION
     token: int = 0
     runner: Runner | None = None
+    runner_since: float | None = None
     runner_until: float | None = None
     not_before: float | None = None
     facts: Mapping[str, Facts] = field(default_factory=dict)
@@ -111,6 +113,16 @@ class Operation:
             return next((step.name for step in self.steps if step.do is not Mark.DONE), None)
         begun = (step for step in reversed(self.steps) if step.do is not Mark.PENDING and step.undo is not Mark.DONE)
         return next((step.name for step in begun), None)
+
+    @property
+    def left_alone(self) -> tuple[str, ...]:
+        """The steps whose effects, or parts of them, are still on the host: begun and not taken back."""
+        return tuple(step.name for step in self.steps if step.do is not Mark.PENDING and step.undo is not Mark.DONE)
+
+    @property
+    def kept(self) -> bool:
+        """True: it failed and was asked to leave what it had done, so that it can go on from the step that failed."""
+        return self.phase is Phase.FAILED and bool(self.left_alone)
 
     def step(self, name: str) -> StepRecord:
         """The record of the step `name`; KeyError for a step that is not of this flow."""

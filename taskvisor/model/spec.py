@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 from taskvisor.model.errors import Refused
 from taskvisor.model.records import Flavor
-from taskvisor.model.states import RebootType
+from taskvisor.model.states import OnFailure, RebootType
 
 NAME_RULE = "1 to 63 letters, digits, dots or hyphens, beginning and ending with a letter or digit"
 NAME_PATTERN = r"[A-Za-z0-9]([A-Za-z0-9.-]{0,61}[A-Za-z0-9])?"
@@ -117,6 +117,8 @@ class BuildSpec(Spec):
     metadata: Annotated[dict[MetadataKey, MetadataValue], Field(max_length=128)] = {}
     host: Name | None = None
     """Only this host will do."""
+    on_failure: Annotated[OnFailure, Field(strict=False)] = OnFailure.ROLLBACK
+    """`keep`: a build that fails leaves what it had done, so that `operation.retry` goes on from the step that failed."""
 
     @model_validator(mode="after")
     def _addresses_differ(self) -> "BuildSpec":
@@ -138,16 +140,23 @@ class InstanceSpec(Spec):
     instance: Annotated[str, Field(min_length=1, max_length=63)]
 
 
-class StopSpec(InstanceSpec):
+class TurnSpec(InstanceSpec):
+    """An operation that may have to wait until another has let go of the instance."""
+
+    wait_turn_s: Annotated[int, Field(ge=0, le=3600)] = 0
+    """How long it waits while another operation holds the instance; 0: it is refused at once, with the holder's name."""
+
+
+class StopSpec(TurnSpec):
     timeout_s: Annotated[int, Field(ge=0, le=3600)] | None = None
     """How long the guest may take; 0 switches it off at once; None: the host's setting."""
 
 
-class RebootSpec(InstanceSpec):
+class RebootSpec(TurnSpec):
     type: Annotated[RebootType, Field(strict=False)] = RebootType.SOFT
 
 
-class SnapshotSpec(InstanceSpec):
+class SnapshotSpec(TurnSpec):
     image: Name
     """The name of the image to register."""
 

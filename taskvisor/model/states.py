@@ -94,6 +94,13 @@ class InstanceAction(StrEnum):
     SNAPSHOT = "createImage"
 
 
+class OnFailure(StrEnum):
+    """What becomes of a build that fails."""
+
+    ROLLBACK = "rollback"  # all that it made is taken back
+    KEEP = "keep"  # it stays as it is, to be gone on with from the step that failed, or deleted
+
+
 class RebootType(StrEnum):
     SOFT = "soft"
     HARD = "hard"
@@ -122,7 +129,7 @@ class Phase(StrEnum):
     RUNNING = "running"
     ROLLING_BACK = "rolling_back"
     SUCCEEDED = "succeeded"
-    FAILED = "failed"  # rolled back: nothing is left
+    FAILED = "failed"  # rolled back: nothing is left; or kept as it was, on request
     CANCELLED = "cancelled"  # stopped on request, or taken over by a delete
     STUCK = "stuck"  # a person must look: something was left alone on purpose
 

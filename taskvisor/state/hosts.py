@@ -24,11 +24,24 @@ class Hosts:
         with asking(f"note that host {host} lives"):
             self._client.set(self._keys.alive(host), incarnation, px=int(keep_s * 1000))
 
+    def note_taking(self, host: HostName, incarnation: str, *, keep_s: float) -> None:
+        """The host's node of that incarnation takes requests; the note vanishes after `keep_s` of silence."""
+        with asking(f"note that host {host} takes requests"):
+            self._client.set(self._keys.taking(host), incarnation, px=int(keep_s * 1000))
+
     def note_gone(self, host: HostName, incarnation: str) -> None:
-        """The host's node of that incarnation has ended; a note of a later one stays."""
+        """The host's node of that incarnation has ended; notes of other nodes and of later ones stay."""
         with asking(f"note that host {host} is gone"):
-            if self._client.get(self._keys.alive(host)) == incarnation:
-                self._client.delete(self._keys.alive(host))
+            for key in (self._keys.alive(host), self._keys.taking(host)):
+                if self._client.get(key) == incarnation:
+                    self._client.delete(key)
+
+    def list_not_taking(self) -> tuple[HostName, ...]:
+        """Hosts that have reported at some time and whose node that takes requests is silent, by name."""
+        with asking("list hosts that take no requests"):
+            names = sorted(HostName(str(member)) for member in self._client.smembers(self._keys.hosts))
+            found = self._client.mget([self._keys.taking(name) for name in names]) if names else []
+        return tuple(name for name, incarnation in zip(names, found, strict=True) if not incarnation)
 
     def read_incarnation(self, host: HostName) -> str | None:
         """The incarnation of the host's node; None when it has fallen silent."""
@@ -62,15 +75,6 @@ class Hosts:
             found = self._client.hgetall(self._keys.claims(host))
         pairs = [(InstanceId(str(key)), str(text)) for key, text in found.items()]
         return tuple((instance_id, decode(text, Resources, f"claim of {instance_id}")) for instance_id, text in pairs)
-
-    def begin_turn(self, host: HostName, kind: str, *, limit_s: float) -> bool:
-        """True for one caller at a time: the periodic work `kind` of the host is its own until `end_turn`, or `limit_s`."""
-        with asking(f"begin {kind} on {host}"):
-            return bool(self._client.set(self._keys.seen(host, kind), "1", nx=True, px=int(limit_s * 1000)))
-
-    def end_turn(self, host: HostName, kind: str) -> None:
-        with asking(f"end {kind} on {host}"):
-            self._client.delete(self._keys.seen(host, kind))
 
 
 def _host_from(name: HostName, fields: dict[str, str], used: dict[str, str], claims: int, alive: int) -> Host:

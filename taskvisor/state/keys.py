@@ -26,9 +26,9 @@
 | hosts | set | every host that ever reported |
 | host:<host> | hash | inventory (JSON), disabled (reason) |
 | alive:<host> | string | the node's incarnation; expires when the host falls silent |
+| taking:<host> | string | incarnation of the host's node that takes requests; expires when it falls silent |
 | events | stream | every change of state, bounded |
 | progress:<op> | string | how far a long step has come; expires |
-| seen:<host>:<kind> | string | guards a periodic task against running twice at once; expires |
 | schema | string | version of all of the above |
 """
 
@@ -122,15 +122,15 @@ class Keys:
     def alive(self, host: str) -> str:
         return f"{self.prefix}alive:{host}"
 
+    def taking(self, host: str) -> str:
+        return f"{self.prefix}taking:{host}"
+
     @property
     def events(self) -> str:
         return f"{self.prefix}events"
 
     def progress(self, operation_id: str) -> str:
         return f"{self.prefix}progress:{operation_id}"
-
-    def seen(self, host: str, kind: str) -> str:
-        return f"{self.prefix}seen:{host}:{kind}"
 
     @property
     def schema(self) -> str:

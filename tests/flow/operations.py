@@ -18,6 +18,7 @@ PENDING, STARTED, DONE = Mark.PENDING, Mark.STARTED, Mark.DONE
 NOW = 100.0
 FLOW = toy_flow(*(toy_step(name, Script(), tries=3, wait_limit_s=50) for name in "abc"))
 STUBBORN = toy_flow(*FLOW.steps, yields=False)
+KEEPER = toy_flow(*FLOW.steps, keeps=lambda *_: True)
 GUEST = instance(ports=())
 FAILURE = Failure(code="Refused", message="no", step="b")
 

@@ -253,7 +253,7 @@ def test_a_stuck_operation_goes_on_when_it_is_told_to(bench: Bench, script: Scri
     script.acts = {"b": [Contradiction("tap belongs to another")]}
     stuck = bench.run_all()
 
-    going = transitions.unstuck(stuck, bench.fleet.clock.now())
+    going = transitions.resumed(stuck, bench.fleet.clock.now())
     bench.fleet.store.journal.commit(Change(before=stuck, after=going))
     bench.fleet.post.launch(going)
     bench.fleet.post.deliver_all()

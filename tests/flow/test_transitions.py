@@ -1,5 +1,6 @@
 """How an operation's record moves: a table, without store, clock or host."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -21,6 +22,7 @@ from taskvisor.model.operation import Failure, Operation, StepRecord
 from taskvisor.model.states import Direction, Phase, TaskState, VmState
 from tests.flow.operations import (
     D0,
+    DEAD,
     DO,
     DONE,
     FAILURE,
@@ -28,6 +30,7 @@ from tests.flow.operations import (
     GUEST,
     H1,
     H2,
+    KEEPER,
     ME,
     NOW,
     PENDING,
@@ -60,7 +63,7 @@ def test_an_accepted_operation_is_new_in_every_field() -> None:
 def test_an_operation_that_begins_again_keeps_its_timeline_and_counts_on() -> None:
     first = begun(op(), "a")
     former = replace(
-        transitions.done(first, 1.0, {}, 2.0), phase=Phase.FAILED, cancel_requested=True, failure=FAILURE, revision=9
+        transitions.done(first, {}, 2.0), phase=Phase.FAILED, cancel_requested=True, failure=FAILURE, revision=9
     )
 
     again = transitions.accepted(FLOW, OperationId("op"), GUEST, {}, 50.0, former)
@@ -89,6 +92,27 @@ def test_a_step_that_begins_again_remembers_when_it_first_began() -> None:
     assert (again.step("a").first_started_at, again.step("a").tries, again.token) == (10.0, 2, 2)
 
 
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda lost: begun(lost, "b", 20.0),
+        lambda lost: transitions.given_up(lost, FLOW, FLOW.step("b"), 20.0),
+        lambda lost: transitions.cancelled(lost, FLOW, 20.0),
+        lambda lost: transitions.yielded(replace(lost, preempted_by=OperationId("x")), 20.0),
+    ],
+)
+def test_a_try_whose_end_nobody_wrote_is_on_the_timeline(end: Callable[[Operation], Operation]) -> None:
+    lost = replace(begun(op(D0), "b", 10.0), runner=DEAD, updated_at=15.0)
+
+    (entry,) = end(lost).timeline
+
+    assert (entry.step, entry.attempt, entry.host, entry.started_at, entry.ended_at, entry.outcome) == (
+        *("b", 1, H1, 10.0, 20.0),
+        "WorkerLost",
+    )
+    assert entry.message == "process 7 of h1 died in this try, or could not write its end"
+
+
 def test_undoing_has_tries_of_its_own() -> None:
     started = begun(back(D0, S0), "b")
 
@@ -97,7 +121,7 @@ def test_undoing_has_tries_of_its_own() -> None:
 
 
 def test_a_done_step_lets_go_and_leaves_its_facts_and_its_try_on_the_timeline() -> None:
-    after = transitions.done(begun(op(D0), "b"), NOW, {"times": 1}, NOW + 3)
+    after = transitions.done(begun(op(D0), "b"), {"times": 1}, NOW + 3)
 
     assert (after.step("b").do, after.current_step, after.runner, after.runner_until) == (DONE, "c", None, None)
     assert after.facts == {"b": {"times": 1}}
@@ -122,11 +146,11 @@ def test_a_done_step_lets_go_and_leaves_its_facts_and_its_try_on_the_timeline() 
 
 
 def test_a_step_without_facts_has_none() -> None:
-    assert transitions.done(begun(op(), "a"), NOW, None, NOW).facts == {"a": {}}
+    assert transitions.done(begun(op(), "a"), None, NOW).facts == {"a": {}}
 
 
 def test_an_undone_step_keeps_the_facts_of_its_do() -> None:
-    after = transitions.done(begun(back(D0, D0, facts={"b": {"times": 1}}), "b"), NOW, None, NOW)
+    after = transitions.done(begun(back(D0, D0, facts={"b": {"times": 1}}), "b"), None, NOW)
 
     assert (after.step("b").undo, after.current_step, after.facts) == (DONE, "a", {"b": {"times": 1}})
     assert after.timeline[-1].direction is UNDO
@@ -135,14 +159,14 @@ def test_an_undone_step_keeps_the_facts_of_its_do() -> None:
 def test_the_timeline_keeps_the_latest_tries() -> None:
     operation = op()
     for number in range(TIMELINE_LIMIT + 5):
-        operation = transitions.done(begun(op(timeline=operation.timeline), "a"), float(number), None, NOW)
+        operation = transitions.done(begun(op(timeline=operation.timeline), "a", float(number)), None, NOW)
 
     assert len(operation.timeline) == TIMELINE_LIMIT
     assert operation.timeline[0].started_at == 5.0
 
 
 def failed(operation: Operation, step: str, error: Exception, *, took_s: float = 0.0) -> Operation:
-    return transitions.failed_try(operation, FLOW, FLOW.step(step), NOW, error, "the trace", NOW + took_s)
+    return transitions.failed_try(operation, FLOW, FLOW.step(step), error, "the trace", NOW + took_s)
 
 
 @pytest.mark.parametrize("error", [Refused("no"), AlreadySo("is so"), DoesNotFit("full"), OutOfTries("gone")])
@@ -338,7 +362,7 @@ def test_a_stuck_one_goes_on_its_way_with_fresh_tries(way: Direction, phase: Pha
     operation = op(D0, S0) if way is DO else back(D0, S0)
     stuck = transitions.stuck(begun(operation, "b"), FAILURE, NOW)
 
-    going = transitions.unstuck(stuck, NOW + 1)
+    going = transitions.resumed(stuck, NOW + 1)
 
     assert (going.phase, going.stuck_way, going.settled_at, going.failure) == (phase, None, None, failure)
     assert (going.step("b").tries, going.step("b").undo_tries, going.current_step) == (0, 0, "b")
@@ -406,14 +430,73 @@ def test_the_instance_shows_what_is_done_to_it(
     assert transitions.with_task_state(None, step, op()) is None
 
 
+def test_a_flow_that_keeps_fails_where_it_is() -> None:
+    after = transitions.failed_try(begun(op(D0), "b"), KEEPER, KEEPER.step("b"), Refused("no"), "", NOW)
+
+    assert (after.phase, after.kept, after.left_alone, after.current_step) == (Phase.FAILED, True, ("a", "b"), "b")
+    assert after.failure == Failure(
+        code="Refused",
+        message="no; what was done is kept on h1: `taskvisor ops retry op` goes on from b, `taskvisor delete web` takes it"
+        " all back",
+        step="b",
+    )
+
+
+def test_a_step_that_kills_its_worker_is_kept_too() -> None:
+    after = transitions.given_up(begun(op(D0), "b"), KEEPER, KEEPER.step("b"), NOW)
+
+    assert (after.phase, after.kept, after.failure and after.failure.code) == (Phase.FAILED, True, "OutOfTries")
+
+
+@pytest.mark.parametrize(
+    ("error", "cancel_requested", "phase"),
+    [
+        (DoesNotFit("full"), False, Phase.ROLLING_BACK),
+        (Refused("no"), True, Phase.ROLLING_BACK),
+        (Contradiction("another's"), False, Phase.STUCK),
+    ],
+)
+def test_nothing_is_kept_where_it_can_do_no_good(error: Exception, cancel_requested: bool, phase: Phase) -> None:
+    operation = replace(begun(op(D0), "b"), cancel_requested=cancel_requested)
+
+    assert transitions.failed_try(operation, KEEPER, KEEPER.step("b"), error, "", NOW).phase is phase
+
+
+def test_what_was_kept_goes_on_from_the_step_that_failed() -> None:
+    kept = transitions.failed_try(begun(op(D0), "b"), KEEPER, KEEPER.step("b"), Refused("no"), "", NOW)
+
+    going = transitions.resumed(replace(kept, settled_at=NOW), NOW + 1)
+
+    assert (going.phase, going.failure, going.settled_at, going.kept) == (Phase.RUNNING, None, None, False)
+    assert (going.current_step, going.step("b").tries, going.step("a").do) == ("b", 0, DONE)
+    assert transitions.messages_for(going) == ("b", "c")
+
+
+def test_nothing_is_kept_of_what_was_rolled_back() -> None:
+    rolled_back = op((DONE, DONE), (STARTED, DONE), phase=Phase.FAILED, failure=FAILURE)
+
+    assert (rolled_back.left_alone, rolled_back.kept) == ((), False)
+
+
+@pytest.mark.parametrize(("way", "messages"), [(DO, ("b", "a")), (UNDO, ("b", "a"))])
+def test_a_stuck_operation_is_taken_back_whichever_way_it_went(way: Direction, messages: tuple[str, ...]) -> None:
+    stuck = op(D0, S0, phase=Phase.STUCK, stuck_way=way, failure=FAILURE, settled_at=NOW)
+
+    back_again = transitions.taken_back(stuck, FLOW, NOW + 1)
+
+    assert (back_again.phase, back_again.failure, back_again.settled_at) == (Phase.ROLLING_BACK, FAILURE, None)
+    assert transitions.messages_for(back_again) == messages
+
+
 def test_every_move_counts_one_revision() -> None:
     started = begun(op(), "a")
     moves = [
         started,
-        transitions.done(started, NOW, None, NOW),
+        transitions.done(started, None, NOW),
         failed(started, "a", Refused("no")),
         failed(started, "a", Retryable("later")),
         failed(started, "a", Contradiction("another's")),
+        transitions.failed_try(started, KEEPER, KEEPER.step("a"), Refused("no"), "", NOW),
         transitions.given_up(started, FLOW, FLOW.step("a"), NOW),
         transitions.cancelled(started, FLOW, NOW),
         transitions.wished_away(started, NOW),
@@ -422,4 +505,4 @@ def test_every_move_counts_one_revision() -> None:
         transitions.yielded(replace(started, preempted_by=OperationId("x")), NOW),
     ]
 
-    assert [move.revision for move in moves] == [1, *[2] * 10]
+    assert [move.revision for move in moves] == [1, *[2] * 11]

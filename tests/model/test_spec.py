@@ -246,6 +246,7 @@ def test_all_limits_may_be_reached() -> None:
         "user_data": "x" * 65_535,
         "metadata": {f"{number:03}" + "k" * 252: "v" * 255 for number in range(128)},
         "host": "kvm1.example",
+        "on_failure": "keep",
     }
 
     spec = parse_spec(BuildSpec, fields)

@@ -57,7 +57,8 @@ CALLS: dict[str, Callable[[redis.Redis], object]] = {
     "hosts.write_inventory": lambda client: Hosts(client, KEYS).write_inventory(H1, inventory()),
     "hosts.read_incarnation": lambda client: Hosts(client, KEYS).read_incarnation(H1),
     "hosts.list_claims": lambda client: Hosts(client, KEYS).list_claims(H1),
-    "hosts.begin_turn": lambda client: Hosts(client, KEYS).begin_turn(H1, "track", limit_s=60),
+    "hosts.note_taking": lambda client: Hosts(client, KEYS).note_taking(H1, "first", keep_s=60),
+    "hosts.list_not_taking": lambda client: Hosts(client, KEYS).list_not_taking(),
     "events.read_after": lambda client: Events(client, KEYS).read_after("0", wait_s=0.01),
 }
 

@@ -74,19 +74,26 @@ def test_a_disabled_host_says_why(hosts: Hosts, client: redis.Redis, keys: Keys)
     assert [host.disabled_reason for host in hosts.list_hosts()] == ["new disks"]
 
 
-def test_a_turn_is_one_callers_until_it_ends(hosts: Hosts) -> None:
-    assert hosts.begin_turn(H1, "track", limit_s=60)
-    assert not hosts.begin_turn(H1, "track", limit_s=60)
-    assert hosts.begin_turn(H1, "sync", limit_s=60)
-    assert hosts.begin_turn(H2, "track", limit_s=60)
+def test_who_has_reported_and_takes_no_requests_is_listed(hosts: Hosts) -> None:
+    for host in (H2, H1):
+        hosts.write_inventory(host, inventory())
+    assert hosts.list_not_taking() == (H1, H2)
 
-    hosts.end_turn(H1, "track")
+    hosts.note_taking(H1, "first", keep_s=60)
+    hosts.note_alive(H2, "first", keep_s=60)
 
-    assert hosts.begin_turn(H1, "track", limit_s=60)
+    assert hosts.list_not_taking() == (H2,)
 
 
-def test_a_turn_whose_holder_died_ends_by_itself(hosts: Hosts) -> None:
-    assert hosts.begin_turn(H1, "track", limit_s=0.02)
-    deadline = time.monotonic() + 5
-    while not hosts.begin_turn(H1, "track", limit_s=60):
-        assert time.monotonic() < deadline
+def test_who_says_farewell_takes_no_requests_any_more(hosts: Hosts) -> None:
+    hosts.write_inventory(H1, inventory())
+    hosts.note_taking(H1, "second", keep_s=60)
+
+    hosts.note_gone(H1, "first")
+    assert hosts.list_not_taking() == ()
+    hosts.note_gone(H1, "second")
+    assert hosts.list_not_taking() == (H1,)
+
+
+def test_nobody_is_listed_where_nobody_has_reported(hosts: Hosts) -> None:
+    assert hosts.list_not_taking() == ()

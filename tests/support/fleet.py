@@ -87,7 +87,14 @@ class Fleet:
         self.door = Door(store=self.store, now=self.clock.now)
         self.settler = Settler(store=self.store, flows=flows, now=self.clock.now, max_reschedules=max_reschedules)
         self.post = Post(self)
-        self.sweep = Sweep(store=self.store, launch=self.post.launch, now=self.clock.now, period_s=PERIOD_S)
+        self.reclaimed: list[str] = []
+        self.sweep = Sweep(
+            store=self.store,
+            launch=self.post.launch,
+            reclaim=self._reclaim,
+            now=self.clock.now,
+            period_s=PERIOD_S,
+        )
         self.hosts = {
             HostName(name): self._open_host(HostName(name), root / name, (memory_mib or {}).get(name, 64 * 1024))
             for name in hosts
@@ -132,6 +139,10 @@ class Fleet:
             time_up=(TimeIsUp,),
         )
 
+    def _reclaim(self, host: HostName) -> int:
+        self.reclaimed.append(host)
+        return 0
+
     def watch(self, on_call: OnCall, *, host: str = "h1") -> None:
         """From now on `on_call` is told of every call that the host's runner makes, to ports and journal."""
         there = self.hosts[HostName(host)]
@@ -170,6 +181,8 @@ class Fleet:
         """The operation is let in and its first messages are in the post."""
         answer = self.answer(flow, operation_id, fields)
         assert isinstance(answer, Admitted), answer
+        if answer.stopping is not None:
+            self.post.launch(answer.stopping)
         self.post.launch(answer.operation)
         return answer.operation
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from taskvisor.model.change import Change, LeaseMove
-from taskvisor.model.errors import Refused
+from taskvisor.model.errors import Conflicting, IdInUse, Refused
 from taskvisor.model.ids import HostName
 from taskvisor.model.operation import Runner
 from taskvisor.model.states import Phase, PowerState, VmState
@@ -109,6 +109,90 @@ def test_a_stuck_operation_goes_on_where_it_stopped(fleet: Fleet) -> None:
     fleet.post.deliver_all()
 
     assert (fleet.read("op").phase, fleet.read("op").failure) == (Phase.SUCCEEDED, None)
+
+
+@pytest.fixture
+def kept(fleet: Fleet, tmp_path: Path) -> Path:
+    """A build that failed in fetch_image and was asked to keep what it had done. The path is its image's: not there yet."""
+    image = tmp_path / "late.raw"
+    assert fleet.build("web", "op", image=str(image), on_failure="keep").phase is Phase.FAILED
+    return image
+
+
+def test_a_failed_build_that_was_asked_to_keep_stays_as_it_is(fleet: Fleet, kept: Path) -> None:
+    guest, failure = fleet.instance(), fleet.read("op").failure
+
+    assert (guest.vm_state, guest.task_state, guest.fault and guest.fault.step) == (VmState.ERROR, None, "fetch_image")
+    assert fleet.client.exists("taskvisor:lease:" + guest.id) == 0
+    assert read_hosts(fleet)["h1"]["files"] != []
+    assert failure is not None
+    assert "what was done is kept on h1: `taskvisor ops retry op` goes on from fetch_image" in failure.message
+    assert not kept.exists()
+
+
+def test_a_kept_build_goes_on_from_the_step_that_failed(fleet: Fleet, kept: Path) -> None:
+    kept.write_bytes(bytes(510) + b"\x55\xaa")
+    fleet.post.delivered.clear()
+
+    fleet.post.launch(fleet.door.retry("op"))
+    assert (fleet.instance().vm_state, fleet.instance().fault) == (VmState.BUILDING, None)
+    fleet.post.deliver_all()
+
+    assert (fleet.read("op").phase, fleet.read("op").failure) == (Phase.SUCCEEDED, None)
+    assert fleet.post.delivered == ["fetch_image", "render_xml", "plug_vif", "define_and_start"]
+    assert (fleet.instance().vm_state, fleet.instance().fault) == (VmState.ACTIVE, None)
+
+
+def test_a_kept_build_may_fail_again_and_be_kept_again(fleet: Fleet, kept: Path) -> None:
+    fleet.post.launch(fleet.door.retry("op"))
+    fleet.post.deliver_all()
+
+    assert (fleet.read("op").kept, fleet.instance().vm_state, kept.exists()) == (True, VmState.ERROR, False)
+
+
+@pytest.mark.usefixtures("kept")
+def test_a_kept_build_is_deleted_like_any_guest(fleet: Fleet) -> None:
+    assert fleet.ask("instance.delete", "del", instance="web").phase is Phase.SUCCEEDED
+
+    assert read_held(fleet) == {}
+    assert read_hosts(fleet)["h1"] == {"domains": [], "links": (), "files": []}
+    with pytest.raises(Refused, match="operation op: instance web is gone; there is nothing to retry"):
+        fleet.door.retry("op")
+
+
+@pytest.mark.usefixtures("kept")
+def test_a_kept_build_is_not_retried_while_another_operation_holds_its_guest(fleet: Fleet) -> None:
+    fleet.begin("instance.delete", "del", instance="web")
+
+    with pytest.raises(Conflicting, match="instance web is held by operation del"):
+        fleet.door.retry("op")
+
+
+@pytest.mark.usefixtures("kept")
+def test_the_id_of_a_kept_build_is_not_free_for_another_request(fleet: Fleet) -> None:
+    with pytest.raises(IdInUse):
+        fleet.begin_build("other", "op")
+
+
+@pytest.mark.usefixtures("kept")
+def test_a_kept_build_may_be_cancelled_on_its_next_way_and_leaves_nothing(fleet: Fleet) -> None:
+    fleet.post.launch(fleet.door.retry("op"))
+    fleet.door.cancel("op")
+    fleet.post.deliver_all()
+
+    assert fleet.read("op").phase is Phase.CANCELLED
+    assert read_held(fleet) == {}
+    assert read_hosts(fleet)["h1"] == {"domains": [], "links": (), "files": []}
+
+
+def test_a_stuck_operation_says_so_on_its_guest(fleet: Fleet) -> None:
+    operation = fleet.begin_build("web", "op")
+    fleet.hosts[HostName("h1")].outsider.ensure_foreign_domain(operation.instance_id, "stranger")
+    fleet.post.deliver_all()
+
+    guest = fleet.instance()
+    assert fleet.read("op").left_alone == ("prepare_disk", "fetch_image", "render_xml", "plug_vif", "define_and_start")
+    assert (guest.task_state, guest.fault and guest.fault.code) == (None, "Contradiction")
 
 
 @pytest.mark.parametrize("end", ["running", "succeeded"])

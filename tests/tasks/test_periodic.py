@@ -321,3 +321,12 @@ def test_nothing_periodic_touches_a_host(fleet: Fleet) -> None:
     fleet.hosts[H1].report.sync_power_states()
 
     assert read_hosts(fleet) == before
+
+
+def test_requests_are_taken_back_from_hosts_that_take_none(fleet: Fleet) -> None:
+    fleet.sweep.run()
+    assert fleet.reclaimed == ["h1"]
+
+    fleet.store.hosts.note_taking(HostName("h1"), "first", keep_s=60)
+    fleet.sweep.run()
+    assert fleet.reclaimed == ["h1"]

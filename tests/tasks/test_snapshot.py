@@ -2,10 +2,11 @@
 
 import pytest
 
-from taskvisor.model.errors import Refused
+from taskvisor.model.errors import Contradiction, Refused
 from taskvisor.model.ids import HostName
 from taskvisor.model.states import Phase, PowerState, VmState
 from tests.support.fleet import Fleet
+from tests.support.spies import Moment
 from tests.support.world import read_held, read_hosts
 from tests.tasks.doors import do_during
 
@@ -119,3 +120,48 @@ def test_a_paused_guest_is_copied_live(guest: Fleet) -> None:
     guest.hosts[H1].outsider.ensure_power_state(guest.instance().id, PowerState.PAUSED)
 
     assert guest.ask("instance.snapshot", "snap", instance="web", image="gold").facts["copy_disk"] == {"live": True}
+
+
+@pytest.fixture
+def stuck(guest: Fleet) -> Fleet:
+    """The fleet, with a snapshot that is STUCK: its copy is made and cannot be published, nor taken back."""
+    guest.use_port("disks", Baffled(guest.hosts[H1].ports.disks))
+    assert guest.ask("instance.snapshot", "snap", instance="web", image="gold").phase is Phase.STUCK
+    guest.restart()
+    return guest
+
+
+class Baffled:
+    """Disks that find something of somebody else's where the image is to be published."""
+
+    def __init__(self, disks: object) -> None:
+        self._disks = disks
+
+    def __getattr__(self, verb: str) -> object:
+        if verb == "publish":
+            return self._publish
+        return getattr(self._disks, verb)
+
+    def _publish(self, *_: object) -> None:
+        raise Contradiction("the image's place is taken by a directory")
+
+
+def test_a_delete_takes_a_stuck_snapshot_back_before_it_deletes(stuck: Fleet) -> None:
+    assert stuck.ask("instance.delete", "del", instance="web").phase is Phase.SUCCEEDED
+
+    assert stuck.read("snap").phase is Phase.FAILED
+    assert read_held(stuck) == {}
+    assert read_hosts(stuck)["h1"] == {"domains": [], "links": (), "files": []}
+
+
+def test_a_snapshot_that_cannot_be_taken_back_gives_its_name_up_to_a_delete(stuck: Fleet) -> None:
+    def fail(name: str, moment: Moment) -> None:
+        if name == "disks.ensure_unpublished" and moment is Moment.BEFORE:
+            raise Contradiction("the image's place is taken by a directory")
+
+    stuck.watch(fail)
+
+    assert stuck.ask("instance.delete", "del", instance="web").phase is Phase.SUCCEEDED
+
+    assert stuck.read("snap").phase is Phase.CANCELLED
+    assert read_held(stuck) == {}

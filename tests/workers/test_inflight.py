@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import redis
 
-from workers.inflight import DEAD_LENGTH, Ledger, restore_inflight
+from workers.inflight import DEAD_LENGTH, RECLAIM_BATCH, Ledger, reclaim_inflight, restore_inflight
 
 from .conftest import RedisServer
 
@@ -80,6 +80,17 @@ def test_another_consumers_messages_are_left_alone(client: redis.Redis) -> None:
     client.lpush("compute.inflight.kvm08", "theirs")
     assert restore_inflight(client, "compute", "kvm07") == 0
     assert client.llen("compute.inflight.kvm08") == 1
+
+
+def test_what_a_silent_consumer_had_comes_first_and_in_its_old_order(client: redis.Redis) -> None:
+    client.lpush(QUEUE, *[str(number) for number in range(RECLAIM_BATCH + 5)])
+    waiting = contents(client, QUEUE)
+    for _ in range(RECLAIM_BATCH + 3):
+        take(client)
+
+    assert reclaim_inflight(client, QUEUE, "kvm07") == RECLAIM_BATCH + 3
+    assert contents(client, QUEUE) == waiting
+    assert reclaim_inflight(client, QUEUE, "kvm07") == 0
 
 
 def test_acknowledging_removes_one_of_two_copies(client: redis.Redis, ledger: Ledger) -> None:
