@@ -18,7 +18,17 @@ from taskvisor.model.errors import Busy, Conflicting, IdInUse, Refused, StoreCon
 from taskvisor.model.ids import OPERATION_ID_RULE, OperationId, instance_id_for
 from taskvisor.model.operation import Facts, Operation
 from taskvisor.model.records import Claim, Instance, Port
-from taskvisor.model.spec import BuildSpec, InstanceSpec, RebootSpec, SnapshotSpec, Spec, StopSpec, TurnSpec, parse_spec
+from taskvisor.model.spec import (
+    BuildSpec,
+    InstanceSpec,
+    RebootSpec,
+    SnapshotSpec,
+    StopSpec,
+    TurnSpec,
+    parse_spec,
+    request_as_now,
+    request_of,
+)
 from taskvisor.model.states import Phase, VmState
 from taskvisor.model.view import instance_view
 from taskvisor.state.admission import Holding, Lease
@@ -78,7 +88,7 @@ class Door:
         same id is being refused at this moment: look again.
         """
         spec = parse_spec(BuildSpec, fields)
-        request = _request_of(spec)
+        request = request_of(spec)
 
         def look() -> Answer:
             known = self._known(operation_id, BUILD, request)
@@ -95,7 +105,7 @@ class Door:
         Busy when the instance is being deleted and a delete is asked: look again when that one has ended.
         """
         flow, spec = FLOWS[flow_name], parse_spec(CHANGES[flow_name], fields)
-        request = _request_of(spec)
+        request = request_of(spec)
 
         def look() -> Answer:
             known = self._known(operation_id, flow_name, request)
@@ -280,18 +290,8 @@ def _may_begin_again(known: Operation, request: Facts) -> bool:
     return known.phase in (Phase.FAILED, Phase.CANCELLED) and not known.kept and _asked(known) != request
 
 
-def _request_of(spec: Spec) -> Facts:
-    """What is asked, without how long the caller would wait for its turn."""
-    return spec.model_dump(mode="json", exclude={"wait_turn_s"})
-
-
 def _asked(known: Operation) -> Facts:
-    """What the operation was asked, as this version writes it: an earlier one may have known fewer fields."""
-    kind: type[Spec] = BuildSpec if known.flow == BUILD else CHANGES[known.flow]
-    try:
-        return _request_of(parse_spec(kind, dict(known.request)))
-    except Refused:
-        return known.request  # by the rules of another version
+    return request_as_now(BuildSpec if known.flow == BUILD else CHANGES[known.flow], known.request)
 
 
 def _may_end_here(holder: Operation) -> bool:

@@ -8,6 +8,7 @@ from taskvisor.model.states import NetworkKind
 from taskvisor.state.addresses import Addresses
 from taskvisor.state.admission import Admission
 from taskvisor.state.catalog import Catalog
+from taskvisor.state.counters import Counters
 from taskvisor.state.hosts import Hosts
 from taskvisor.state.journal import RedisJournal
 
@@ -23,6 +24,7 @@ class Store:
     addresses: Addresses
     hosts: Hosts
     journal: RedisJournal
+    counters: Counters
     default_network_cidr: str
 
     def find_network(self, name: str) -> Network:

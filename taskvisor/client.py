@@ -105,10 +105,14 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome(Generic[R]):
-    """One look at an operation, as Celery tells it: state, how far it is, and how it ended if it has."""
+    """One look at an operation, as Celery tells it: state, how far it is, and how it ended if it has.
+
+    `held` says which other operation it waits for, at which step, while the state is RETRY.
+    """
 
     state: str
     progress: Progress | None = None
+    held: str | None = None
     result: R | None = None
     error: TaskvisorError | None = None
 
@@ -137,7 +141,10 @@ class Handle(Generic[R]):
         return _outcome_from(str(meta["status"]), meta.get("result"))
 
     def state(self) -> str:
-        """PENDING (no worker has taken it, or the id is unknown), PROGRESS, SUCCESS or FAILURE. CannotAsk as in `look`."""
+        """PENDING (no worker has taken it, or the id is unknown), RETRY (it waits for its turn), PROGRESS, SUCCESS or FAILURE.
+
+        CannotAsk as in `look`.
+        """
         return self.look().state
 
     @property
@@ -175,7 +182,7 @@ class Handle(Generic[R]):
             raise seen.error
         if seen.state == "SUCCESS":
             return cast(R, seen.result)
-        raise StillRunning(_still_running(self.id, seen.progress))
+        raise StillRunning(_still_running(self.id, seen))
 
 
 class Taskvisor:
@@ -221,6 +228,7 @@ class Taskvisor:
         user_data: str | None = None,
         metadata: Mapping[str, str] | None = None,
         host: str | None = None,
+        on_failure: Literal["rollback", "keep"] | None = None,
         operation_id: str | None = None,
     ) -> Handle[InstanceView]:
         """A new instance, running. Fields as `taskvisor.model.spec.BuildSpec` has them; what is None takes its default there."""
@@ -234,6 +242,7 @@ class Taskvisor:
             "user_data": user_data,
             "metadata": None if metadata is None else dict(metadata),
             "host": host,
+            "on_failure": on_failure,
         }
         return self._ask("instance.build", fields, operation_id)
 
@@ -241,36 +250,53 @@ class Taskvisor:
         """The instance, by name or id, and all that was held for it are gone. Stops whatever else is done to it."""
         return self._ask("instance.delete", {"instance": instance}, operation_id)
 
-    def start(self, instance: str, *, operation_id: str | None = None) -> Handle[PowerView]:
-        """The instance runs."""
-        return self._ask("instance.start", {"instance": instance}, operation_id)
+    def start(
+        self, instance: str, *, wait_turn_s: int | None = None, operation_id: str | None = None
+    ) -> Handle[PowerView]:
+        """The instance runs.
+
+        Here as in `stop`, `reboot` and `snapshot`: when another operation holds the instance it is Conflicting, or waits
+        for its turn for `wait_turn_s`.
+        """
+        return self._ask("instance.start", {"instance": instance, "wait_turn_s": wait_turn_s}, operation_id)
 
     def stop(
-        self, instance: str, *, timeout_s: int | None = None, operation_id: str | None = None
+        self,
+        instance: str,
+        *,
+        timeout_s: int | None = None,
+        wait_turn_s: int | None = None,
+        operation_id: str | None = None,
     ) -> Handle[PowerView]:
         """The instance is off: asked to shut down, and switched off after `timeout_s` (0: at once; None: the host's setting)."""
-        return self._ask("instance.stop", {"instance": instance, "timeout_s": timeout_s}, operation_id)
+        fields = {"instance": instance, "timeout_s": timeout_s, "wait_turn_s": wait_turn_s}
+        return self._ask("instance.stop", fields, operation_id)
 
     def reboot(
         self,
         instance: str,
         *,
         type: Literal["soft", "hard"] = "soft",  # noqa: A002 - the request's own word
+        wait_turn_s: int | None = None,
         operation_id: str | None = None,
     ) -> Handle[InstanceView]:
         """The instance was off and runs again. Hard does not ask it first."""
-        return self._ask("instance.reboot", {"instance": instance, "type": type}, operation_id)
+        fields = {"instance": instance, "type": type, "wait_turn_s": wait_turn_s}
+        return self._ask("instance.reboot", fields, operation_id)
 
-    def snapshot(self, instance: str, image: str, *, operation_id: str | None = None) -> Handle[SnapshotView]:
+    def snapshot(
+        self, instance: str, image: str, *, wait_turn_s: int | None = None, operation_id: str | None = None
+    ) -> Handle[SnapshotView]:
         """The instance's disk, as it is at one point in time, is registered as `image`."""
-        return self._ask("instance.snapshot", {"instance": instance, "image": image}, operation_id)
+        fields = {"instance": instance, "image": image, "wait_turn_s": wait_turn_s}
+        return self._ask("instance.snapshot", fields, operation_id)
 
     def cancel(self, operation: str) -> Handle[WishView]:
         """Ask an operation to stop and roll back. The returned handle is of the wish, not of the operation."""
         return self._ask("operation.cancel", {"operation": operation}, None)
 
     def retry(self, operation: str) -> Handle[WishView]:
-        """Let a stuck operation go on, or a failed one begin again. The returned handle is of the wish."""
+        """Let a stuck or kept operation go on, or one that was rolled back begin again. The returned handle is of the wish."""
         return self._ask("operation.retry", {"operation": operation}, None)
 
     def handle(self, operation_id: str) -> Handle[Any]:
@@ -375,6 +401,8 @@ def _outcome_from(state: str, result: object) -> Outcome[Any]:
         return Outcome(state=state, error=error_for(result))
     if state == "REVOKED":
         return Outcome(state=state, error=errors.Cancelled("the request was revoked before a worker took it"))
+    if state == "RETRY":
+        return Outcome(state=state, held=str(result))
     progress = cast(Progress, result) if state == "PROGRESS" and isinstance(result, dict) else None
     return Outcome(state=state, progress=progress)
 
@@ -390,7 +418,10 @@ def error_for(stored: object) -> TaskvisorError:
     return TaskvisorError(f"{name}: {message}" if message else name)
 
 
-def _still_running(operation_id: str, progress: Progress | None) -> str:
+def _still_running(operation_id: str, seen: Outcome[Any]) -> str:
+    progress = seen.progress
+    if seen.held is not None:
+        return f"operation {operation_id} waits for its turn: {seen.held}"
     if progress is None:
         return f"operation {operation_id} has not been taken by a worker yet; is one up? see `taskvisor hosts`"
     at = f"at step {progress['step']} ({progress['number']} of {progress['of']})" if progress["step"] else "ending"

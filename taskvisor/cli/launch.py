@@ -1,6 +1,6 @@
 """`taskvisor launch`: a new instance. What can be checked here is checked before anything is sent."""
 
-from typing import Annotated, Any, NotRequired, TypedDict
+from typing import Annotated, Literal, NotRequired, TypedDict
 from uuid import uuid4
 
 import typer
@@ -14,7 +14,15 @@ from taskvisor.cli.watch import Request
 from taskvisor.client import NicFields
 from taskvisor.model.errors import CannotAsk, Refused
 from taskvisor.model.ids import OPERATION_ID_RULE, OperationId
-from taskvisor.model.spec import DEFAULT_FLAVORS, BuildSpec, flavor_for, image_url_for, parse_spec
+from taskvisor.model.spec import (
+    DEFAULT_FLAVORS,
+    BuildSpec,
+    flavor_for,
+    image_url_for,
+    parse_spec,
+    request_as_now,
+    request_of,
+)
 
 WaitOption = Annotated[bool, typer.Option("--wait/--no-wait", help="Watch until it has ended, or only send it.")]
 TimeoutOption = Annotated[
@@ -35,6 +43,7 @@ class LaunchFields(TypedDict):
     user_data: NotRequired[str]
     metadata: NotRequired[dict[str, str]]
     host: NotRequired[str]
+    on_failure: NotRequired[Literal["rollback", "keep"]]
 
 
 def launch(
@@ -57,6 +66,9 @@ def launch(
     metadata: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="May be repeated.")] = None,
     image_sha256: Annotated[str | None, typer.Option(help="What the image must hash to.")] = None,
     host: Annotated[str | None, typer.Option(help="Only this host will do.")] = None,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="If it fails, leave what was done: `ops retry` goes on from the failed step.")
+    ] = False,
     operation_id: Annotated[
         str | None, typer.Option("--id", metavar="ID", help="The operation's id: the same again is the same operation.")
     ] = None,
@@ -78,6 +90,8 @@ def launch(
         fields["image_sha256"] = image_sha256.lower()
     if host is not None:
         fields["host"] = host
+    if keep:
+        fields["on_failure"] = "keep"
     spec = checked(fields)
     settings = settings_or_usage_error()
     operation_id = operation_id or str(uuid4())
@@ -114,8 +128,7 @@ def _require_same_request(records: Records, operation_id: str, spec: BuildSpec) 
     known = records.catalog.read_operation(OperationId(operation_id))
     if known is None:
         return
-    asked: dict[str, Any] = spec.model_dump(mode="json")
-    if known.flow != "instance.build" or dict(known.request) != asked:
+    if known.flow != "instance.build" or request_as_now(BuildSpec, known.request) != request_of(spec):
         raise UsageError(
             f"--id {operation_id}: is that of another request ({known.flow} of {known.instance_name}, {known.phase.value});"
             " choose another id"

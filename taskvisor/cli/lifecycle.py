@@ -18,6 +18,16 @@ Names = Annotated[
     list[str], typer.Argument(metavar="NAME...", help="Instances, by name or id.", autocompletion=complete_instance)
 ]
 Name = Annotated[str, typer.Argument(help="The instance, by name or id.", autocompletion=complete_instance)]
+TurnOption = Annotated[
+    int | None,
+    typer.Option(
+        "--wait-turn",
+        min=0,
+        max=3600,
+        metavar="SECONDS",
+        help="If another operation holds it, wait so long for it to end.",
+    ),
+]
 Asking = Callable[[Taskvisor, str, str], Handle[Any]]
 """Asks for one instance, under an operation id."""
 
@@ -38,6 +48,7 @@ def delete(
 
 def start(
     names: Names,
+    wait_turn: TurnOption = None,
     wait: WaitOption = True,
     timeout: TimeoutOption = WAIT_LIMIT_S,
     form: FormatOption = Format.TABLE,
@@ -45,7 +56,7 @@ def start(
     """Start instances that are off. Exits with 3 when all of them ran already."""
 
     def ask(client: Taskvisor, name: str, operation_id: str) -> Handle[Any]:
-        return client.start(name, operation_id=operation_id)
+        return client.start(name, wait_turn_s=wait_turn, operation_id=operation_id)
 
     _ask_of_each("start", names, ask, wait=wait, timeout_s=timeout, form=form)
 
@@ -58,6 +69,7 @@ def stop(
             "--timeout", min=0, max=3600, metavar="SECONDS", help="Switch off what is not off by then; 0: at once."
         ),
     ] = None,
+    wait_turn: TurnOption = None,
     wait: WaitOption = True,
     wait_timeout: Annotated[
         float, typer.Option(min=0.1, metavar="SECONDS", help="Stop watching after so long; it goes on.")
@@ -67,7 +79,7 @@ def stop(
     """Shut instances down. Exits with 3 when all of them were off already."""
 
     def ask(client: Taskvisor, name: str, operation_id: str) -> Handle[Any]:
-        return client.stop(name, timeout_s=shutdown_timeout, operation_id=operation_id)
+        return client.stop(name, timeout_s=shutdown_timeout, wait_turn_s=wait_turn, operation_id=operation_id)
 
     _ask_of_each("stop", names, ask, wait=wait, timeout_s=wait_timeout, form=form)
 
@@ -75,6 +87,7 @@ def stop(
 def reboot(
     names: Names,
     hard: Annotated[bool, typer.Option("--hard", help="Switch off and on; do not ask the guest.")] = False,
+    wait_turn: TurnOption = None,
     wait: WaitOption = True,
     timeout: TimeoutOption = WAIT_LIMIT_S,
     form: FormatOption = Format.TABLE,
@@ -82,7 +95,7 @@ def reboot(
     """Reboot instances: the guest is asked to shut down, and switched off when it does not."""
 
     def ask(client: Taskvisor, name: str, operation_id: str) -> Handle[Any]:
-        return client.reboot(name, type="hard" if hard else "soft", operation_id=operation_id)
+        return client.reboot(name, type="hard" if hard else "soft", wait_turn_s=wait_turn, operation_id=operation_id)
 
     _ask_of_each("reboot", names, ask, wait=wait, timeout_s=timeout, form=form)
 
@@ -90,6 +103,7 @@ def reboot(
 def snapshot(
     name: Name,
     image: Annotated[str, typer.Argument(help="The name of the image to register.")],
+    wait_turn: TurnOption = None,
     wait: WaitOption = True,
     timeout: TimeoutOption = WAIT_LIMIT_S,
     form: FormatOption = Format.TABLE,
@@ -98,7 +112,7 @@ def snapshot(
     settings, operation_id = settings_or_usage_error(), str(uuid4())
     request = Request(verb="snapshot", subject=name, operation_id=operation_id)
     with open_records(settings) as records, open_client(settings) as client:
-        client.snapshot(name, image, operation_id=operation_id)
+        client.snapshot(name, image, wait_turn_s=wait_turn, operation_id=operation_id)
         raise typer.Exit(
             follow_one(records, client, request, limit_s=timeout, form=form) if wait else tell_sent([request], form)
         )

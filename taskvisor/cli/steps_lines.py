@@ -46,8 +46,11 @@ class Lines:
         self._console.print(Text(f"{clock_text(at)}  {safe_line(seen.request.subject)}  {safe_line(text)}"))
 
     def _tell_lateness(self, seen: Seen) -> None:
-        late = time.monotonic() - self._began > WORKER_IS_LATE_S
-        if seen.operation is None and seen.ending is None and late:
+        if seen.operation is not None or seen.ending is not None:
+            return
+        if seen.held is not None:
+            self._tell(seen, time.time(), ("held", seen.held), f"waiting for its turn: {seen.held}")
+        elif time.monotonic() - self._began > WORKER_IS_LATE_S:
             self._tell(seen, time.time(), ("late",), "no worker has taken it yet; is one up? see `taskvisor hosts`")
 
     def _tell_progress(self, seen: Seen) -> None:

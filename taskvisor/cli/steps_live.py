@@ -64,7 +64,9 @@ class LiveSteps:
         if seen.ending is not None:
             return Text("")
         text = f"{seen.request.verb} {seen.request.subject}: waiting for a worker to take it"
-        if time.monotonic() - self._began > WORKER_IS_LATE_S:
+        if seen.held is not None:
+            text = f"{seen.request.verb} {seen.request.subject}: waiting for its turn: {seen.held}"
+        elif time.monotonic() - self._began > WORKER_IS_LATE_S:
             text += " (is one up? see `taskvisor hosts`)"
         grid = _grid()
         grid.add_row(self._spinner, safe_line(text), "", "")

@@ -11,7 +11,7 @@ from typing import Any
 
 from taskvisor.cli.exits import ExitCode, code_for
 from taskvisor.cli.records import Records
-from taskvisor.client import Handle, Taskvisor
+from taskvisor.client import Outcome, Taskvisor
 from taskvisor.model import errors
 from taskvisor.model.errors import CannotAsk, TaskvisorError
 from taskvisor.model.ids import OperationId
@@ -59,10 +59,14 @@ class Progress:
 
 @dataclass(frozen=True, kw_only=True)
 class Seen:
-    """One operation, as it was seen last. `operation` is None until a worker has let it in (some never are: see the door)."""
+    """One operation, as it was seen last. `operation` is None until a worker has let it in (some never are: see the door).
+
+    Until then `held` says which other operation it waits for, if it does.
+    """
 
     request: Request
     operation: Operation | None = None
+    held: str | None = None
     progress: Progress | None = None
     ending: Ending | None = None
     read_at: float = -math.inf
@@ -123,8 +127,8 @@ class Watch:
         operation = self.records.catalog.read_operation(OperationId(seen.request.operation_id))
         read_at = time.monotonic()
         if operation is None:
-            handle = self.client.handle(seen.request.operation_id)
-            return replace(seen, ending=_ending_at_the_door(handle), read_at=read_at)
+            outcome = self.client.handle(seen.request.operation_id).look()
+            return replace(seen, held=outcome.held, ending=_ending_at_the_door(outcome), read_at=read_at)
         progress = self._progress_of(operation) if operation.runner is not None else None
         return replace(seen, operation=operation, progress=progress, ending=ending_of(operation), read_at=read_at)
 
@@ -136,9 +140,8 @@ class Watch:
         return Progress(step=step, done_bytes=done_bytes, total_bytes=total_bytes)
 
 
-def _ending_at_the_door(handle: Handle[Any]) -> Ending | None:
+def _ending_at_the_door(outcome: Outcome[Any]) -> Ending | None:
     """Requests that are refused, or whose wish is true already, never become operations: only Celery knows of them."""
-    outcome = handle.look()
     if outcome.error is not None:
         return Ending(code=code_for(outcome.error), error=outcome.error)
     return _success(outcome.result) if outcome.ended else None

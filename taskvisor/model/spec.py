@@ -11,6 +11,7 @@ from urllib.parse import quote, unquote, urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from taskvisor.model.errors import Refused
+from taskvisor.model.operation import Facts
 from taskvisor.model.records import Flavor
 from taskvisor.model.states import OnFailure, RebootType
 
@@ -176,6 +177,19 @@ def parse_spec(kind: type[S], fields: dict[str, Any]) -> S:
         return kind.model_validate(fields)
     except ValidationError as error:
         raise Refused(_first_rule_broken(error)) from None
+
+
+def request_of(spec: Spec) -> Facts:
+    """What is asked, as JSON: without how long its caller would wait for its turn, which does not make it another request."""
+    return spec.model_dump(mode="json", exclude={"wait_turn_s"})
+
+
+def request_as_now(kind: type[Spec], request: Facts) -> Facts:
+    """A recorded request as this version writes it: the one that recorded it may have known fewer fields."""
+    try:
+        return request_of(parse_spec(kind, dict(request)))
+    except Refused:
+        return request  # by the rules of another version
 
 
 def _first_rule_broken(error: ValidationError) -> str:

@@ -1,13 +1,30 @@
-"""Records to JSON and back. What does not parse, or a newer version wrote, is refused in words."""
+"""Records to JSON and back. What does not parse, or a newer version wrote, is refused in words.
 
+A record may bear a `schema`, the number of the version that first wrote it so; operations always do. A newer version that
+only adds fields leaves the number alone: unknown fields are passed over. One that changes what a field means raises it.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 import msgspec
+import structlog
 
 from taskvisor.model.errors import UnreadableRecord
 from taskvisor.model.operation import SCHEMA_VERSION, Operation
 
 R = TypeVar("R")
+
+OnUnreadable = Callable[[UnreadableRecord], None]
+"""Is told of each record that a list leaves out because it can't be read."""
+
+log = structlog.get_logger(__name__)
+
+
+class _Stamp(msgspec.Struct):
+    """The one field that every version can read of every record."""
+
+    schema: int = SCHEMA_VERSION
 
 
 def encode(record: object) -> str:
@@ -16,19 +33,50 @@ def encode(record: object) -> str:
 
 
 def decode(text: str, kind: type[R], what: str) -> R:
-    """The record of that kind; UnreadableRecord names `what` it was."""
-    try:
-        return msgspec.json.decode(text, type=kind)
-    except msgspec.MsgspecError as error:
-        raise UnreadableRecord(f"{what} does not parse: {error}") from error
+    """The record of that kind. UnreadableRecord names `what` it was: it does not parse, or a newer version wrote it."""
+    stamp = _parsed(text, _Stamp, what)
+    if stamp.schema > SCHEMA_VERSION:
+        raise UnreadableRecord(
+            f"{what} was written by a newer Taskvisor (schema {stamp.schema}; this one reads up to {SCHEMA_VERSION});"
+            " upgrade this node"
+        )
+    return _parsed(text, kind, what)
 
 
 def decode_operation(text: str, operation_id: str) -> Operation:
-    """The operation; UnreadableRecord when a newer version of Taskvisor wrote it."""
-    operation = decode(text, Operation, f"operation {operation_id}")
-    if operation.schema > SCHEMA_VERSION:
+    """The operation; UnreadableRecord as in `decode`."""
+    return decode(text, Operation, f"operation {operation_id}")
+
+
+def decode_each(
+    found: Iterable[tuple[str, object]], kind: type[R], on_unreadable: OnUnreadable
+) -> Iterator[R]:
+    """The records of a list, each given as what it is and what Redis answered: its text, None or an error.
+
+    `on_unreadable` is told of what can't be read: one such record never hides the others.
+    """
+    for what, answer in found:
+        if answer is None:
+            continue
+        try:
+            if isinstance(answer, Exception):
+                raise UnreadableRecord(f"{what} can't be read: {answer}") from answer
+            yield decode(str(answer), kind, what)
+        except UnreadableRecord as problem:
+            on_unreadable(problem)
+
+
+def log_unreadable(problem: UnreadableRecord) -> None:
+    """What is done about an unreadable record where nothing else is asked for."""
+    log.error("record_unreadable", reason=str(problem))
+
+
+def _parsed(text: str, kind: type[R], what: str) -> R:
+    try:
+        return msgspec.json.decode(text, type=kind)
+    except msgspec.ValidationError as error:
         raise UnreadableRecord(
-            f"operation {operation_id} was written by a newer version (schema {operation.schema}, this version reads up to"
-            f" {SCHEMA_VERSION}); upgrade this node"
-        )
-    return operation
+            f"{what} does not parse: {error}; if a newer Taskvisor wrote it, upgrade this node"
+        ) from error
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        raise UnreadableRecord(f"{what} does not parse: {error}") from error

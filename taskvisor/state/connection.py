@@ -7,19 +7,25 @@ import redis
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
-from taskvisor.model.errors import CannotAsk
+from taskvisor.model.errors import CannotAsk, UnreadableRecord
 from taskvisor.model.urls import redis_py_url_for
+
+NOT_NOW = (redis.OutOfMemoryError, redis.ReadOnlyError)
+NOT_NOW_CODES = ("MISCONF", "NOREPLICAS", "BUSY", "MASTERDOWN")
+"""Answers of a Redis that would do the same thing another time; nothing was written (https://redis.io/docs/latest/develop/reference/protocol-spec/#simple-errors)."""
 
 
 def open_redis(url: str, *, timeout_s: float) -> "redis.Redis":
     """A client with a connection pool; close it with `.close()`. Safe in threads; open a new one after fork.
 
     No call takes longer than about twice `timeout_s`, or five times when it has to connect first: a hung server is an
-    error, not a hang. A connection that broke while idle is opened anew once. Accepts redis://, rediss://, unix:// and Celery's redis+socket://.
+    error, not a hang. A connection that broke while idle is opened anew once. Accepts redis://, rediss://, unix:// and
+    Celery's redis+socket://. Bytes that are no UTF-8 are read as lone surrogates, and written back as they were.
     """
     return redis.Redis.from_url(
         redis_py_url_for(url),
         decode_responses=True,
+        encoding_errors="surrogateescape",  # what somebody else wrote must not make every list fail
         protocol=2,
         socket_timeout=timeout_s,
         socket_connect_timeout=timeout_s,
@@ -30,8 +36,17 @@ def open_redis(url: str, *, timeout_s: float) -> "redis.Redis":
 
 @contextmanager
 def asking(what: str) -> Iterator[None]:
-    """Turn the silence of Redis into CannotAsk: nobody may conclude from it that something is not there."""
+    """Turn the silence of Redis, and its "not now", into CannotAsk: nobody may conclude from it that something is not there.
+
+    UnreadableRecord when a key holds another type than ours: somebody else wrote it.
+    """
     try:
         yield
     except (redis.ConnectionError, redis.TimeoutError) as error:
         raise CannotAsk(f"Redis did not answer when asked to {what}: {error}; is it up and reachable?") from error
+    except redis.ResponseError as error:
+        if isinstance(error, NOT_NOW) or str(error).startswith(NOT_NOW_CODES):
+            raise CannotAsk(f"Redis refused to {what} for now: {error}; see its log and its limits") from error
+        if "WRONGTYPE" in str(error):
+            raise UnreadableRecord(f"Redis can't {what}: a key of it holds what Taskvisor never wrote ({error})") from error
+        raise

@@ -12,6 +12,7 @@ from taskvisor.model.operation import Operation
 from taskvisor.model.records import Instance
 from taskvisor.state.codec import decode, decode_operation, encode
 from taskvisor.state.connection import asking
+from taskvisor.state.counters import fields_for_change
 from taskvisor.state.transaction import Transaction
 from taskvisor.state.writing import Writer
 
@@ -54,6 +55,7 @@ class RedisJournal:
         if change.lease is not LeaseMove.WATCH:
             self._require_lease(tx, change.before)
         self._writer.operation(tx, change.after, change.instance)
+        self._writer.count(tx, fields_for_change(change))
         if change.after.host != change.before.host:
             tx.do("SREM", self._keys.operations_on(change.before.host), change.before.id)
         self._add_instance(tx, change)

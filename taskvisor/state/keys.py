@@ -29,6 +29,7 @@
 | taking:<host> | string | incarnation of the host's node that takes requests; expires when it falls silent |
 | events | stream | every change of state, bounded |
 | progress:<op> | string | how far a long step has come; expires |
+| counters | hash | a counter's name and labels to how often; see `counters.py` |
 | schema | string | version of all of the above |
 """
 
@@ -131,6 +132,10 @@ class Keys:
 
     def progress(self, operation_id: str) -> str:
         return f"{self.prefix}progress:{operation_id}"
+
+    @property
+    def counters(self) -> str:
+        return f"{self.prefix}counters"
 
     @property
     def schema(self) -> str:

@@ -48,6 +48,8 @@ for _, command in ipairs(plan.commands) do
     end
   elseif command[1] == 'disown' then
     if redis.call('HGET', command[2], command[3]) == command[4] then redis.call('HDEL', command[2], command[3]) end
+  elseif command[1] == 'count' then
+    redis.pcall('HINCRBY', command[2], command[3], 1) -- an error of it must not stop the script half-way
   else
     redis.call(unpack(command))
   end
@@ -95,7 +97,7 @@ class Transaction:
         self.refusals.append(error)
 
     def do(self, *command: Value) -> None:
-        """A Redis command, or one of ours: unclaim, free, disown."""
+        """A Redis command, or one of ours: unclaim, free, disown, count."""
         self.commands.append(list(command))
 
     def run(self, client: "redis.Redis", what: str) -> None:

@@ -4,7 +4,7 @@ Invariant: nothing here is carried out; `Transaction.run` is.
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 
 from taskvisor.model.errors import DoesNotFit, Refused
@@ -14,6 +14,7 @@ from taskvisor.model.records import Claim, Image, Instance
 from taskvisor.model.states import Phase
 from taskvisor.state.addresses import free_port
 from taskvisor.state.codec import encode
+from taskvisor.state.counters import fields_for_end
 from taskvisor.state.keys import Keys
 from taskvisor.state.transaction import Transaction
 
@@ -62,10 +63,16 @@ class Writer:
         else:
             tx.do("PERSIST", key)
         self._event(tx, operation)
+        self.count(tx, fields_for_end(operation))
         outcome = self.outcome_for(operation, instance)
         if outcome is not None:
             tx.do("SETEX", outcome.key, outcome.keep_s, outcome.payload)
             tx.do("PUBLISH", outcome.key, outcome.payload)
+
+    def count(self, tx: Transaction, fields: Iterable[str]) -> None:
+        """Each of the counters' fields is one more."""
+        for field in fields:
+            tx.do("count", self.keys.counters, field)
 
     def _event(self, tx: Transaction, operation: Operation) -> None:
         last = operation.timeline[-1].outcome if operation.timeline and operation.runner is None else ""

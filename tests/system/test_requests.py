@@ -2,11 +2,14 @@
 
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from taskvisor.model.ids import InstanceId, OperationId
 from tests.fixtures.redis_servers import RedisServer
 from tests.system.nodes import Nodes, running_nodes, wait_until
+from workers.locks import InstanceLocks
 
 pytestmark = pytest.mark.real
 
@@ -182,6 +185,42 @@ def test_every_power_operation_ends_in_the_state_that_was_asked_for(nodes: Nodes
     assert nodes.ask("instance.stop", instance="web1")["already"] is True
     assert nodes.ask("instance.start", instance="web1")["vm_state"] == "active"
     assert nodes.ask("instance.start", instance="web1")["already"] is True
+
+
+def test_a_request_may_wait_for_its_turn_and_is_told_whom_it_waits_for(nodes: Nodes) -> None:
+    guest = InstanceId(str(build(nodes, "web1")["id"]))
+    with InstanceLocks(nodes.state_dir / "locks" / "instances").hold(guest) as alone:  # so that no step of it can run
+        assert alone
+        reboot = nodes.send("instance.reboot", "the-reboot", instance="web1", type="hard")
+        wait_until(lambda: nodes.catalog.read_operation(OperationId("the-reboot")), "the reboot to be let in")
+        patient = nodes.send("instance.stop", instance="web1", timeout_s=0, wait_turn_s=60)
+        with pytest.raises(Exception, match="instance web1 is held by operation the-reboot") as refused:
+            nodes.ask("instance.stop", instance="web1", wait_turn_s=1)
+        assert type(refused.value).__name__ == "Conflicting"
+        wait_until(lambda: patient.state == "RETRY", "the other to wait for its turn")
+        assert "held by operation the-reboot (instance.reboot, running, at step " in str(patient.info)
+
+    def swept() -> bool:
+        nodes.send("operation.sweep")
+        return bool(reboot.ready())
+
+    wait_until(swept, "the sweep to find the reboot, whose message was dropped")
+    assert reboot.get(timeout=30)["vm_state"] == "active"
+    assert patient.get(timeout=30)["vm_state"] == "stopped"
+
+
+def test_a_failed_build_that_was_kept_goes_on_from_where_it_failed(nodes: Nodes, tmp_path: Path) -> None:
+    image = tmp_path / "late.raw"
+    with pytest.raises(Exception, match="what was done is kept on kvm1"):
+        build(nodes, "web1", "kept", image=str(image), on_failure="keep")
+    assert nodes.redis.exists("taskvisor:lease:" + str(nodes.redis.hget("taskvisor:names", "web1"))) == 0
+    image.write_bytes(bytes(510) + b"\x55\xaa")
+
+    nodes.ask("operation.retry", operation="kept")
+
+    wait_until(lambda: nodes.producer.AsyncResult("kept").state == "SUCCESS", "the build to end")
+    timeline = nodes.catalog.find_operation("kept").timeline
+    assert [entry.step for entry in timeline if entry.outcome == "done"].count("prepare_disk") == 1
 
 
 def test_a_snapshot_is_an_image_that_another_build_uses(nodes: Nodes) -> None:

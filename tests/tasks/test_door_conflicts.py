@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 
 from tasks.door import Already
-from taskvisor.model.errors import Conflicting, Refused
+from taskvisor.model.errors import Conflicting, IdInUse, Refused
 from taskvisor.model.ids import OperationId
 from taskvisor.model.states import Phase, VmState
+from taskvisor.state.codec import encode
 from tests.support.fleet import KEYS, Fleet
 from tests.support.world import read_everything, read_held
 from tests.tasks.doors import Meanwhile
@@ -80,3 +81,21 @@ def test_records_that_never_hold_still_are_looked_at_a_few_times(fleet: Fleet) -
 
     with pytest.raises(Conflicting, match="operation op: the records moved 10 times while it was looked at"):
         always.door.change("instance.reboot", OP, {"instance": "web"})
+
+
+def test_a_request_is_the_same_across_an_upgrade_that_knows_more_fields(fleet: Fleet) -> None:
+    fleet.build("web", "op")
+    old = fleet.read("op")
+    request = {name: value for name, value in old.request.items() if name != "on_failure"}
+    fleet.client.hset(KEYS.operation("op"), "doc", encode(replace(old, request=request)))
+
+    assert fleet.begin_build("web", "op").id == "op"
+    with pytest.raises(IdInUse):
+        fleet.begin_build("other", "op")
+
+
+def test_how_long_a_caller_would_wait_does_not_make_it_another_request(fleet: Fleet) -> None:
+    fleet.build()
+    fleet.ask("instance.reboot", "op", instance="web", wait_turn_s=5)
+
+    assert fleet.begin("instance.reboot", "op", instance="web").phase is Phase.SUCCEEDED

@@ -1,0 +1,149 @@
+"""What has happened so often since the store began: a closed list of counters, one field each in one hash.
+
+Invariant: a count never costs work. What belongs to the write of a record is counted in that very transaction
+(`Writer.count`), so that the count cannot part from the record; all else is counted beside the work, and lost when Redis is
+silent at that moment. Must never know who reads: names and labels are ours, Prometheus' words are `workers/metrics.py`'s.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+import redis
+import structlog
+
+from taskvisor.model.change import Change
+from taskvisor.model.operation import Operation
+from taskvisor.state.connection import asking
+from taskvisor.state.keys import Keys
+
+log = structlog.get_logger(__name__)
+
+SEPARATOR = "|"
+"""Between a counter's name and its labels: in no flow's, step's or error class's name."""
+
+
+class CounterName(StrEnum):
+    """Every counter: its name, a sentence that says what one more means, and the names of its labels."""
+
+    sentence: str
+    labels: tuple[str, ...]
+
+    def __new__(cls, name: str, sentence: str, *labels: str) -> "CounterName":
+        member = str.__new__(cls, name)
+        member._value_ = name
+        member.sentence = sentence
+        member.labels = labels
+        return member
+
+    OPERATIONS = (
+        "operations",
+        "Operations that came to an end; one that is retried comes to another.",
+        "flow",
+        "outcome",
+    )
+    STEP_TRIES = (
+        "step_tries",
+        "Tries of steps that ended: done, the class of the error, or WorkerLost for a process that died in it.",
+        "flow",
+        "step",
+        "direction",
+        "outcome",
+    )
+    OPERATIONS_SENT_AGAIN = "operations_sent_again", "Operations that the sweep sent on, for nobody else seemed to."
+    OPERATIONS_RESCHEDULED = "operations_rescheduled", "Builds that moved to another host because one had no room."
+    MESSAGES_DEAD_LETTERED = "messages_dead_lettered", "Malformed messages moved to a dead-letter list."
+    MESSAGES_DROPPED_UNKNOWN_OPERATION = (
+        "messages_dropped_unknown_operation",
+        "Well-formed step messages for an operation that nobody knows.",
+    )
+    MESSAGES_DROPPED_UNREADABLE_RECORD = (
+        "messages_dropped_unreadable_record",
+        "Messages for an operation whose record does not parse, or was written by a newer version.",
+    )
+    MESSAGES_DROPPED_MALFORMED = (
+        "messages_dropped_malformed",
+        "Messages whose arguments are not those of their task.",
+    )
+    MESSAGES_DROPPED_TWIN_RUNNING = (
+        "messages_dropped_twin_running",
+        "Step messages that came while the instance's lock was held: by the same step, mostly, whose message came twice.",
+    )
+    REQUESTS_DROPPED_ID_IN_USE = (
+        "requests_dropped_id_in_use",
+        "Requests under the id of another request; what its caller sees stays that operation's.",
+    )
+    POOL_PROCESSES_DIED = "pool_processes_died", "Pool processes of steps nodes found dead while their node lived."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Count:
+    """So often, for one combination of a counter's labels; `labels` are their values, in the counter's order."""
+
+    name: CounterName
+    labels: tuple[str, ...]
+    total: int
+
+
+class Counters:
+    """The hash of counts."""
+
+    def __init__(self, client: redis.Redis, keys: Keys) -> None:
+        self._client = client
+        self._keys = keys
+
+    def add(self, name: CounterName, amount: int = 1) -> None:
+        """`amount` more of a counter without labels. When Redis is silent or refuses, the count is lost and the log says so."""
+        field = field_for(name)
+        try:
+            self._client.hincrby(self._keys.counters, field, amount)
+        except redis.RedisError as error:
+            log.warning("count_lost", counter=name.value, amount=amount, reason=repr(error))
+
+    def read(self) -> Mapping[str, int]:
+        """Every field that was ever counted, as it is stored. CannotAsk when Redis is silent."""
+        with asking("read the counters"):
+            found = self._client.hgetall(self._keys.counters)
+        return {str(field): int(total) for field, total in found.items()}
+
+    def list_counts(self) -> tuple[Count, ...]:
+        """The same, taken apart. Fields of counters that this version does not know are left out. CannotAsk as above."""
+        counts = (_count_in(field, total) for field, total in sorted(self.read().items()))
+        return tuple(count for count in counts if count is not None)
+
+
+def field_for(name: CounterName, *labels: str) -> str:
+    """The field of the hash for these values of the counter's labels."""
+    if len(labels) != len(name.labels):
+        raise ValueError(f"counter {name.value} has the labels {name.labels}, not {labels}")
+    return SEPARATOR.join((name.value, *labels))
+
+
+def fields_for_end(operation: Operation) -> tuple[str, ...]:
+    """What the write of this record counts: the end, when it is one. No record is written twice at its end."""
+    if not operation.phase.settled:
+        return ()
+    return (field_for(CounterName.OPERATIONS, operation.flow, operation.phase.value),)
+
+
+def fields_for_change(change: Change) -> tuple[str, ...]:
+    """What a write of the journal counts beside an end: the try that it ends, a relaunch, another host."""
+    before, after = change.before, change.after
+    fields = []
+    if after.timeline and after.timeline[-1:] != before.timeline[-1:]:
+        last = after.timeline[-1]
+        labels = (after.flow, last.step, last.direction.value, last.outcome)
+        fields.append(field_for(CounterName.STEP_TRIES, *labels))
+    if after.relaunches > before.relaunches:
+        fields.append(field_for(CounterName.OPERATIONS_SENT_AGAIN))
+    if after.host != before.host:
+        fields.append(field_for(CounterName.OPERATIONS_RESCHEDULED))
+    return tuple(fields)
+
+
+def _count_in(field: str, total: int) -> Count | None:
+    value, *labels = field.split(SEPARATOR)
+    if value not in CounterName.__members__.values():
+        return None
+    name = CounterName(value)  # type: ignore[call-arg]  # looked up by value
+    return Count(name=name, labels=tuple(labels), total=total) if len(labels) == len(name.labels) else None
