@@ -115,7 +115,7 @@ class Settler:
         flow = self.flows[loaded.operation.flow]
         if not transitions.wants_next_host(loaded.operation, flow):
             return self._ended(loaded)
-        if loaded.operation.cancel_requested or loaded.operation.preempted_by is not None:
+        if loaded.operation.told_to_stop:
             stopped = transitions.cancelled(loaded.operation, flow, self.now())
             return self._ended(replace(loaded, operation=replace(stopped, revision=loaded.operation.revision)))
         return self._moved_or_ended(loaded)

@@ -17,7 +17,8 @@ from taskvisor.model.plan import CachedImage, DiskLayout, DiskPlan, Seed, VifPla
 from taskvisor.model.records import ImageSource, Network
 
 Progress = Callable[[int, int | None], None]
-"""Called with bytes done and bytes in all (None when unknown), as often as the work likes."""
+"""Called with bytes done and bytes in all (None when unknown), as often as the work likes. It raises when the work is to
+stop: adapters let that pass, and leave what the next call can go on with."""
 
 
 class Hypervisor(Protocol):
@@ -177,8 +178,11 @@ class Journal(Protocol):
         """
         ...
 
-    def note_progress(self, operation: Operation, step: str, done_bytes: int, total_bytes: int | None) -> None:
-        """Tell watchers how far a long step has come. Loses nothing when it is lost."""
+    def note_progress(self, operation: Operation, step: str, done_bytes: int, total_bytes: int | None) -> bool:
+        """Tell watchers how far a long step has come; it loses nothing when it is lost.
+
+        True when somebody has asked the operation to stop since `operation` was written.
+        """
         ...
 
 

@@ -18,7 +18,7 @@ from taskvisor.flow.ports import Clock, Exclusion, Journal, Ports
 from taskvisor.flow.step import Flow, Flows, Settlement, Step, StepContext, fault_of
 from taskvisor.flow.transitions import Verdict
 from taskvisor.model.change import Change, LeaseMove, Loaded
-from taskvisor.model.errors import CannotAsk, Fenced, Retryable, StoreConflict
+from taskvisor.model.errors import Cancelled, CannotAsk, Fenced, Retryable, StoreConflict
 from taskvisor.model.ids import OperationId
 from taskvisor.model.operation import Facts, Operation, Runner
 from taskvisor.model.records import Instance
@@ -289,7 +289,7 @@ def with_successor(change: Change, journal: Journal, now: float) -> Change:
 
 
 class _Progress:
-    """Tells watchers how far a step has come: now and then, and never at the step's cost."""
+    """Tells watchers how far a step has come, now and then and never at the step's cost; and the step, if it is to stop."""
 
     def __init__(self, journal: Journal, clock: Clock, operation: Operation, step: str) -> None:
         self._journal = journal
@@ -304,7 +304,10 @@ class _Progress:
             return
         self._next_at = now + PROGRESS_EVERY_S
         try:
-            self._journal.note_progress(self._operation, self._step, done_bytes, total_bytes)
+            told_to_stop = self._journal.note_progress(self._operation, self._step, done_bytes, total_bytes)
         except CannotAsk as silence:
             self._next_at = now + PROGRESS_PAUSE_S  # each call to a hung store takes seconds
             log.warning("progress_not_noted", op=self._operation.id, step=self._step, reason=str(silence))
+            return
+        if told_to_stop and self._operation.direction is Direction.DO:
+            raise Cancelled(f"{self._step} was told to stop after {done_bytes} bytes")

@@ -58,7 +58,7 @@ def verdict_for(
         return Verdict.DROP
     if operation.preempted_by is not None and flow.yields:
         return Verdict.YIELD
-    if direction is Direction.DO and (operation.cancel_requested or operation.preempted_by is not None):
+    if direction is Direction.DO and operation.told_to_stop:
         return Verdict.TURN
     if operation.not_before is not None and now < operation.not_before - EARLY_S:
         return Verdict.DROP
@@ -186,6 +186,8 @@ def failed_try(
     began_at = operation.runner_since if operation.runner_since is not None else now
     ended = _ended_try(operation, code, message, now)
     record = ended.step(step.name)
+    if isinstance(error, Cancelled):
+        return _later(ended, now)  # the wish is in the journal, and the next message finds it there
     if isinstance(error, Contradiction):
         return stuck(ended, Failure(code=code, message=message, step=step.name), now)
     if isinstance(error, Busy):

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from taskvisor.model.ids import InstanceId
+from taskvisor.model.ids import ImageId, InstanceId, PortId
 from taskvisor.model.states import PowerState, VirtType
 
 
@@ -38,3 +38,42 @@ class HypervisorFacts:
     emulator: str
     machine: str
     domains: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class DhcpFacts:
+    """What DHCP on the host tells the guest with that MAC."""
+
+    bridge: str
+    mac: str
+    address: str
+    hostname: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageFileFacts:
+    """What lies on the host of a snapshot's image. `complete`: published; else only parts, or a copy not yet published."""
+
+    image_id: ImageId
+    complete: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinkSeen:
+    """A TAP of ours, and the guest and port that its alias names."""
+
+    name: str
+    instance_id: InstanceId
+    port_id: PortId
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostSeen:
+    """All that a host has, ours or not, as one look at it found it. `looked_at` is when the look began."""
+
+    looked_at: float
+    domains: tuple[DomainFacts, ...]
+    directories: tuple[InstanceId, ...]
+    links: tuple[LinkSeen, ...]
+    dhcp: tuple[DhcpFacts, ...]
+    images: tuple[ImageFileFacts, ...]

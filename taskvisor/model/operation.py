@@ -115,6 +115,11 @@ class Operation:
         return next((step.name for step in begun), None)
 
     @property
+    def told_to_stop(self) -> bool:
+        """A caller has cancelled it, or a delete wants its instance."""
+        return self.cancel_requested or self.preempted_by is not None
+
+    @property
     def left_alone(self) -> tuple[str, ...]:
         """The steps whose effects, or parts of them, are still on the host: begun and not taken back."""
         return tuple(step.name for step in self.steps if step.do is not Mark.PENDING and step.undo is not Mark.DONE)

@@ -66,11 +66,17 @@ class RedisJournal:
             self._writer.release_image_name(tx, change.released_image_name, change.before.id)
         tx.run(self._client, f"write operation {change.after.id}")
 
-    def note_progress(self, operation: Operation, step: str, done_bytes: int, total_bytes: int | None) -> None:
+    def note_progress(self, operation: Operation, step: str, done_bytes: int, total_bytes: int | None) -> bool:
         """Overwritten each time, and gone a minute after the last note."""
         note = encode({"step": step, "done_bytes": done_bytes, "total_bytes": total_bytes})
-        with asking("note progress"):
-            self._client.set(self._keys.progress(operation.id), note, ex=PROGRESS_KEEP_S)
+        with asking("note progress"), self._client.pipeline(transaction=False) as pipe:
+            pipe.set(self._keys.progress(operation.id), note, ex=PROGRESS_KEEP_S)
+            pipe.hget(self._keys.operation(operation.id), "rev")
+            revision = pipe.execute()[1]
+        if revision == str(operation.revision):
+            return False
+        loaded = self.load(operation.id)
+        return loaded is not None and loaded.operation.told_to_stop
 
     def _require_unmoved(self, tx: Transaction, before: Operation) -> None:
         def moved(found: str) -> Exception:

@@ -228,7 +228,7 @@ class Silence:
             self.heard += 1
             raise CannotAsk("Redis did not answer")
 
-    def note_progress(self, operation: Operation, step: str, done_bytes: int, total_bytes: int | None) -> None:
+    def note_progress(self, operation: Operation, step: str, done_bytes: int, total_bytes: int | None) -> bool:
         raise CannotAsk("Redis did not answer")
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from taskvisor.flow.runner import PROGRESS_EVERY_S
 from taskvisor.flow.step import StepContext
 from taskvisor.model.errors import (
     Contradiction,
@@ -46,6 +47,48 @@ def test_while_the_last_step_runs_it_comes_too_late(bench: Bench, script: Script
     op = bench.run_all()
 
     assert (op.phase, op.cancel_requested) == (Phase.SUCCEEDED, True)
+
+
+@pytest.mark.parametrize("step", ["a", "c"])
+def test_a_step_that_tells_its_progress_is_stopped_in_the_midst(bench: Bench, script: Script, step: str) -> None:
+    def work(ctx: StepContext) -> None:
+        ctx.progress(1, 100)
+        bench.wish_away()
+        bench.fleet.clock.sleep(PROGRESS_EVERY_S)
+        ctx.progress(2, 100)
+        pytest.fail("it went on")
+
+    script.acts = {step: [work]}
+
+    op = bench.run_all()
+
+    assert (op.phase, op.failure and op.failure.message) == (Phase.CANCELLED, "cancelled on request")
+    assert (script.effects.count(step), script.made, bench.claims()) == (1, set(), 0)
+    stopped = next(entry for entry in op.timeline if entry.outcome == "Cancelled")
+    assert (stopped.step, stopped.message) == (step, f"{step} was told to stop after 2 bytes")
+
+
+def test_a_step_that_is_stopped_in_the_midst_hands_over(bench: Bench, script: Script) -> None:
+    def work(ctx: StepContext) -> None:
+        bench.preempt()
+        ctx.progress(1, 100)
+        pytest.fail("it went on")
+
+    script.acts = {"b": [work]}
+
+    op = bench.run_all()
+
+    assert (op.phase, bench.op("end-op").phase) == (Phase.CANCELLED, Phase.SUCCEEDED)
+
+
+def test_a_roll_back_that_tells_its_progress_is_not_stopped(bench: Bench, script: Script) -> None:
+    def work(ctx: StepContext) -> None:
+        bench.wish_away()
+        ctx.progress(1, 100)
+
+    script.acts = {"c": [Refused("no")], "-b": [work]}
+
+    assert (bench.run_all().phase, script.effects.count("-b")) == (Phase.FAILED, 1)
 
 
 def test_a_pause_between_two_tries_is_cut_short(bench: Bench, script: Script) -> None:

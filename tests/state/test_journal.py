@@ -188,6 +188,7 @@ def test_the_last_record_of_an_instance_takes_everything_with_it(
         keys.operation(accepted.id),
         keys.operations,
         keys.events,
+        keys.counters,
         keys.used(guest.host),
     }
     assert client.hgetall(keys.used(guest.host)) == {"vcpus": "0", "memory_mib": "0", "disk_gib": "0"}
@@ -318,6 +319,18 @@ def test_progress_is_the_last_note_and_goes_by_itself(
     assert catalog.read_progress(OperationId("another")) is None
 
 
+def test_who_notes_progress_is_told_of_a_wish_that_it_stops(journal: RedisJournal, accepted: Operation) -> None:
+    assert not journal.note_progress(accepted, "fetch_image", 1, None)
+
+    journal.commit(Change(before=accepted, after=moved(accepted), lease=LeaseMove.WATCH))
+    assert not journal.note_progress(accepted, "fetch_image", 2, None)
+
+    wished = replace(moved(moved(accepted)), cancel_requested=True)
+    journal.commit(Change(before=moved(accepted), after=wished, lease=LeaseMove.WATCH))
+    assert journal.note_progress(accepted, "fetch_image", 3, None)
+    assert not journal.note_progress(replace(accepted, id=OperationId("another")), "fetch_image", 3, None)
+
+
 def test_what_the_caller_sees_is_written_in_the_same_transaction(client: redis.Redis, keys: Keys) -> None:
     def outcome_for(op: Operation, _: Instance | None) -> Outcome | None:
         return Outcome(key=f"result:{op.id}", payload=op.phase.value, keep_s=60) if op.phase.settled else None
@@ -369,7 +382,7 @@ def test_what_a_newer_version_wrote_is_refused_in_words(
         journal.load(OperationId("build-web"))
 
     assert str(refusal.value) == (
-        "operation build-web was written by a newer version (schema 2, this version reads up to 1); upgrade this node"
+        "operation build-web was written by a newer Taskvisor (schema 2; this one reads up to 1); upgrade this node"
     )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from taskvisor.model.ids import OperationId
 from taskvisor.model.records import Instance
 from tests.fixtures.hosts import Libvirtd
 from tests.system.nodes import Nodes, running_nodes, wait_until
@@ -123,6 +124,29 @@ def test_a_cancelled_build_rolls_back_and_leaves_nothing(nodes: Nodes, images: I
 
     with pytest.raises(Exception, match="cancelled on request"):
         building.get(timeout=60)
+    assert nodes.catalog.list_instances() == ()
+
+
+@pytest.mark.parametrize("wish", ["cancel", "delete"])
+def test_a_fetch_that_would_take_long_is_stopped_in_the_midst(
+    nodes: Nodes, images: ImageServer, guest_image: Path, wish: str
+) -> None:
+    url = images.serve("/guest.qcow2", guest_image.read_bytes(), pause_s=1.0, etag='"1"')
+    operation_id = str(uuid.uuid4())
+    building = nodes.send("instance.build", operation_id, name="web1", image=url, flavor=SMALL)
+    wait_until(lambda: nodes.catalog.read_progress(OperationId(operation_id)), "the fetch to have come somewhere")
+
+    if wish == "cancel":
+        nodes.ask("operation.cancel", operation=operation_id)
+    else:
+        nodes.ask("instance.delete", instance="web1")
+
+    with pytest.raises(Exception, match="cancelled on request|deletes the instance and took over"):
+        building.get(timeout=60)
+    served = images.paths["/guest.qcow2"]
+    assert served.sent_bytes < len(served.content) / 2
+    tries = [(entry.step, entry.outcome) for entry in nodes.catalog.find_operation(operation_id).timeline]
+    assert tries[:2] == [("prepare_disk", "done"), ("fetch_image", "Cancelled")]
     assert nodes.catalog.list_instances() == ()
 
 

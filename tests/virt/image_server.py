@@ -4,6 +4,7 @@ import re
 import ssl
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,13 +13,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
 GATE_LIMIT_S = 30.0
+SLICE_BYTES = 64 * 1024
 
 
 @dataclass(kw_only=True)
 class Served:
     """What a path answers. `cut_after`: each answer ends after so many bytes of its body, whatever it announced.
 
-    `gate`: the answer stops half-way until it is set.
+    `gate`: the answer stops half-way until it is set. `pause_s`: between slices of SLICE_BYTES; `sent_bytes` of the body
+    have gone out.
     """
 
     content: bytes = b""
@@ -30,6 +33,8 @@ class Served:
     headers: dict[str, str] = field(default_factory=dict)
     gate: threading.Event | None = None
     announce_length: bool = True
+    pause_s: float = 0.0
+    sent_bytes: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,7 +163,11 @@ class _Handler(BaseHTTPRequestHandler):
             if served.cut_after is not None and len(body) > served.cut_after:
                 body = body[: served.cut_after]
                 self.close_connection = True
-            self.wfile.write(body)
+            step = SLICE_BYTES if served.pause_s else max(len(body), 1)
+            for start in range(0, len(body), step):
+                self.wfile.write(body[start : start + step])
+                served.sent_bytes += len(body[start : start + step])
+                time.sleep(served.pause_s)
         except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True
 

@@ -1,0 +1,120 @@
+"""What an audit may find: each kind by a code that scripts may rely on, with what to do about it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from taskvisor.model.ids import HostName
+
+
+class Code(StrEnum):
+    """Every kind of finding. `docs/operations.md` says of each what it means; a code is never given another meaning."""
+
+    DOMAIN_WITHOUT_RECORD = "domain-without-record"
+    DOMAIN_MISSING = "domain-missing"
+    DOMAIN_ELSEWHERE = "domain-elsewhere"
+    POWER_DIFFERS = "power-differs"
+    DIRECTORY_WITHOUT_RECORD = "directory-without-record"
+    DIRECTORY_MISSING = "directory-missing"
+    LINK_WITHOUT_RECORD = "link-without-record"
+    LINK_MISSING = "link-missing"
+    DHCP_WITHOUT_RECORD = "dhcp-without-record"
+    DHCP_MISSING = "dhcp-missing"
+    IMAGE_FILE_WITHOUT_RECORD = "image-file-without-record"
+    IMAGE_FILE_MISSING = "image-file-missing"
+    HOST_SILENT = "host-silent"
+
+    CLAIM_WITHOUT_INSTANCE = "claim-without-instance"
+    INSTANCE_WITHOUT_CLAIM = "instance-without-claim"
+    USED_DIFFERS = "used-differs"
+    CLAIM_BEYOND_CAPACITY = "claim-beyond-capacity"
+    NAME_WITHOUT_INSTANCE = "name-without-instance"
+    INSTANCE_WITHOUT_NAME = "instance-without-name"
+    INSTANCE_WITHOUT_OPERATION = "instance-without-operation"
+
+    ADDRESS_WITHOUT_PORT = "address-without-port"
+    PORT_WITHOUT_ADDRESS = "port-without-address"
+    PORT_WITHOUT_INSTANCE = "port-without-instance"
+    INSTANCE_WITHOUT_PORT = "instance-without-port"
+    MAC_WITHOUT_PORT = "mac-without-port"
+    ADDRESS_HELD_TWICE = "address-held-twice"
+    ALLOCATION_FORGOTTEN = "allocation-forgotten"
+    ALLOCATION_OF_INSTANCE = "allocation-of-instance"
+
+    LEASE_WITHOUT_OPERATION = "lease-without-operation"
+    OPERATION_WITHOUT_LEASE = "operation-without-lease"
+    OPERATION_WITHOUT_INSTANCE = "operation-without-instance"
+    OPERATION_OVERDUE = "operation-overdue"
+    OPERATION_STUCK = "operation-stuck"
+    IMAGE_NAME_WITHOUT_IMAGE = "image-name-without-image"
+
+    INDEX_DIFFERS = "index-differs"
+    RECORD_UNREADABLE = "record-unreadable"
+    DEAD_LETTERS = "dead-letters"
+    QUEUE_ORPHANED = "queue-orphaned"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One thing that is not as it should be.
+
+    `subject` names what it is about, by an id or a key; with `code` and `host` it is the finding's identity, the same at
+    every look. `host` is None for what concerns the records of no single host. `message` says what is true now.
+    """
+
+    code: Code
+    subject: str
+    host: HostName | None
+    message: str
+
+    @property
+    def identity(self) -> tuple[Code, str, HostName | None]:
+        """What makes it the same finding when it is seen again."""
+        return self.code, self.subject, self.host
+
+
+_BY_HAND = "compare by hand, then mend the key with redis-cli; see docs/operations.md"
+_LEFT_ON_HOST = "make sure by its content that nobody needs it, then remove it on the host by hand"
+_START_ANEW = "`taskvisor reboot --hard NAME` plugs it again"
+
+ADVICE: Mapping[Code, str] = {
+    Code.DOMAIN_WITHOUT_RECORD: "look at it with `virsh dumpxml`; if nobody needs it: `virsh destroy` and `virsh undefine`",
+    Code.DOMAIN_MISSING: "`taskvisor start NAME` defines it again if its disks are there; else `taskvisor delete NAME`",
+    Code.DOMAIN_ELSEWHERE: "never start it there: two guests on one disk's copy; find out which one is in use, remove the other",
+    Code.POWER_DIFFERS: "see that beat runs and that the host's control node takes `host.sync_power_states`",
+    Code.DIRECTORY_WITHOUT_RECORD: _LEFT_ON_HOST,
+    Code.DIRECTORY_MISSING: "its disks are lost: restore the directory from a copy, or `taskvisor delete NAME`",
+    Code.LINK_WITHOUT_RECORD: "no guest of ours uses it: `ip link delete` it on the host",
+    Code.LINK_MISSING: _START_ANEW,
+    Code.DHCP_WITHOUT_RECORD: "remove the line from the network's `hosts` file on the host and SIGHUP its dnsmasq",
+    Code.DHCP_MISSING: _START_ANEW,
+    Code.IMAGE_FILE_WITHOUT_RECORD: _LEFT_ON_HOST,
+    Code.IMAGE_FILE_MISSING: "guests can't be built from it: restore the file, or take the snapshot again",
+    Code.HOST_SILENT: "look at the host and at its workers' logs; nothing was concluded about its guests",
+    Code.CLAIM_WITHOUT_INSTANCE: _BY_HAND,
+    Code.INSTANCE_WITHOUT_CLAIM: _BY_HAND,
+    Code.USED_DIFFERS: "set the amounts to the sum of the host's claims; see docs/operations.md",
+    Code.CLAIM_BEYOND_CAPACITY: "delete guests there, or raise its ratios",
+    Code.NAME_WITHOUT_INSTANCE: _BY_HAND,
+    Code.INSTANCE_WITHOUT_NAME: _BY_HAND,
+    Code.INSTANCE_WITHOUT_OPERATION: "`taskvisor delete NAME` takes away what is left of it",
+    Code.ADDRESS_WITHOUT_PORT: _BY_HAND,
+    Code.PORT_WITHOUT_ADDRESS: _BY_HAND,
+    Code.PORT_WITHOUT_INSTANCE: _BY_HAND,
+    Code.INSTANCE_WITHOUT_PORT: _BY_HAND,
+    Code.MAC_WITHOUT_PORT: _BY_HAND,
+    Code.ADDRESS_HELD_TWICE: "stop one of the two guests at once; then delete and build it anew",
+    Code.ALLOCATION_FORGOTTEN: "see that beat runs: its sweep frees it",
+    Code.ALLOCATION_OF_INSTANCE: "remove it from `allocating` before a sweep frees an address that is in use",
+    Code.LEASE_WITHOUT_OPERATION: "`taskvisor delete NAME` takes over; or delete the key `lease:ID`",
+    Code.OPERATION_WITHOUT_LEASE: "`taskvisor ops cancel ID`; its next write will be refused",
+    Code.OPERATION_WITHOUT_INSTANCE: _BY_HAND,
+    Code.OPERATION_OVERDUE: "see that beat runs, and look at the log of the host's steps node",
+    Code.OPERATION_STUCK: "`taskvisor ops show ID`; mend what it names, then `taskvisor ops retry ID`, or delete the instance",
+    Code.IMAGE_NAME_WITHOUT_IMAGE: "`redis-cli hdel PREFIXimages NAME` frees the name",
+    Code.INDEX_DIFFERS: _BY_HAND,
+    Code.RECORD_UNREADABLE: "if a newer version wrote it, upgrade this one; else restore it, or remove the key by hand",
+    Code.DEAD_LETTERS: "`redis-cli lrange QUEUE.dead 0 -1` has each one's reason; then `redis-cli del QUEUE.dead`",
+    Code.QUEUE_ORPHANED: "start the host's worker: it takes them up",
+}
+"""What to do about each, in a line; docs/operations.md has more."""

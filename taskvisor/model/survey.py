@@ -1,0 +1,106 @@
+"""All that is recorded, read at one time, for whoever compares it with itself and with the hosts.
+
+Unlike the records themselves these values may disagree with each other: that is what an audit looks for.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from taskvisor.model.ids import HostName, InstanceId, NetworkId, OperationId, PortId
+from taskvisor.model.operation import Operation
+from taskvisor.model.records import Image, Instance, Inventory, Network, Resources
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeaseRecord:
+    """Who may change an instance, as it is stored."""
+
+    operation_id: OperationId
+    token: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostRecord:
+    """A host. `incarnation` is that of its living node, None when it is silent; `used` and `claims` were read in one look."""
+
+    inventory: Inventory | None
+    disabled_reason: str | None
+    incarnation: str | None
+    power_synced_at: float | None
+    used: Resources
+    claims: Mapping[InstanceId, Resources]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkRecord:
+    """A network and what is given out on it. `network` is None when there is no record that could be read."""
+
+    network: Network | None
+    addresses: Mapping[str, PortId]
+    ports: Mapping[PortId, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AllocationNote:
+    """A port that was given out to a request that was not yet an operation."""
+
+    network_id: NetworkId
+    port_id: PortId
+    mac: str
+    noted_at: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class QueueDepth:
+    """Messages of one queue: waiting, in flight by consumer, and in the dead-letter list."""
+
+    waiting: int
+    in_flight: Mapping[HostName, int]
+    dead: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Indexes:
+    """The sets by which records are found, as they are stored.
+
+    `operations` holds those of the operations read that `ops` lists; `waiting_on`... no record of ours is in two of them
+    by chance.
+    """
+
+    instances: frozenset[str]
+    instances_on: Mapping[HostName, frozenset[str]]
+    operations: frozenset[str]
+    unsettled: frozenset[str]
+    operations_on: Mapping[HostName, frozenset[str]]
+    stuck: frozenset[str]
+    hosts: frozenset[str]
+    networks: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Records:
+    """The records at one time.
+
+    `operations` are those that still matter: unsettled, STUCK, or named by a lease, an index or an image's name.
+    `images` are by name, as `image_names` (name to the id of an image, or of the operation that makes it). `macs` are by
+    network and MAC. `unreadable` are keys whose content is not known, and why: what they stand for *may* be there.
+    """
+
+    read_at: float
+    instances: Mapping[InstanceId, Instance]
+    operations: Mapping[OperationId, Operation]
+    leases: Mapping[InstanceId, LeaseRecord]
+    hosts: Mapping[HostName, HostRecord]
+    names: Mapping[str, InstanceId]
+    images: Mapping[str, Image]
+    image_names: Mapping[str, str]
+    networks: Mapping[NetworkId, NetworkRecord]
+    macs: Mapping[tuple[NetworkId, str], PortId]
+    allocating: tuple[AllocationNote, ...]
+    queues: Mapping[str, QueueDepth]
+    indexes: Indexes
+    unreadable: Mapping[str, str] = field(default_factory=dict)
+
+    def unsettled(self) -> tuple[Operation, ...]:
+        """The operations of which something is still to be done."""
+        return tuple(operation for operation in self.operations.values() if not operation.phase.settled)
