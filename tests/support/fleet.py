@@ -21,11 +21,12 @@ from taskvisor.state.addresses import Addresses
 from taskvisor.state.admission import Admission
 from taskvisor.state.catalog import Catalog
 from taskvisor.state.connection import open_redis
+from taskvisor.state.counters import Counters
 from taskvisor.state.events import Events
 from taskvisor.state.hosts import Hosts
 from taskvisor.state.journal import RedisJournal
 from taskvisor.state.keys import Keys
-from taskvisor.state.writing import Writer
+from taskvisor.state.writing import OutcomeFor, Writer
 from tests.support.clock import FakeClock
 from tests.support.post import Post
 from tests.support.spies import OnCall, watched, watched_ports
@@ -70,17 +71,19 @@ class Fleet:
         cidr: str = "10.152.0.0/16",
         max_reschedules: int = 2,
         flows: Flows = FLOWS,
+        outcome_for: OutcomeFor = lambda *_: None,
     ) -> None:
         self.clock = FakeClock()
         self.client = open_redis(redis_url, timeout_s=5.0)
         self.flows = flows
-        writer = Writer(keys=KEYS, operation_keep_s=3600, events_kept=1000, outcome_for=lambda *_: None)
+        writer = Writer(keys=KEYS, operation_keep_s=3600, events_kept=1000, outcome_for=outcome_for)
         self.store = Store(
             catalog=Catalog(self.client, KEYS),
             admission=Admission(self.client, writer),
             addresses=Addresses(self.client, KEYS),
             hosts=Hosts(self.client, KEYS),
             journal=RedisJournal(self.client, writer),
+            counters=Counters(self.client, KEYS),
             default_network_cidr=cidr,
         )
         self.events = Events(self.client, KEYS)

@@ -5,18 +5,19 @@ Nothing here knows a step. A flow that is added needs a line in EXTRA when its r
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import redis
 
 from tasks.door import ALREADY
-from taskvisor.flow.step import Flow
+from tasks.flows import FLOWS
+from taskvisor.flow.step import Flow, Step
 from taskvisor.model.operation import Operation
 from taskvisor.model.states import InstanceAction, VmState
-from tests.support.fleet import Fleet
-from tests.support.spies import DieAt, WorkerDied
+from tests.support.fleet import PERIOD_S, Fleet
+from tests.support.spies import DieAt, Moment, OnCall, WorkerDied, watched
 from tests.support.world import outcome_of, read_held, read_hosts
 
 EXTRA: dict[str, dict[str, Any]] = {"instance.snapshot": {"image": "gold"}}
@@ -24,6 +25,9 @@ EXTRA: dict[str, dict[str, Any]] = {"instance.snapshot": {"image": "gold"}}
 
 OPERATION = "the-operation"
 MOMENTS_LIMIT = 1000
+SWEEPS_LIMIT = 2
+HOP = "post.hop"
+"""What a spy is told when a message is about to be sent: who dies there takes the message along."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +38,11 @@ class End:
     hosts: Any
     held: Any
 
+    @property
+    def but_for_facts(self) -> tuple[Any, Any, Any]:
+        """All but what the steps found, which may tell of the time that went by: a guest that was late to shut down."""
+        return {**self.outcome, "facts": sorted(self.outcome["facts"])}, self.hosts, self.held
+
 
 class Harness:
     """One flow on fresh fleets, as often as it takes; all of them at one place, so that paths can be compared."""
@@ -41,22 +50,26 @@ class Harness:
     def __init__(self, flow: Flow, redis_url: str, root: Path) -> None:
         self.flow = flow
         self._redis_url = redis_url
+        self._raw = redis.Redis.from_url(redis_url)
         self._root = root / "fleet"
         self._saved_root = root / "saved"
         self._saved_keys: dict[bytes, bytes] | None = None
 
-    def open_fleet(self) -> Fleet:
-        """An empty fleet, made ready: with a running guest for flows that need one, or one that is off."""
+    def open_fleet(self, flow: Flow | None = None) -> Fleet:
+        """An empty fleet, made ready: with a running guest for flows that need one, or one that is off.
+
+        With `flow`, it runs that one in place of the flow of its name.
+        """
         if self._saved_keys is None:
             self._save()
         assert self._saved_keys is not None
         shutil.rmtree(self._root)
         shutil.copytree(self._saved_root, self._root)
-        with redis.Redis.from_url(self._redis_url) as client, client.pipeline() as pipe:
-            pipe.flushdb()
-            for key, dump in self._saved_keys.items():
-                pipe.restore(key, 0, dump)
-            pipe.execute()
+        self.write_store(self._saved_keys)
+        return Fleet(self._redis_url, self._root, flows=FLOWS if flow is None else {**FLOWS, flow.name: flow})
+
+    def open_twin(self) -> Fleet:
+        """Another process of the same node, so to speak: its own connection and ports, the same store and directories."""
         return Fleet(self._redis_url, self._root)
 
     def _save(self) -> None:
@@ -68,8 +81,26 @@ class Harness:
                 fleet.ask("instance.stop", "make-ready", instance="web", timeout_s=0)
         fleet.close()
         shutil.copytree(self._root, self._saved_root)
-        with redis.Redis.from_url(self._redis_url) as client:
-            self._saved_keys = {key: client.dump(key) for key in client.scan_iter()}
+        self._saved_keys = self.read_store()
+
+    def read_store(self) -> dict[bytes, bytes]:
+        """Every key of the store, as Redis would dump it."""
+        keys = list(self._raw.scan_iter(count=1000))
+        with self._raw.pipeline() as pipe:
+            for key in keys:
+                pipe.dump(key)
+            return dict(zip(keys, pipe.execute(), strict=True))
+
+    def write_store(self, dumps: dict[bytes, bytes]) -> None:
+        """The store is as it was when it was read: nothing written since is left."""
+        with self._raw.pipeline() as pipe:
+            pipe.flushdb()
+            for key, dump in dumps.items():
+                pipe.restore(key, 0, dump)
+            pipe.execute()
+
+    def close(self) -> None:
+        self._raw.close()
 
     def begin(self, fleet: Fleet) -> Operation:
         """The flow is asked for."""
@@ -82,20 +113,42 @@ class Harness:
         fleet = self.open_fleet()
         self.begin(fleet)
         fleet.post.deliver_all()
-        return end_of(fleet)
+        end = end_of(fleet)
+        fleet.close()
+        return end
 
     def die_everywhere(self, then: Callable[[Fleet, DieAt], None]) -> int:
         """For each moment that there is: begin, die there, and `then`. Returns how many moments there were."""
         for number in range(1, MOMENTS_LIMIT):
             fleet, death = self.open_fleet(), DieAt(number)
             self.begin(fleet)
-            fleet.watch(death)
+            watch_all(fleet, death)
             died = deliver_or_die(fleet)
+            watch_all(fleet, lambda *_: None)
             then(fleet, death)
             fleet.close()
             if not died:
                 return number - 1
         raise AssertionError(f"{self.flow.name} has more than {MOMENTS_LIMIT} moments")
+
+
+def watch_all(fleet: Fleet, on_call: OnCall) -> None:
+    """`on_call` is told of every call to port and journal, by runner and settler, and of every message's hop."""
+    fleet.watch(on_call)
+    store = fleet.settler.store
+    journal = watched(store.journal, "journal", on_call)
+    fleet.settler = replace(fleet.settler, store=replace(store, journal=journal))
+    fleet.post.between = lambda: on_call(HOP, Moment.BEFORE)
+
+
+def has_own_undo(step: Step[Any]) -> bool:
+    """It leaves something on the host that it can take back."""
+    return type(step).undo is not Step.undo
+
+
+def takes_back(flow: Flow) -> bool:
+    """A roll-back of it leaves the host as it was. A guest that was shut down is not started again; nothing was made."""
+    return any(has_own_undo(step) for step in flow.steps)
 
 
 def deliver_or_die(fleet: Fleet) -> bool:
@@ -108,10 +161,32 @@ def deliver_or_die(fleet: Fleet) -> bool:
     return False
 
 
+def mend(fleet: Fleet) -> None:
+    """From now on the flows are the real ones."""
+    fleet.flows = FLOWS
+    fleet.restart(incarnation="mended")
+    fleet.post.chains.clear()
+
+
 def recover(fleet: Fleet) -> None:
     """The host's node starts anew and carries on what it finds."""
     fleet.restart()
     fleet.post.deliver_all()
+
+
+def sweep_until_ended(fleet: Fleet) -> None:
+    """Its node lives on with a new pool child, and nobody but the sweep looks: two of them, once a try's time is up."""
+    fleet.watch(lambda *_: None)
+    for _ in range(SWEEPS_LIMIT):
+        operation = fleet.read(OPERATION)
+        if operation.phase.settled:
+            return
+        for limit in (operation.runner_until, operation.not_before):
+            fleet.clock.advance_to(limit or 0.0)
+        fleet.clock.sleep(PERIOD_S + 1.0)
+        fleet.sweep.run()
+        fleet.post.deliver_all()
+    assert fleet.read(OPERATION).phase.settled, f"not found by {SWEEPS_LIMIT} sweeps: {fleet.read(OPERATION)}"
 
 
 def end_of(fleet: Fleet) -> End:

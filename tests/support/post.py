@@ -63,8 +63,8 @@ class Post:
             self.deliver(min(self.chains, key=lambda chain: chain.due_at))
         raise AssertionError(f"the post is not empty after {DELIVERIES_LIMIT} deliveries: {self.chains}")
 
-    def deliver(self, chain: Chain) -> None:
-        """The chain's first message; what follows from it is put in the post."""
+    def deliver(self, chain: Chain) -> Next | None:
+        """The chain's first message; what follows from it is put in the post. Returns the runner's answer, if it was asked."""
         self.between()
         if chain in self.chains:  # a double is delivered without being there
             self.chains.remove(chain)
@@ -75,8 +75,10 @@ class Post:
             following = self._fleet.settler.settle(chain.operation_id)
             if following is not None:
                 self.launch(following)
-            return
-        self._go_on(chain, tuple(rest), self.run(chain.host, chain.operation_id, step, chain.direction))
+            return None
+        answer = self.run(chain.host, chain.operation_id, step, chain.direction)
+        self._go_on(chain, tuple(rest), answer)
+        return answer
 
     def run(self, host: HostName, operation_id: OperationId, step: str, direction: Direction = Direction.DO) -> Next:
         """One message, given to the runner of that host; nothing follows from it."""

@@ -6,6 +6,8 @@ from enum import StrEnum
 from typing import Any, TypeVar, cast
 
 from taskvisor.flow.ports import Ports
+from taskvisor.flow.step import Flow, StepContext
+from taskvisor.model.states import Direction
 
 P = TypeVar("P")
 
@@ -52,6 +54,54 @@ def watched_ports(ports: Ports, on_call: OnCall) -> Ports:
     """The same ports, each of those that touch the world with every call told."""
     assert {field.name for field in fields(ports)} == {*WATCHED, "clock", "limits"}, "a new port: is it to be watched?"
     return replace(ports, **{name: watched(getattr(ports, name), name, on_call) for name in WATCHED})
+
+
+def with_spied_step(flow: Flow, name: str, direction: Direction, told: Callable[[Moment], None]) -> Flow:
+    """The same flow, but `told` is told before and after that step is done (or undone); what it raises is the step's error."""
+    step = flow.step(name)
+    real = getattr(type(step), direction.value)
+
+    def spied(self: object, ctx: StepContext) -> Any:
+        told(Moment.BEFORE)
+        answer = real(self, ctx)
+        told(Moment.AFTER)
+        return answer
+
+    changed = type(type(step).__name__, (type(step),), {direction.value: spied})()
+    steps = tuple(changed if old is step else old for old in flow.steps)
+    return cast("Flow", type(type(flow).__name__, (type(flow),), {"steps": steps})())
+
+
+class RaiseAt:
+    """Told of a moment, it raises if it is the one: each time, as a step would that cannot but fail. `raised` counts."""
+
+    def __init__(self, moment: Moment, error: Callable[[], BaseException]) -> None:
+        self._moment = moment
+        self._error = error
+        self.raised = 0
+
+    def __call__(self, moment: Moment) -> None:
+        if moment is self._moment:
+            self.raised += 1
+            raise self._error()
+
+
+class RefuseAt:
+    """The n-th moment (from 1) of a call to a port is refused, once: before the call, or when it has had its effect."""
+
+    def __init__(self, number: int, error: Callable[[str], Exception]) -> None:
+        self._number = number
+        self._error = error
+        self.moments = 0
+        self.refused_at: str | None = None
+
+    def __call__(self, name: str, moment: Moment) -> None:
+        if name.partition(".")[0] not in WATCHED:
+            return
+        self.moments += 1
+        if self.moments == self._number:
+            self.refused_at = f"{moment} {name}"
+            raise self._error(f"refused {self.refused_at}")
 
 
 class DieAt:

@@ -1,11 +1,15 @@
 """All that a fleet holds, hosts and store, as one value that can be compared."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from taskvisor.flow.step import Flow
 from taskvisor.model.operation import Operation
+from taskvisor.model.records import Instance
+from taskvisor.state.codec import encode
 from tests.support.fleet import Fleet, SimulatedHost
 
 if TYPE_CHECKING:
@@ -50,6 +54,28 @@ def read_held(fleet: Fleet) -> dict[str, Value]:
             if amounts:
                 found[name] = amounts
     return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """What hosts and store held before a request, and the instance that it was to be about, if it was there."""
+
+    hosts: Value
+    held: Value
+    instance: Instance | None
+
+    def held_after(self, failed: Operation, flow: Flow) -> Value:
+        """What the store holds when a request has been taken back: the same, but for what the flow says of the instance."""
+        if self.instance is None:
+            return self.held
+        record = flow.failed(failed, self.instance, failed.updated_at).instance
+        return {**self.held, f"instance:{self.instance.id}": timeless(msgspec.json.decode(encode(record)))}
+
+
+def world_of(fleet: Fleet, name: str = "web") -> World:
+    """The world as it is."""
+    instance = fleet.store.catalog.find_instance(name)
+    return World(hosts=read_hosts(fleet), held=read_held(fleet), instance=instance)
 
 
 def _content(fleet: Fleet, key: str) -> Value:
