@@ -25,14 +25,15 @@ class ShutDownGuest:
 
 
 def shut_down(ctx: StepContext, *, time_limit_s: float) -> ShutDownGuest:
-    """The domain is off: asked to shut down, and switched off when it has not within the limit since the step first began.
+    """The domain is off: asked to shut down, and switched off when it has not after so long under a worker's eyes.
 
-    Waits in slices, so that a process is never held for long: Busy between them.
+    Waits in slices, so that a process is never held for long: Busy between them. What counts is the time of the slices: a
+    guest is not switched off unasked because nobody was there to ask it.
     """
     hypervisor, clock, guest = ctx.ports.hypervisor, ctx.ports.clock, ctx.instance.id
-    deadline = ctx.since + time_limit_s
+    deadline = ctx.now + time_limit_s - ctx.waited_s
     until = min(clock.now() + LOOK_S, deadline)
-    if _press_is_due(ctx.now - ctx.since) and clock.now() < deadline:
+    if _press_is_due(ctx.waited_s) and clock.now() < deadline:
         hypervisor.request_shutdown(guest)
     while clock.now() < until:
         if _is_off(ctx):
@@ -44,9 +45,9 @@ def shut_down(ctx: StepContext, *, time_limit_s: float) -> ShutDownGuest:
     return ShutDownGuest(clean=False)
 
 
-def _press_is_due(elapsed_s: float) -> bool:
+def _press_is_due(waited_s: float) -> bool:
     """In the first slice, and in the first that begins after each further interval."""
-    return elapsed_s % PRESS_EVERY_S < LOOK_S + 1.0
+    return waited_s % PRESS_EVERY_S < LOOK_S + 1.0
 
 
 def _is_off(ctx: StepContext) -> bool:

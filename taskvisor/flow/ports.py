@@ -11,7 +11,7 @@ from typing import Protocol
 
 from taskvisor.model.change import Change, Loaded
 from taskvisor.model.ids import ImageId, InstanceId, NetworkId, OperationId
-from taskvisor.model.observed import DomainFacts, HypervisorFacts, LinkFacts
+from taskvisor.model.observed import DhcpFacts, DomainFacts, HypervisorFacts, ImageFileFacts, LinkFacts
 from taskvisor.model.operation import Operation
 from taskvisor.model.plan import CachedImage, DiskLayout, DiskPlan, Seed, VifPlan
 from taskvisor.model.records import ImageSource, Network
@@ -116,6 +116,10 @@ class Disks(Protocol):
         """The instances that have a directory of ours here."""
         ...
 
+    def list_images(self) -> tuple[ImageFileFacts, ...]:
+        """The images of which anything lies here: published, or on their way to be."""
+        ...
+
     def read_free_gib(self) -> tuple[int, int]:
         """Total and free GiB of the file system that instances lie on."""
         ...
@@ -146,6 +150,10 @@ class Fabric(Protocol):
 
     def list_links(self) -> tuple[LinkFacts, ...]:
         """TAPs on this host that bear our alias."""
+        ...
+
+    def list_dhcp(self) -> tuple[DhcpFacts, ...]:
+        """What this host's DHCP is told of ports of ours, whether or not it runs now."""
         ...
 
 

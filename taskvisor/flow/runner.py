@@ -29,6 +29,10 @@ log = structlog.get_logger(__name__)
 RELOADS_LIMIT = 8
 COMMIT_PATIENCE_S = 30.0
 """A write that cannot reach the store is repeated for so long: a restart of Redis must not cost a finished step."""
+LETTING_GO_S = 2.0
+"""A message waits so long for who holds the instance and runs no step of its operation: a late double that is being judged,
+or an operation whose end is written and who is about to let go."""
+LOOK_AGAIN_S = 0.01
 PROGRESS_EVERY_S = 0.5
 PROGRESS_PAUSE_S = 30.0
 
@@ -41,14 +45,25 @@ class Onward(StrEnum):
     SEND = "send"  # send `Next.operation` on from where its journal says it is, at its `not_before`
 
 
+class Dropped(StrEnum):
+    """Why a message was let go before its operation was looked at."""
+
+    UNKNOWN_OPERATION = "unknown_operation"
+    FOREIGN_STEP = "foreign_step"  # its operation has no such step
+    TWIN_RUNNING = "twin_running"  # the instance's lock is held, by the same step mostly, whose message came twice
+
+
 @dataclass(frozen=True, kw_only=True)
 class Next:
-    """`operation` is to be sent on. For those who count and tell: `ended` has just ended, `error` is why the step did not."""
+    """`operation` is to be sent on. For those who count and tell: `ended` has just ended, `error` is why the step did not,
+    `dropped` is why the message was not even judged.
+    """
 
     onward: Onward
     operation: Operation | None = None
     ended: Operation | None = None
     error: Exception | None = None
+    dropped: Dropped | None = None
 
 
 STOP = Next(onward=Onward.STOP)
@@ -85,15 +100,19 @@ class StepRunner:
 
     def run(self, message: StepMessage) -> Next:
         """Deal with one message, however late, doubled or out of order it is."""
-        loaded = self._journal.load(message.operation_id)
-        if loaded is None:
-            log.warning("message_for_unknown_operation_dropped", op=message.operation_id, step=message.step)
-            return STOP
-        with self._exclusion.hold(loaded.operation.instance_id) as alone:
-            if not alone:
+        deadline = self._ports.clock.now() + LETTING_GO_S
+        while True:
+            loaded = self._journal.load(message.operation_id)
+            if loaded is None:
+                log.warning("message_for_unknown_operation_dropped", op=message.operation_id, step=message.step)
+                return Next(onward=Onward.STOP, dropped=Dropped.UNKNOWN_OPERATION)
+            with self._exclusion.hold(loaded.operation.instance_id) as alone:
+                if alone:
+                    return self._until_settled_with_store(message, loaded)
+            if loaded.operation.runner is not None or self._ports.clock.now() >= deadline:
                 log.info("twin_found_running", op=message.operation_id, step=message.step)
-                return STOP
-            return self._until_settled_with_store(message, loaded)
+                return Next(onward=Onward.STOP, dropped=Dropped.TWIN_RUNNING)
+            self._ports.clock.sleep(LOOK_AGAIN_S)
 
     def _until_settled_with_store(self, message: StepMessage, loaded: Loaded | None) -> Next:
         for _ in range(RELOADS_LIMIT):
@@ -111,6 +130,9 @@ class StepRunner:
     def _judge(self, message: StepMessage, loaded: Loaded) -> Next:
         operation, now = loaded.operation, self._ports.clock.now()
         flow = self._flows[operation.flow]
+        if message.step not in (step.name for step in flow.steps):
+            log.warning("message_of_another_flow_dropped", op=operation.id, flow=flow.name, step=message.step)
+            return Next(onward=Onward.STOP, dropped=Dropped.FOREIGN_STEP)
         step = flow.step(message.step)
         verdict = transitions.verdict_for(operation, flow, step, message.direction, self._runner, now)
         if verdict is Verdict.RUN:
@@ -148,7 +170,7 @@ class StepRunner:
             ports=self._ports,
             progress=_Progress(self._journal, self._ports.clock, operation, step.name),
             now=operation.updated_at,
-            since=record.first_started_at if record.first_started_at is not None else operation.updated_at,
+            waited_s=record.waited_s,
         )
         if operation.direction is Direction.UNDO:
             step.undo(ctx)
@@ -289,7 +311,10 @@ def with_successor(change: Change, journal: Journal, now: float) -> Change:
 
 
 class _Progress:
-    """Tells watchers how far a step has come, now and then and never at the step's cost; and the step, if it is to stop."""
+    """Tells watchers how far a step has come, now and then and never at the step's cost; and the step, if it is to stop.
+
+    What is complete is not thrown away: the next boundary will do.
+    """
 
     def __init__(self, journal: Journal, clock: Clock, operation: Operation, step: str) -> None:
         self._journal = journal
@@ -309,5 +334,5 @@ class _Progress:
             self._next_at = now + PROGRESS_PAUSE_S  # each call to a hung store takes seconds
             log.warning("progress_not_noted", op=self._operation.id, step=self._step, reason=str(silence))
             return
-        if told_to_stop and self._operation.direction is Direction.DO:
+        if told_to_stop and done_bytes != total_bytes and self._operation.direction is Direction.DO:
             raise Cancelled(f"{self._step} was told to stop after {done_bytes} bytes")

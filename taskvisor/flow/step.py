@@ -33,7 +33,7 @@ class StepContext:
     ports: Ports
     progress: Progress
     now: float
-    since: float  # when this step first began, over all its tries and waits
+    waited_s: float  # in earlier slices of this step, each ended by `Busy`; while no worker lives no time goes by
 
     def facts_of(self, step: "type[Step[F]]") -> F:
         """What an earlier step found; KeyError when it is not done."""

@@ -1,10 +1,11 @@
 """Messages that are doubled, late, out of order, or nobody's: none of them changes anything."""
 
+from contextlib import ExitStack
 from dataclasses import replace
 
 import pytest
 
-from taskvisor.flow.runner import STOP, Next, Onward
+from taskvisor.flow.runner import LETTING_GO_S, STOP, Dropped, Next, Onward
 from taskvisor.model.change import Change
 from taskvisor.model.errors import (
     Retryable,
@@ -13,6 +14,7 @@ from taskvisor.model.ids import HostName
 from taskvisor.model.states import Direction, Phase
 from tests.flow.toys import Bench, Script
 from tests.support.world import read_everything
+from workers.locks import InstanceLocks
 
 
 def test_a_twin_that_finds_the_step_running_lets_go(bench: Bench, script: Script) -> None:
@@ -20,7 +22,26 @@ def test_a_twin_that_finds_the_step_running_lets_go(bench: Bench, script: Script
     script.acts = {"b": [lambda _: answers.append(bench.run("b"))]}
 
     assert bench.run_all().phase is Phase.SUCCEEDED
-    assert (answers, script.effects) == ([STOP], ["a", "b", "c"])
+    assert ([answer.dropped for answer in answers], script.effects) == ([Dropped.TWIN_RUNNING], ["a", "b", "c"])
+
+
+def test_a_message_waits_for_the_former_operation_to_let_go_of_the_instance(bench: Bench, script: Script) -> None:
+    """An operation's end is seen before its process lets go, and the next one may be quicker."""
+    accepted = bench.accept()
+    with ExitStack() as former:
+        assert former.enter_context(InstanceLocks(bench.locks_dir).hold(accepted.instance_id))
+        bench.fleet.clock.on_sleep = former.close
+
+        assert bench.run("a").onward is Onward.CONTINUE
+    assert script.effects == ["a"]
+
+
+def test_a_message_does_not_wait_for_ever(bench: Bench, script: Script) -> None:
+    accepted, began_at = bench.accept(), bench.fleet.clock.now()
+    with InstanceLocks(bench.locks_dir).hold(accepted.instance_id):
+        assert bench.run("a").dropped is Dropped.TWIN_RUNNING
+    assert bench.fleet.clock.now() - began_at == pytest.approx(LETTING_GO_S, abs=0.1)
+    assert script.effects == []
 
 
 def test_every_message_doubled_changes_nothing(bench: Bench, script: Script) -> None:
@@ -60,7 +81,16 @@ def test_no_message_changes_one_that_has_ended(bench: Bench, script: Script, ste
 def test_a_message_that_names_no_operation_is_dropped(bench: Bench) -> None:
     before = read_everything(bench.fleet.client)
 
-    assert bench.run("a", operation_id="nobody's") == STOP
+    dropped = Next(onward=Onward.STOP, dropped=Dropped.UNKNOWN_OPERATION)
+    assert bench.run("a", operation_id="nobody's") == dropped
+    assert read_everything(bench.fleet.client) == before
+
+
+def test_a_message_of_another_flow_is_dropped(bench: Bench) -> None:
+    bench.accept()
+    before = read_everything(bench.fleet.client)
+
+    assert bench.run("copy_disk") == Next(onward=Onward.STOP, dropped=Dropped.FOREIGN_STEP)
     assert read_everything(bench.fleet.client) == before
 
 

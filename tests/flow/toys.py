@@ -113,6 +113,7 @@ class Bench:
 
     def __init__(self, redis_url: str, root: Path, script: Script, *steps: Step[Any], **flow: Any) -> None:
         self.script = script
+        self.locks_dir = root / "h1" / "locks"
         self.flow = toy_flow(*steps, **flow)
         end = toy_flow(toy_step("end", script, undoable=False), name="end", preempts=True)
         self.fleet = Fleet(redis_url, root, flows={"toy": self.flow, "end": end})

@@ -8,7 +8,8 @@ import pytest
 from taskvisor.model.ids import HostName, OperationId, instance_id_for
 from taskvisor.model.states import Phase, PowerState, TaskState, VmState
 from tests.support.fleet import Fleet
-from tests.support.spies import Moment
+from tests.support.harness import deliver_or_die, recover
+from tests.support.spies import DieAt, Moment
 from tests.tasks.doors import Failing
 from virt.simulated import SimulatedHypervisor
 
@@ -103,6 +104,17 @@ def test_a_guest_that_does_not_hear_is_asked_again_and_then_switched_off(deaf_gu
     assert {int(at_s // 10) for at_s in pressed_at_s} == {0, 1, 2, 3, 4, 5}  # Nova's interval is 10 s
     assert stopped.step("shut_down").tries == 1  # its waits cost none
     assert {entry.outcome for entry in stopped.timeline} == {"Busy", "done"}
+
+
+def test_a_guest_is_not_switched_off_because_nobody_was_there_to_ask_it(guest: Fleet) -> None:
+    guest.begin("instance.stop", "stop", instance="web")
+    guest.watch(DieAt(4))  # before it was asked
+    assert deliver_or_die(guest)
+    guest.clock.sleep(3600)
+
+    recover(guest)
+
+    assert guest.read("stop").facts["shut_down"] == {"clean": True}
 
 
 @pytest.mark.parametrize(("timeout_s", "took_s"), [(0, 0.0), (5, 5.0)])
