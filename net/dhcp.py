@@ -84,6 +84,11 @@ def ensure_absent(paths: Paths) -> None:
     paths.directory.rmdir()
 
 
+def read_entries(paths: Paths) -> tuple[HostEntry, ...]:
+    """What the network's dnsmasq is told, in the order of its file; nothing when there is no such file."""
+    return _read_hosts(paths)
+
+
 def require_reachable(path: Path) -> None:
     """Every user may reach what lies at `path`. DoesNotFit naming the directory above it that is closed."""
     for directory in path.parents:

@@ -15,17 +15,18 @@ from pathlib import Path
 import structlog
 
 from net.bridge import ensure_bridge, ensure_bridge_absent_when_unused, read_bridge
-from net.dhcp import ensure_absent, ensure_forgotten, ensure_served
+from net.dhcp import ensure_absent, ensure_forgotten, ensure_served, read_entries
 from net.dnsmasq import Paths, paths_for
 from net.firewall import Firewall
 from net.locks import ensure_locked
 from net.netlink import TAP, Netlink, open_netlink
-from net.plan import bridge_plan_for, parse_owner
+from net.plan import bridge_name_for, bridge_plan_for, parse_owner
 from net.ruleset import NetworkRules
 from net.sysctl import ensure_forwarding
 from net.tap import ensure_tap, ensure_tap_absent, ensure_tap_on_bridge
+from taskvisor.model.errors import CannotAsk
 from taskvisor.model.ids import NetworkId
-from taskvisor.model.observed import LinkFacts
+from taskvisor.model.observed import DhcpFacts, LinkFacts
 from taskvisor.model.plan import VifPlan
 
 log = structlog.get_logger(__name__)
@@ -78,6 +79,23 @@ class LinuxFabric:
             LinkFacts(name=tap.name, owner=tap.alias)
             for tap in taps
             if tap.alias and parse_owner(tap.alias) is not None
+        )
+
+    def list_dhcp(self) -> tuple[DhcpFacts, ...]:
+        """What the dnsmasq of each network is told, in the order of networks. A host without networks has no such files."""
+        networks = self._directory / "networks"
+        try:
+            names = sorted(path.name for path in networks.iterdir())
+            found = [(name, entry) for name in names for entry in read_entries(paths_for(networks, NetworkId(name)))]
+        except FileNotFoundError:
+            return ()
+        except OSError as error:
+            raise CannotAsk(f"cannot read what DHCP is told below {networks}: {error.strerror}") from error
+        return tuple(
+            DhcpFacts(
+                bridge=bridge_name_for(NetworkId(name)), mac=entry.mac, address=entry.address, hostname=entry.hostname
+            )
+            for name, entry in found
         )
 
     def _is_unused(self, netlink: Netlink, vif: VifPlan) -> bool:

@@ -4,8 +4,8 @@
     leases/<bridge>/<tap>.json     a port on that bridge: what DHCP would be told
 
 The world is shared by every process of the host. Look-and-act happens under the network's lock; a record is whole or
-absent, since it is written to the lock's own temporary file and renamed. No call but `list_links` looks at more than the
-links it is about. Must never know why it is called.
+absent, since it is written to the lock's own temporary file and renamed. No call but the `list_` ones looks at more than
+the links it is about. Must never know why it is called.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ from net.locks import ensure_locked
 from net.plan import OWNER_WORD, network_owner_for
 from taskvisor.model.errors import CannotAsk, Contradiction
 from taskvisor.model.ids import NetworkId
-from taskvisor.model.observed import LinkFacts
+from taskvisor.model.observed import DhcpFacts, LinkFacts
 from taskvisor.model.plan import VifPlan
 
 
@@ -99,6 +99,19 @@ class SimulatedFabric:
             if link is not None and link.kind is Kind.TAP and link.alias.startswith(f"{OWNER_WORD}:")
         )
 
+    def list_dhcp(self) -> tuple[DhcpFacts, ...]:
+        """What DHCP would be told of each port, in the order of bridges and TAPs; one that goes meanwhile is passed over."""
+        try:
+            paths = sorted(path for bridge in self._leases.iterdir() for path in bridge.glob("*.json"))
+            found = [(path.parent.name, _read_lease(path)) for path in paths]
+        except (OSError, msgspec.DecodeError) as error:
+            raise CannotAsk(f"cannot list {self._leases}: {error}") from error
+        return tuple(
+            DhcpFacts(bridge=bridge, mac=lease.mac, address=lease.address, hostname=lease.hostname)
+            for bridge, lease in found
+            if lease is not None
+        )
+
     def _lacks(self, name: str, wanted: Link) -> bool:
         """True when there is no link of that name, False when it is the wanted one; else Contradiction."""
         link = self._read(name)
@@ -162,6 +175,13 @@ class SimulatedNeighbour:
     def list_names(self) -> tuple[str, ...]:
         """The names of all links, ours or not, bridges too."""
         return tuple(sorted(path.stem for path in self._links.iterdir()))
+
+
+def _read_lease(path: Path) -> Lease | None:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Lease)
+    except FileNotFoundError:
+        return None
 
 
 def _is_gone(directory: Path) -> bool:

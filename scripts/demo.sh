@@ -143,6 +143,11 @@ use_and_snapshot() {
         fail "web3 does not carry what web1 had written to its disk"
 }
 
+verify_records() {
+    say "what is recorded is what is on the host"
+    run verify
+}
+
 delete_all() {
     say "delete all"
     run delete web1 web2 web3
@@ -182,5 +187,7 @@ trap 'exit 143' TERM
 start_everything
 build_two_at_once
 use_and_snapshot
+verify_records
 delete_all
 prove_nothing_is_left
+verify_records

@@ -6,10 +6,12 @@ and serves first start, resume, retry, roll-back, cancel and hand-over alike.
 
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from math import ceil
 from typing import Any, Protocol
 
+import msgspec
 import structlog
 from celery import Celery, Task, chain
 from celery.exceptions import Ignore, Retry, SoftTimeLimitExceeded
@@ -17,17 +19,29 @@ from celery.exceptions import Ignore, Retry, SoftTimeLimitExceeded
 from tasks.door import BUILD, CHANGES, Admitted, Answer, Door
 from tasks.flows import ALL_FLOWS, FLOWS
 from tasks.periodic import HostReport, Settler, Sweep
+from tasks.verify import host_seen
+from taskvisor.flow.ports import Ports
 from taskvisor.flow.recovery import wants_settling
-from taskvisor.flow.runner import Next, Onward, StepMessage, StepRunner
+from taskvisor.flow.runner import Dropped, Next, Onward, StepMessage, StepRunner
 from taskvisor.flow.step import Flow, Step
 from taskvisor.flow.transitions import messages_for
 from taskvisor.model import errors
-from taskvisor.model.errors import Busy, CannotAsk, Conflicting, IdInUse, Retryable, TaskvisorError
-from taskvisor.model.ids import HostName, OperationId, message_id_for
+from taskvisor.model.errors import (
+    Busy,
+    CannotAsk,
+    Conflicting,
+    IdInUse,
+    Refused,
+    Retryable,
+    TaskvisorError,
+    UnreadableRecord,
+)
+from taskvisor.model.ids import OPERATION_ID_RULE, HostName, OperationId, message_id_for
 from taskvisor.model.operation import Failure, Operation
 from taskvisor.model.records import Instance
 from taskvisor.model.spec import OperationSpec, parse_spec
 from taskvisor.model.states import Direction, Mark, Phase
+from taskvisor.state.counters import CounterName
 from taskvisor.state.writing import Outcome
 
 log = structlog.get_logger(__name__)
@@ -41,6 +55,15 @@ DEATHS_LIMIT = 5
 """A request whose process dies is taken up again so often."""
 GRACE_S = 15
 """Between telling a step that its time is up and killing its process."""
+LOOK_LIMIT_S = 60
+"""A look at all that a host has takes a second or two; a hypervisor that hangs must not keep the control node."""
+STEP_FIELDS = frozenset({"instance", "operation"})
+"""Of a step's message. The instance is for people who look at it."""
+COUNTED = {
+    Dropped.UNKNOWN_OPERATION: CounterName.MESSAGES_DROPPED_UNKNOWN_OPERATION,
+    Dropped.FOREIGN_STEP: CounterName.MESSAGES_DROPPED_MALFORMED,
+    Dropped.TWIN_RUNNING: CounterName.MESSAGES_DROPPED_TWIN_RUNNING,
+}
 TIME_UP: tuple[type[Exception], ...] = (SoftTimeLimitExceeded,)
 
 
@@ -57,6 +80,8 @@ class Node(Protocol):
     def settler(self) -> Settler: ...
     @property
     def report(self) -> HostReport: ...
+    @property
+    def ports(self) -> Ports: ...
 
 
 def steps_queue(host: str) -> str:
@@ -113,22 +138,54 @@ class Edge:
     def _register_step(self, flow: Flow, step: Step[Any], direction: Direction) -> None:
         name = flow.task_name(step.name) + (".undo" if direction is Direction.UNDO else "")
 
-        def run_step(self_: Task, instance: str, operation: str) -> None:
-            del instance  # for people who look at the message
-            message = StepMessage(operation_id=OperationId(operation), step=step.name, direction=direction)
-            self._go_on(self_, self._node().runner.run(message))
+        def run_step(self_: Task, /, *args: Any, **fields: Any) -> None:
+            operation_id = self._checked(name, args, fields)
+            message = StepMessage(operation_id=operation_id, step=step.name, direction=direction)
+            self._go_on(self_, self._run(message))
 
         run_step.__doc__ = step.__doc__
         self._app.task(
             run_step,
             name=name,
             bind=True,
+            shared=False,  # its node is this edge's: no other app of the process may run it
+            typing=False,
             throws=(TaskvisorError,),
             ignore_result=True,
             reject_on_worker_lost=True,  # it comes again, and the journal judges it: tries are counted there, and bounded
             soft_time_limit=step.time_limit_s,
             time_limit=step.time_limit_s + GRACE_S,
         )
+
+    def _checked(self, task: str, args: tuple[Any, ...], fields: dict[str, Any]) -> OperationId:
+        """The operation that a step's message is about. Refused when the message is none of ours: anyone can send one."""
+        if not args and fields.keys() == STEP_FIELDS and all(isinstance(value, str) for value in fields.values()):
+            operation_id: str = fields["operation"]
+            if OPERATION_ID_RULE.fullmatch(operation_id):
+                return OperationId(operation_id)
+        self._count(CounterName.MESSAGES_DROPPED_MALFORMED)
+        log.warning("malformed_message_dropped", task=task, fields=len(fields), args=len(args))
+        raise Refused(f"{task} takes the names of an instance and an operation, by name, and nothing else")
+
+    def _run(self, message: StepMessage) -> Next:
+        with self._telling_of_unreadable(message.operation_id):
+            following = self._node().runner.run(message)
+        if following.dropped is not None:
+            self._count(COUNTED[following.dropped])
+        return following
+
+    @contextmanager
+    def _telling_of_unreadable(self, operation_id: OperationId) -> Iterator[None]:
+        """A message that leads to a record which can't be read is let go, and counted."""
+        try:
+            yield
+        except UnreadableRecord as problem:
+            self._count(CounterName.MESSAGES_DROPPED_UNREADABLE_RECORD)
+            log.error("message_dropped_for_unreadable_record", op=operation_id, reason=str(problem))  # noqa: TRY400
+            raise
+
+    def _count(self, name: CounterName) -> None:
+        self._node().door.store.counters.add(name)
 
     def _go_on(self, task: Task, following: Next) -> None:
         """Let the chain send the next step, or cut it here. What became of the step is what Flower shows of its task."""
@@ -144,11 +201,15 @@ class Edge:
             raise following.error
 
     def _register_entry(self, name: str, ask: Callable[[Door, OperationId, dict[str, Any]], Answer]) -> None:
-        def enter(self_: Task, /, **fields: Any) -> Any:
+        def enter(self_: Task, /, *args: Any, **fields: Any) -> Any:
             operation_id = OperationId(self_.request.id)
+            if args:
+                raise Refused(f"{name} takes its fields by name (kwargs); {len(args)} came without one")
             try:
-                answer = ask(self._node().door, operation_id, fields)
+                with self._telling_of_unreadable(operation_id):
+                    answer = ask(self._node().door, operation_id, fields)
             except IdInUse as other:
+                self._count(CounterName.REQUESTS_DROPPED_ID_IN_USE)
                 log.warning("request_dropped", op=operation_id, reason=str(other))
                 raise Ignore from other
             except Busy as busy:
@@ -165,6 +226,7 @@ class Edge:
             enter,
             name=name,
             bind=True,
+            shared=False,  # its node is this edge's: no other app of the process may run it
             typing=False,
             throws=(TaskvisorError,),
             retry_on_worker_lost=True,  # not yet an operation: only its message knows of it
@@ -206,7 +268,7 @@ class Edge:
 
         for function in (cancel, retry):
             name = f"operation.{function.__name__}"
-            self._app.task(function, name=name, typing=False, throws=(TaskvisorError,))
+            self._app.task(function, name=name, shared=False, typing=False, throws=(TaskvisorError,))
 
     def _wish(self, wish: Callable[[str], Operation], fields: dict[str, Any]) -> dict[str, str]:
         operation = wish(parse_spec(OperationSpec, fields).operation)
@@ -217,7 +279,8 @@ class Edge:
     def _register_periodic(self) -> None:
         def settle(operation: str) -> None:
             """End an operation that is rolled back, or send it to its next host."""
-            following = self._node().settler.settle(OperationId(operation))
+            with self._telling_of_unreadable(OperationId(operation)):
+                following = self._node().settler.settle(OperationId(operation))
             if following is not None:
                 self.launch(following)
 
@@ -245,7 +308,23 @@ class Edge:
             "host.sync_power_states": sync_power_states,
         }
         for name, function in named.items():
-            self._app.task(function, name=name, ignore_result=True, throws=(CannotAsk,))
+            self._app.task(function, name=name, shared=False, ignore_result=True, throws=(CannotAsk, UnreadableRecord))
+        self._register_looks()
+
+    def _register_looks(self) -> None:
+        def verify() -> Any:
+            """What this host has, ours or not, for `taskvisor verify`."""
+            ports = self._node().ports
+            return msgspec.to_builtins(host_seen(ports, ports.clock.now()))
+
+        self._app.task(
+            verify,
+            name="host.verify",
+            shared=False,
+            throws=(TaskvisorError,),
+            soft_time_limit=LOOK_LIMIT_S,
+            time_limit=LOOK_LIMIT_S + GRACE_S,
+        )
 
     def _fan_out(self, task: str, period_s: float) -> None:
         """One message a live host, spread over a quarter of the period by its name, gone when the next is due."""
@@ -327,8 +406,11 @@ def relaunch_all(edge: Edge, node: Node, host: HostName) -> int:
     store = node.door.store
     sent = 0
     for operation_id in store.catalog.list_unsettled_on(host):
-        loaded = store.journal.load(operation_id)
-        if loaded is not None and loaded.operation.phase is not Phase.WAITING:
-            edge.launch(loaded.operation)
-            sent += 1
+        try:
+            loaded = store.journal.load(operation_id)
+            if loaded is not None and loaded.operation.phase is not Phase.WAITING:
+                edge.launch(loaded.operation)
+                sent += 1
+        except UnreadableRecord as problem:
+            log.error("operation_not_sent_on", op=operation_id, reason=str(problem))  # noqa: TRY400 - says all there is
     return sent

@@ -19,7 +19,7 @@ from taskvisor.flow.recovery import is_overdue, wants_settling
 from taskvisor.flow.runner import settled_with, with_successor
 from taskvisor.flow.step import Flows
 from taskvisor.model.change import Change, LeaseMove, Loaded
-from taskvisor.model.errors import Conflicting, Fenced, NoCapacity, Refused, StoreConflict
+from taskvisor.model.errors import Conflicting, Fenced, NoCapacity, Refused, StoreConflict, UnreadableRecord
 from taskvisor.model.ids import HostName, OperationId
 from taskvisor.model.operation import Operation
 from taskvisor.model.records import Claim
@@ -76,6 +76,9 @@ class Sweep:
             return loaded is not None and self._sent_on_if_overdue(loaded.operation, now)
         except (StoreConflict, Fenced):
             return False  # it moved while we looked: somebody carries it on
+        except UnreadableRecord as problem:
+            log.error("operation_not_swept", op=operation_id, reason=str(problem))  # noqa: TRY400 - says all there is
+            return False
         except Exception as error:
             log.exception("operation_not_swept", op=operation_id, reason=str(error))
             return False
@@ -184,6 +187,7 @@ class HostReport:
 
     def sync_power_states(self) -> int:
         """Nova's _sync_power_states: records of instances at rest follow the hypervisor. Returns how many changed."""
+        began_at = self.now()
         instances = self.store.catalog.list_instances(self.host)  # first: a guest made since then is not missed below
         domains = {domain.instance_id: domain for domain in self.hypervisor.list_domains()}
         changed = 0
@@ -197,4 +201,5 @@ class HostReport:
                 continue  # an operation has begun since: it writes the record itself
             changed += 1
             log.info("power_state_synced", instance=instance.id, power=wanted.power_state.label, vm=wanted.vm_state)
+        self.store.hosts.note_power_synced(self.host, began_at)
         return changed

@@ -299,6 +299,16 @@ class Taskvisor:
         """Let a stuck or kept operation go on, or one that was rolled back begin again. The returned handle is of the wish."""
         return self._ask("operation.retry", {"operation": operation}, None)
 
+    def look_at_host(self, host: str, *, expires_s: float) -> Handle[object]:
+        """Ask a host what it has: its result is a `taskvisor.model.observed.HostSeen` as JSON. Changes nothing there.
+
+        A host that does not take the request within `expires_s` never does.
+        """
+        request_id = str(uuid.uuid4())
+        with self.asking(f"take the request host.verify to {host}"):
+            self._opened().send("host.verify", {}, request_id, queue=f"host.{host}.control", expires_s=expires_s)
+        return self.handle(request_id)
+
     def handle(self, operation_id: str) -> Handle[Any]:
         """The handle of an operation that was asked for before, by anyone."""
         return Handle(self._opened().result(operation_id), self)
@@ -353,7 +363,15 @@ class _Door:
         silence = (OperationalError, *self._backend.connection_errors)
         self.silence: tuple[type[Exception], ...] = tuple(kind for kind in silence if kind is not KeyError)
 
-    def send(self, task: str, fields: dict[str, object], operation_id: str) -> None:
+    def send(
+        self,
+        task: str,
+        fields: dict[str, object],
+        operation_id: str,
+        *,
+        queue: str = COMPUTE_QUEUE,
+        expires_s: float | None = None,
+    ) -> None:
         shown = {name: "…" if name in REDACTED_FIELDS else value for name, value in fields.items()}
         with self._producers.acquire(block=True) as producer:  # type: ignore[no-untyped-call]
             self._app.send_task(
@@ -361,7 +379,8 @@ class _Door:
                 kwargs=fields,
                 kwargsrepr=repr(shown)[:1024],
                 task_id=operation_id,
-                queue=COMPUTE_QUEUE,
+                queue=queue,
+                expires=expires_s,
                 producer=producer,
                 add_to_parent=False,
                 retry=True,

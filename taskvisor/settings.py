@@ -107,8 +107,18 @@ class Settings(BaseSettings):
     redis_timeout_s: Annotated[float, Field(gt=0)] = 5.0
     """No call to Redis takes longer; a hung server is an error, not a hang."""
 
+    allow_volatile_redis: bool = False
+    """Start on a Redis that evicts keys or keeps nothing on disk, though records may vanish: for tests and first looks."""
+
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["console", "json"] = "console"
+
+    metrics_address: str = "127.0.0.1"
+    """Where the control node serves its metrics. They say what runs where: not for the open network."""
+
+    metrics_port: Annotated[int, Field(ge=0, le=65535)] = 0
+    """0: no metrics. Every control node tells the same of the whole fleet, so one or two that are scraped are enough; 9464 is
+    the port that exporters without one of their own use."""
 
     flower_address: str = "127.0.0.1"
     """Where `taskvisor up` lets Flower listen. Flower is not for the open network without a password."""

@@ -15,8 +15,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from taskvisor.model.errors import Refused, Retryable
+from taskvisor.model.errors import CannotAsk, Refused, Retryable
 from taskvisor.model.ids import ImageId, InstanceId
+from taskvisor.model.observed import ImageFileFacts
 from taskvisor.model.plan import CachedImage, DiskLayout, DiskPlan, Seed
 from virt import qemu_img
 from virt.durable import ensure_no_file, rename_durably, sync_file, write_durably
@@ -108,6 +109,13 @@ class LocalDisks:
     def list_directories(self) -> tuple[InstanceId, ...]:
         """The instances that have a directory of ours here, also one half removed."""
         return self._instances.list_all()
+
+    def list_images(self) -> tuple[ImageFileFacts, ...]:
+        """The images of which anything lies here, in the order of their ids. CannotAsk when the directory can't be read."""
+        try:
+            return self._images.list_all()
+        except OSError as error:
+            raise CannotAsk(f"cannot list the images below {self._root}: {error.strerror}") from error
 
     def read_free_gib(self) -> tuple[int, int]:
         """Total and free whole GiB of the file system that instances lie on."""

@@ -14,10 +14,12 @@ import structlog
 
 from taskvisor.model.errors import Contradiction, Refused
 from taskvisor.model.ids import ImageId
+from taskvisor.model.observed import ImageFileFacts
 from taskvisor.model.plan import CachedImage
 from taskvisor.model.states import ImageFormat
 from virt import qemu_img
 from virt.durable import ensure_directory, ensure_no_file, rename_durably, sync_directory, sync_file, write_durably
+from virt.image_names import image_files_for
 from virt.inspection import inspect_image
 from virt.owned_directories import UUID
 from virt.part_file import digest_of
@@ -53,6 +55,12 @@ class PublishedImages:
             ensure_no_file(self._named(image_id, suffix))
         with contextlib.suppress(FileNotFoundError):
             sync_directory(self._root)
+
+    def list_all(self) -> tuple[ImageFileFacts, ...]:
+        """The images of which any file lies here; none while nothing was ever taken."""
+        if not self._root.exists():
+            return ()
+        return image_files_for(path.name for path in self._root.iterdir())
 
     def _made(self, image_id: ImageId, progress: Progress) -> CachedImage:
         target, work = self._named(image_id, "qcow2"), self._named(image_id, "compressing")

@@ -9,13 +9,15 @@ from contextlib import suppress
 
 from billiard.util import get_pdeathsig
 from celery import Celery
-from celery.signals import setup_logging, worker_init, worker_process_init
+from celery.signals import setup_logging, task_unknown, worker_init, worker_process_init
 from kombu.entity import Queue
 
 from beat_schedule import schedule_for
 from tasks.edge import COMPUTE_QUEUE, Edge, control_queue, steps_queue
 from taskvisor.model.urls import celery_url_for, redis_py_url_for
 from taskvisor.settings import Settings, read_settings
+from taskvisor.state.counters import CounterName
+from taskvisor.state.keys import Keys
 from workers.bootsteps import install
 from workers.host import HostNode
 from workers.logs import configure_logs
@@ -41,7 +43,9 @@ def app_for(settings: Settings) -> Celery:
     queues = (steps_queue(settings.host), control_queue(settings.host), COMPUTE_QUEUE)
     celery.conf.update(
         broker_url=broker_url_for(celery_url_for(settings.redis_url)),
-        broker_transport_options=transport_options_for(consumer=settings.host),
+        broker_transport_options=transport_options_for(
+            consumer=settings.host, counters_key=Keys(settings.key_prefix).counters
+        ),
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,  # a node lives on a Redis that is away, however long
         result_backend=celery_url_for(settings.redis_url),
@@ -67,7 +71,7 @@ def app_for(settings: Settings) -> Celery:
         worker_cancel_long_running_tasks_on_connection_loss=False,
         worker_concurrency=settings.step_concurrency,
         beat_schedule=schedule_for(settings),
-        beat_scheduler="redbeat.RedBeatScheduler",
+        beat_scheduler="workers.beat:Scheduler",
         beat_max_loop_interval=3,
         redbeat_redis_url=redis_py_url_for(settings.redis_url),
         redbeat_redis_options={},
@@ -106,3 +110,9 @@ def _freeze_what_stays(**_: object) -> None:
     """
     gc.collect()
     gc.freeze()
+
+
+@task_unknown.connect(weak=False)
+def _count_unknown_task(**_: object) -> None:
+    """Celery says in its log which task it was, and drops the message."""
+    node().store.counters.add(CounterName.MESSAGES_DROPPED_UNKNOWN_TASK)

@@ -9,7 +9,8 @@ import structlog
 from celery import Celery, bootsteps
 from celery.signals import worker_init
 
-from taskvisor.model.errors import TaskvisorError
+from taskvisor.model.errors import CannotAsk, TaskvisorError
+from taskvisor.state.counters import CounterName
 from workers.host import Heartbeat, HostNode
 
 log = structlog.get_logger(__name__)
@@ -18,7 +19,7 @@ LOOK_FOR_DEATHS_S = 0.5
 
 
 class StartHost(bootsteps.StartStopStep):
-    """init_host and pre_start_hook, once, before anything is consumed; then the heartbeat."""
+    """The store is looked at, then init_host and pre_start_hook, once, before anything is consumed; then the heartbeat."""
 
     requires = ("celery.worker.consumer.connection:Connection",)
     host_node: ClassVar[HostNode]
@@ -31,6 +32,13 @@ class StartHost(bootsteps.StartStopStep):
         del consumer
         if self._heartbeat is not None:
             return  # a reconnect is no start: what runs here goes on
+        try:
+            self._start_host()
+        except CannotAsk as silence:  # in Celery's words, by which it connects anew and comes here again
+            raise ConnectionError(str(silence)) from silence
+
+    def _start_host(self) -> None:
+        self.host_node.check_store()
         if self.host_node.runs_control:
             self.host_node.pre_start_hook()
         if self.host_node.runs_steps:
@@ -56,6 +64,7 @@ class WatchPool(bootsteps.StartStopStep):
 
     def start(self, worker: Any) -> None:
         if self.host_node.runs_steps and worker.hub is not None and hasattr(worker.pool, "_pool"):
+            self._known = _living_pids(worker.pool)  # now: one may run a step and die before the first look
             worker.hub.call_repeatedly(LOOK_FOR_DEATHS_S, self._look, worker)
 
     def _look(self, worker: Any) -> None:
@@ -69,7 +78,36 @@ class WatchPool(bootsteps.StartStopStep):
             self._known |= dead  # look again: they stay dead
             log.warning("relaunch_delayed", reason=str(silence))
             return
+        self.host_node.open_node().store.counters.add(CounterName.POOL_PROCESSES_DIED, len(dead))
         log.warning("pool_process_died", pids=sorted(dead), operations_sent_on=sent)
+
+
+class ServeMetrics(bootsteps.StartStopStep):
+    """The control node tells Prometheus what it asks, from its own process, until that ends: a busy pool costs it nothing."""
+
+    requires = ("celery.worker.components:Pool",)
+    host_node: ClassVar[HostNode]
+
+    def start(self, worker: Any) -> None:
+        del worker
+        settings = self.host_node.settings
+        if not self.host_node.runs_control or settings.metrics_port == 0:
+            return
+        # Imported here, so that nodes that serve none do not carry what it takes.
+        from workers.metrics import collector_for  # noqa: PLC0415
+        from workers.metrics_server import MetricsServer  # noqa: PLC0415
+
+        address, port = settings.metrics_address, settings.metrics_port
+        try:
+            MetricsServer(address, port, collector_for(settings))
+        except OSError as error:
+            log.error(  # noqa: TRY400 - the operator's business; nothing of ours is at fault
+                "metrics_not_served",
+                reason=f"{address} port {port} cannot be had: {error}; choose another TASKVISOR_METRICS_PORT or"
+                " TASKVISOR_METRICS_ADDRESS, and restart. The node runs without metrics",
+            )
+        else:
+            log.info("metrics_served", address=address, port=port)
 
 
 def _living_pids(pool: Any) -> frozenset[int]:
@@ -80,7 +118,8 @@ def _living_pids(pool: Any) -> frozenset[int]:
 
 def install(app: Celery, host_node: HostNode) -> None:
     """Make the app's workers nodes of this host."""
-    StartHost.host_node = WatchPool.host_node = host_node
+    StartHost.host_node = WatchPool.host_node = ServeMetrics.host_node = host_node
     app.steps["consumer"].add(StartHost)
     app.steps["worker"].add(WatchPool)
+    app.steps["worker"].add(ServeMetrics)
     worker_init.connect(lambda sender, **_: host_node.take_identity(sender), weak=False)

@@ -15,12 +15,13 @@ from celery import Celery
 
 from tasks.edge import Edge, control_queue, relaunch_all, steps_queue
 from taskvisor.flow.recovery import was_run_by
-from taskvisor.model.errors import TaskvisorError
+from taskvisor.model.errors import Refused, TaskvisorError, UnreadableRecord
 from taskvisor.model.ids import HostName
 from taskvisor.settings import Settings
 from taskvisor.state.hosts import Hosts
 from workers.locks import open_lock_within
 from workers.node import OpenNode
+from workers.store_check import ensure_store_fit
 
 log = structlog.get_logger(__name__)
 
@@ -65,6 +66,13 @@ class HostNode:
             )
         self._locks.append(descriptor)
 
+    def check_store(self) -> None:
+        """The Redis that this node was given is fit to hold records, and written by no newer version; else exit, in words."""
+        try:
+            ensure_store_fit(self.open_node().redis, self.settings)
+        except (Refused, UnreadableRecord) as refusal:
+            raise SystemExit(f"host {self.settings.host} does not start: {refusal}") from refusal
+
     def init_host(self) -> None:
         """Send on all that the former self of this host left: it is dead, for we hold its lock."""
         sent = relaunch_all(self.edge, self.open_node(), HostName(self.settings.host))
@@ -79,10 +87,15 @@ class HostNode:
         """Send on what these pool processes were running when they died; returns how many operations."""
         node, sent = self.open_node(), 0
         for operation_id in node.store.catalog.list_unsettled_on(HostName(self.settings.host)):
-            loaded = node.store.journal.load(operation_id)
-            if loaded is not None and was_run_by(loaded.operation, incarnation=self.incarnation, dead_pids=dead_pids):
-                self.edge.launch(loaded.operation)
-                sent += 1
+            try:
+                loaded = node.store.journal.load(operation_id)
+                if loaded is not None and was_run_by(
+                    loaded.operation, incarnation=self.incarnation, dead_pids=dead_pids
+                ):
+                    self.edge.launch(loaded.operation)
+                    sent += 1
+            except UnreadableRecord as problem:
+                log.error("operation_not_sent_on", op=operation_id, reason=str(problem))  # noqa: TRY400 - says all there is
         return sent
 
 

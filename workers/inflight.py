@@ -29,6 +29,8 @@ import structlog
 
 DEAD_LENGTH = 1000
 DEAD_RAW_BYTES = 4096
+DEAD_LETTERED = "messages_dead_lettered"
+"""The name under which burials are counted: the list of dead letters is short, and forgets."""
 RESTORE_TRIES = 20
 """Every lost race means that this process settled something meanwhile, which it can do only so often."""
 
@@ -46,6 +48,7 @@ BURY = """
 if redis.call('LREM', KEYS[1], 1, ARGV[1]) == 0 then return 0 end
 redis.call('LPUSH', KEYS[2], ARGV[2])
 redis.call('LTRIM', KEYS[2], 0, ARGV[3] - 1)
+if KEYS[3] then redis.call('HINCRBY', KEYS[3], ARGV[4], 1) end
 return 1
 """
 
@@ -167,9 +170,11 @@ class Ledger:
     Safe under threads: each step on the entries is one operation on a dict.
     """
 
-    def __init__(self, consumer: str, client: redis.Redis) -> None:
+    def __init__(self, consumer: str, client: redis.Redis, *, counters_key: str | None = None) -> None:
+        """`counters_key` names a hash in which burials are counted, each in the same moment as it is made."""
         self.consumer = consumer
         self._client = client
+        self._counters_key = counters_key
         self._unsettled: dict[str, _Unsettled] = {}
         self._owed: list[tuple[str, bytes]] = []
         self._dropped: set[str] = set()
@@ -252,7 +257,9 @@ class Ledger:
                 "raw": raw[:DEAD_RAW_BYTES].decode("utf-8", "backslashreplace"),
             }
         )
-        self._run(BURY, 2, inflight_key(queue, self.consumer), dead_key(queue), raw, record, DEAD_LENGTH)
+        keys = [inflight_key(queue, self.consumer), dead_key(queue)]
+        keys += [self._counters_key] if self._counters_key else []
+        self._run(BURY, len(keys), *keys, raw, record, DEAD_LENGTH, DEAD_LETTERED)
         log.warning("message_dead_lettered", queue=queue, reason=reason, message_bytes=len(raw))
 
     def reconcile(self, queue: str) -> int:

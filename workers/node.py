@@ -24,6 +24,7 @@ from taskvisor.state.addresses import Addresses
 from taskvisor.state.admission import Admission
 from taskvisor.state.catalog import Catalog
 from taskvisor.state.connection import asking, open_redis
+from taskvisor.state.counters import Counters
 from taskvisor.state.hosts import Hosts
 from taskvisor.state.journal import RedisJournal
 from taskvisor.state.keys import Keys
@@ -78,6 +79,7 @@ class OpenNode:
             addresses=Addresses(self.redis, keys),
             hosts=Hosts(self.redis, keys),
             journal=RedisJournal(self.redis, writer),
+            counters=Counters(self.redis, keys),
             default_network_cidr=self.settings.default_network_cidr,
         )
 

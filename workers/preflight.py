@@ -3,13 +3,21 @@
 import sys
 from collections.abc import Iterator
 
+import structlog
+
 from net.preflight import list_problems as list_net_problems
 from taskvisor.model.errors import TaskvisorError
 from taskvisor.settings import Settings, read_settings
-from taskvisor.state.connection import asking, open_redis
+from taskvisor.state.connection import open_redis
+from taskvisor.state.fitness import flaws_for, read_facts
+from taskvisor.state.keys import Keys
+from taskvisor.state.schema import require_readable
 from virt.hypervisor import LibvirtHypervisor
 from virt.preflight import list_problems as list_virt_problems
 from workers.logs import configure_logs
+from workers.store_check import notes_for, refusals_for
+
+log = structlog.get_logger(__name__)
 
 
 def list_problems(settings: Settings) -> Iterator[str]:
@@ -28,16 +36,16 @@ def list_problems(settings: Settings) -> Iterator[str]:
 def _redis_problems(settings: Settings) -> Iterator[str]:
     client = open_redis(settings.redis_url, timeout_s=settings.redis_timeout_s)
     try:
-        with asking("say that it lives"):
-            policy = client.config_get("maxmemory-policy")["maxmemory-policy"]
-            version = client.info("server")["redis_version"]
+        flaws = flaws_for(read_facts(client))
+        require_readable(client, Keys(settings.key_prefix))
     except TaskvisorError as problem:
         yield str(problem)
         return
-    if policy != "noeviction":
-        yield f"Redis evicts keys when memory is short (maxmemory-policy {policy}); set it to noeviction, or records vanish"
-    if tuple(int(part) for part in version.split(".")[:2]) < (6, 2):
-        yield f"Redis is {version}; 6.2 or newer is needed (BLMOVE)"
+    finally:
+        client.close()
+    for note in notes_for(flaws, settings):
+        log.warning("store_flawed", reason=note)
+    yield from refusals_for(flaws, settings)
 
 
 def main() -> int:

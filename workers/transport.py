@@ -36,6 +36,7 @@ Relied upon, private to kombu 5.7 (tests/workers/test_transport.py fails when on
     redis._socket_readable
     virtual.Message             _raw, _decoded_cache, and that it can be referred to weakly
     virtual.Transport           _deliver
+    redis.Connection (redis-py) _sock
 """
 
 # kombu has types for few of its methods, and says it has them for all.
@@ -81,14 +82,17 @@ def broker_url_for(redis_url: str) -> str:
     raise ValueError(f"{scheme}:// is no Redis URL; use redis://, rediss:// or redis+socket://")
 
 
-def transport_options_for(consumer: str) -> dict[str, object]:
+def transport_options_for(consumer: str, *, counters_key: str | None = None) -> dict[str, object]:
     """`broker_transport_options` of a worker that takes messages as `consumer`, the name of its host.
+
+    Dead letters are counted in the hash `counters_key`, if one is named.
 
     A Redis that hangs is given up after `socket_timeout`. BLMOVE waits one second in the server and its reply is read when
     it is there, so no timeout is too short for it; a reply that is overdue by `health_check_interval` ends the connection.
     """
     return {
         "consumer_id": consumer,
+        "counters_key": counters_key,
         "socket_timeout": SOCKET_TIMEOUT_S,
         "socket_connect_timeout": CONNECT_TIMEOUT_S,
         "socket_keepalive": True,
@@ -157,12 +161,14 @@ class Channel(stock.Channel):
 
     # Options of our own
     consumer_id: str | None = None
+    counters_key: str | None = None
     reliable_prefixes: tuple[str, ...] = ("host.", "compute")
     max_message_bytes = MAX_MESSAGE_BYTES
     accepted_content: tuple[str, ...] = ACCEPTED_CONTENT
     from_transport_options = (  # type: ignore[assignment]
         *stock.Channel.from_transport_options,
         "consumer_id",
+        "counters_key",
         "reliable_prefixes",
         "max_message_bytes",
         "accepted_content",
@@ -372,7 +378,9 @@ def _ledger_for(channel: Channel) -> Ledger:
     client = redis.Redis(connection_pool=redis.ConnectionPool(**parameters))
     ledger = _ledgers.get((where, channel.consumer_id))
     if ledger is None:
-        ledger = _ledgers[where, channel.consumer_id] = Ledger(channel.consumer_id, client)
+        ledger = _ledgers[where, channel.consumer_id] = Ledger(
+            channel.consumer_id, client, counters_key=channel.counters_key
+        )
     else:
         ledger.use(client)
     return ledger

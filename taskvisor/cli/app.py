@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from taskvisor.cli import console_log, launch, lifecycle, listing, ops, up, worker
+from taskvisor.cli import console_log, launch, lifecycle, listing, ops, up, verify, worker
 from taskvisor.cli.exits import ExitCode, UsageError, code_for
 from taskvisor.cli.render import say_error
 from taskvisor.client import StillRunning
@@ -74,6 +74,7 @@ app.add_typer(ops.app, name="ops", rich_help_panel=FLEET)
 app.command(rich_help_panel=FLEET)(listing.hosts)
 app.command(rich_help_panel=FLEET)(listing.images)
 app.command(rich_help_panel=FLEET)(listing.networks)
+app.command(rich_help_panel=FLEET)(verify.verify)
 app.command(rich_help_panel=HERE)(up.up)
 app.command(rich_help_panel=HERE)(worker.worker)
 

@@ -43,6 +43,9 @@ VERBS = {
     "instance.snapshot": "snapshot",
 }
 
+COLUMNS = ("ID", "WHAT", "INSTANCE", "PHASE", "STEP", "AGE", "HOST")
+STUCK_COLUMNS = ("ID", "WHAT", "INSTANCE", "HOST", "STEP", "LEFT ALONE", "WHY", "SINCE")
+
 OperationArgument = Annotated[
     str,
     typer.Argument(metavar="ID", help="The operation's id, or the beginning of it.", autocompletion=complete_operation),
@@ -54,16 +57,19 @@ app = typer.Typer(help="Operations: what was asked, how far it is, what became o
 @app.command("list")
 def list_operations(
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="So many of the latest.")] = 20,
+    stuck: Annotated[bool, typer.Option("--stuck", help="All that are stuck, of any age, the longest first.")] = False,
     form: FormatOption = Format.TABLE,
 ) -> None:
-    """List the latest operations, newest first."""
+    """List the latest operations, newest first; or those that wait for a person."""
     with open_records(settings_or_usage_error()) as records:
-        found = records.catalog.list_operations(limit)
+        found = records.catalog.list_stuck() if stuck else records.catalog.list_operations(limit)
     if form is Format.JSON:
         show_json([operation_view(operation) for operation in found])
         return
-    columns = ("ID", "WHAT", "INSTANCE", "PHASE", "STEP", "AGE", "HOST")
-    show_table(columns, map(_operation_row, found), empty="No operations are known.")
+    if stuck:
+        show_table(STUCK_COLUMNS, map(_stuck_row, found), empty="No operation is stuck.")
+    else:
+        show_table(COLUMNS, map(_operation_row, found), empty="No operations are known.")
 
 
 def _operation_row(operation: Operation) -> tuple[str, ...]:
@@ -75,6 +81,20 @@ def _operation_row(operation: Operation) -> tuple[str, ...]:
         _step_text(operation),
         age_text(time.time() - operation.created_at),
         operation.host,
+    )
+
+
+def _stuck_row(operation: Operation) -> tuple[str, ...]:
+    since = operation.settled_at if operation.settled_at is not None else operation.updated_at
+    return (
+        shown_id(operation.id),
+        operation.flow.removeprefix("instance."),
+        operation.instance_name,
+        operation.host,
+        _step_text(operation),
+        ", ".join(operation.left_alone) or "nothing",
+        f"{operation.failure.code}: {operation.failure.message}" if operation.failure else "-",
+        age_text(time.time() - since),
     )
 
 
@@ -117,6 +137,15 @@ def _summary(operation: Operation) -> Iterator[tuple[str, str]]:
     if operation.failure is not None:
         failure = operation.failure
         yield "Failure", f"{failure.code} at {failure.step}: {failure.message}"
+    if operation.phase is Phase.STUCK:
+        yield "Left alone", f"{', '.join(operation.left_alone) or 'nothing'}: begun, and not taken back"
+        yield (
+            "What to do",
+            (
+                f"mend by hand what the failure names, then `taskvisor ops retry {operation.id}`; or "
+                f"`taskvisor delete {operation.instance_name}`, which takes over; see docs/operations.md, operation-stuck"
+            ),
+        )
     if operation.preempted_by is not None:
         yield "Pre-empted", f"by operation {operation.preempted_by}"
     if operation.excluded_hosts:

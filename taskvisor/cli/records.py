@@ -7,15 +7,19 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 from taskvisor.cli.exits import UsageError
+from taskvisor.cli.render import say
 from taskvisor.client import Taskvisor
-from taskvisor.model.errors import Refused, TaskvisorError
+from taskvisor.model.errors import Refused, TaskvisorError, UnreadableRecord
 from taskvisor.model.records import Instance
 from taskvisor.settings import Settings, read_settings
 from taskvisor.state.catalog import Catalog
+from taskvisor.state.codec import OnUnreadable
 from taskvisor.state.connection import open_redis
 from taskvisor.state.events import Events
 from taskvisor.state.hosts import Hosts
 from taskvisor.state.keys import Keys
+from taskvisor.state.schema import require_readable
+from taskvisor.state.survey import Survey
 
 COMPLETION_TIMEOUT_S = 0.5
 
@@ -27,6 +31,7 @@ class Records:
     catalog: Catalog
     hosts: Hosts
     events: Events
+    survey: Survey
     event_wait_limit_s: float
     """The longest that a read of events may wait: below the connection's time-out."""
 
@@ -48,9 +53,18 @@ def settings_or_usage_error() -> Settings:
         raise UsageError(f"{name}={problem['input']!r}: {problem['msg']}") from None
 
 
+def _say_left_out(problem: UnreadableRecord) -> None:
+    say(f"Not shown: {problem}")
+
+
 @contextmanager
-def open_records(settings: Settings, *, timeout_s: float | None = None) -> Iterator[Records]:
-    """The store of these settings; closed at the end."""
+def open_records(
+    settings: Settings, *, timeout_s: float | None = None, on_unreadable: OnUnreadable = _say_left_out
+) -> Iterator[Records]:
+    """The store of these settings; closed at the end. `on_unreadable` is told of records that lists leave out.
+
+    UnreadableRecord when a newer version wrote the store; CannotAsk when Redis is silent.
+    """
     timeout_s = timeout_s or settings.redis_timeout_s
     try:
         client = open_redis(settings.redis_url, timeout_s=timeout_s)
@@ -58,10 +72,12 @@ def open_records(settings: Settings, *, timeout_s: float | None = None) -> Itera
         raise UsageError(f"TASKVISOR_REDIS_URL={settings.redis_url!r}: {error}") from None
     try:
         keys = Keys(settings.key_prefix)
+        require_readable(client, keys)
         yield Records(
-            catalog=Catalog(client, keys),
-            hosts=Hosts(client, keys),
+            catalog=Catalog(client, keys, on_unreadable),
+            hosts=Hosts(client, keys, on_unreadable),
             events=Events(client, keys),
+            survey=Survey(client, keys),
             event_wait_limit_s=timeout_s / 2,
         )
     finally:
@@ -90,7 +106,9 @@ def complete_operation(incomplete: str) -> list[str]:
 
 def _complete(incomplete: str, names: Callable[[Records], Iterable[str]]) -> list[str]:
     try:
-        with open_records(settings_or_usage_error(), timeout_s=COMPLETION_TIMEOUT_S) as records:
+        with open_records(
+            settings_or_usage_error(), timeout_s=COMPLETION_TIMEOUT_S, on_unreadable=lambda _: None
+        ) as records:
             return [name for name in names(records) if name.startswith(incomplete)]
     except TaskvisorError:
         return []

@@ -15,8 +15,8 @@ ESCAPE_SEQUENCE = re.compile(
     """,
     re.VERBOSE,
 )
-CONTROL_CHARACTERS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-"""C0 but for tab and newline, DEL, C1, and what turns the direction of text."""
+CONTROL_CHARACTERS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""C0 but for tab and newline, DEL, C1, what turns the direction of text, and what is no text (bytes read as lone surrogates)."""
 
 
 def safe_text(text: str) -> str:

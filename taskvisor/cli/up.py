@@ -21,7 +21,7 @@ from taskvisor.cli.records import open_records, settings_or_usage_error
 from taskvisor.cli.render import framed, out, report, say_error
 from taskvisor.cli.supervisor import Attended, Supervisor, open_supervisor
 from taskvisor.cli.worker import ensure_directory
-from taskvisor.model.errors import TaskvisorError
+from taskvisor.model.errors import CannotAsk, TaskvisorError
 from taskvisor.model.records import Host
 from taskvisor.settings import Settings
 
@@ -137,8 +137,8 @@ def redis_answers(settings: Settings) -> bool:
     try:
         with open_records(settings) as records:
             records.hosts.list_hosts()
-    except TaskvisorError:
-        return False
+    except TaskvisorError as problem:
+        return not isinstance(problem, CannotAsk)  # what it says instead is for the preflight to judge
     return True
 
 

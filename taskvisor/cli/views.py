@@ -6,7 +6,7 @@ from typing import TypedDict
 
 from taskvisor.model.operation import Operation, StepRecord, TimelineEntry
 from taskvisor.model.records import Host, Network
-from taskvisor.model.states import Direction, Mark
+from taskvisor.model.states import Direction, Mark, Phase
 
 
 class FailureView(TypedDict):
@@ -35,7 +35,10 @@ class TimelineView(TypedDict):
 
 
 class OperationView(TypedDict):
-    """Times are seconds since the epoch. `instance` is the instance's name."""
+    """Times are seconds since the epoch. `instance` is the instance's name.
+
+    `left_alone` are the steps that a stuck or kept operation began and did not take back.
+    """
 
     id: str
     flow: str
@@ -50,6 +53,7 @@ class OperationView(TypedDict):
     cancel_requested: bool
     preempted_by: str | None
     failure: FailureView | None
+    left_alone: list[str]
     steps: list[StepView]
     timeline: list[TimelineView]
     placement: list[dict[str, str]]
@@ -92,6 +96,7 @@ def operation_view(operation: Operation) -> OperationView:
         "failure": None
         if failure is None
         else {"code": failure.code, "step": failure.step, "message": failure.message},
+        "left_alone": list(operation.left_alone) if operation.phase is Phase.STUCK or operation.kept else [],
         "steps": [_step_view(step) for step in operation.steps],
         "timeline": [_timeline_view(entry) for entry in operation.timeline],
         "placement": [dict(row) for row in operation.placement],

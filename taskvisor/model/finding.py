@@ -1,4 +1,4 @@
-"""What an audit may find: each kind by a code that scripts may rely on, with what to do about it."""
+"""What an audit may find: each kind by a code that scripts may rely on, when it becomes one, and what to do about it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -73,13 +73,30 @@ class Finding:
         return self.code, self.subject, self.host
 
 
+@dataclass(frozen=True, kw_only=True)
+class AuditLimits:
+    """How long things may take before they are findings. The first two are settings; sweeps free what is forgotten."""
+
+    sweep_s: float = 15.0
+    power_sync_s: float = 60.0
+    overdue_sweeps: int = 4
+    relaunches: int = 3
+    """An operation that was sent on so often without a step having begun is overdue, however lately it was sent."""
+    forgotten_s: float = 600.0
+    power_syncs: int = 2
+
+    @property
+    def overdue_s(self) -> float:
+        return self.overdue_sweeps * self.sweep_s
+
+
 _BY_HAND = "compare by hand, then mend the key with redis-cli; see docs/operations.md"
 _LEFT_ON_HOST = "make sure by its content that nobody needs it, then remove it on the host by hand"
 _START_ANEW = "`taskvisor reboot --hard NAME` plugs it again"
 
 ADVICE: Mapping[Code, str] = {
     Code.DOMAIN_WITHOUT_RECORD: "look at it with `virsh dumpxml`; if nobody needs it: `virsh destroy` and `virsh undefine`",
-    Code.DOMAIN_MISSING: "`taskvisor start NAME` defines it again if its disks are there; else `taskvisor delete NAME`",
+    Code.DOMAIN_MISSING: "if its disks are there, `taskvisor reboot --hard NAME` (`start` when stopped); else `taskvisor delete NAME`",
     Code.DOMAIN_ELSEWHERE: "never start it there: two guests on one disk's copy; find out which one is in use, remove the other",
     Code.POWER_DIFFERS: "see that beat runs and that the host's control node takes `host.sync_power_states`",
     Code.DIRECTORY_WITHOUT_RECORD: _LEFT_ON_HOST,

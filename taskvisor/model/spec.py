@@ -163,9 +163,9 @@ class SnapshotSpec(TurnSpec):
 
 
 class OperationSpec(Spec):
-    """Which operation: its id, or a prefix of at least 4 characters that fits one only."""
+    """Which operation: its id, or a prefix of it that fits one only. An id may be one character long, so may this."""
 
-    operation: Annotated[str, Field(min_length=4, max_length=128)]
+    operation: Annotated[str, Field(min_length=1, max_length=128)]
 
 
 S = TypeVar("S", bound=Spec)

@@ -61,11 +61,7 @@ class QueueDepth:
 
 @dataclass(frozen=True, kw_only=True)
 class Indexes:
-    """The sets by which records are found, as they are stored.
-
-    `operations` holds those of the operations read that `ops` lists; `waiting_on`... no record of ours is in two of them
-    by chance.
-    """
+    """The sets by which records are found, as they are stored. `operations` are those of the operations read that `ops` lists."""
 
     instances: frozenset[str]
     instances_on: Mapping[HostName, frozenset[str]]
@@ -83,7 +79,8 @@ class Records:
 
     `operations` are those that still matter: unsettled, STUCK, or named by a lease, an index or an image's name.
     `images` are by name, as `image_names` (name to the id of an image, or of the operation that makes it). `macs` are by
-    network and MAC. `unreadable` are keys whose content is not known, and why: what they stand for *may* be there.
+    network and MAC. `unreadable` are keys (as taskvisor/state/keys.py lists them) whose content is not known, and why: what
+    they stand for *may* be there.
     """
 
     read_at: float
@@ -104,3 +101,30 @@ class Records:
     def unsettled(self) -> tuple[Operation, ...]:
         """The operations of which something is still to be done."""
         return tuple(operation for operation in self.operations.values() if not operation.phase.settled)
+
+    def reported_hosts(self) -> tuple[HostName, ...]:
+        """Hosts that have told what they have."""
+        return tuple(name for name, host in self.hosts.items() if host.inventory is not None)
+
+    def is_silent(self, host: HostName) -> bool:
+        """No node of the host is heard of."""
+        record = self.hosts.get(host)
+        return record is None or record.incarnation is None
+
+    def waiting_in(self, queue: str) -> int:
+        """Messages that no worker has taken yet."""
+        depth = self.queues.get(queue)
+        return depth.waiting if depth else 0
+
+    def host_of_queue(self, queue: str) -> HostName | None:
+        """The host whose own queue it is; None for the queue that all share."""
+        name = queue.removeprefix("host.").removesuffix(".control")
+        return HostName(name) if queue.startswith("host.") else None
+
+    def is_unreadable(self, *names: str) -> bool:
+        """The record of one of these could not be read."""
+        return any(key.partition(":")[2] in names for key in self.unreadable)
+
+    def any_unreadable(self, *kinds: str) -> bool:
+        """Some record of one of these kinds (the beginning of its key) could not be read."""
+        return any(key.startswith(kinds) for key in self.unreadable)

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from taskvisor.model.errors import Busy, NoCapacity, Refused, StoreConflict
+from taskvisor.model.errors import Busy, NoCapacity, Refused, StoreConflict, UnreadableRecord
 from taskvisor.model.ids import NetworkId, PortId
 from taskvisor.model.records import Network
+from taskvisor.state.codec import log_unreadable
 from taskvisor.state.connection import asking
 from taskvisor.state.keys import Keys
 from taskvisor.state.transaction import Transaction
@@ -147,15 +148,23 @@ class Addresses:
         """Ports allocated before that time by a request that never became an operation."""
         with asking("list forgotten ports"):
             members = self._client.zrangebyscore(self._keys.allocating, "-inf", before, start=0, num=1000)
-        parts = (str(member).split(" ") for member in members)
-        return tuple(
-            Allocated(network_id=NetworkId(network), port_id=PortId(port), mac=mac) for network, port, mac in parts
-        )
+        ports = (_allocated_in(str(member)) for member in members)
+        return tuple(port for port in ports if port is not None)
 
 
 def allocating_member(network_id: NetworkId, port_id: PortId, mac: str) -> str:
     """How a port is noted while its request is not yet an operation."""
     return f"{network_id} {port_id} {mac}"
+
+
+def _allocated_in(member: str) -> Allocated | None:
+    """The reverse; None for what is no note of ours, which is told of and left alone."""
+    parts = member.split(" ")
+    if len(parts) != 3:
+        log_unreadable(UnreadableRecord(f"note {member!r} of an allocated port is not a network, a port and a MAC"))
+        return None
+    network, port, mac = parts
+    return Allocated(network_id=NetworkId(network), port_id=PortId(port), mac=mac)
 
 
 def free_port(tx: Transaction, keys: Keys, network_id: NetworkId, port_id: PortId, mac: str) -> None:

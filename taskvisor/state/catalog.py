@@ -1,16 +1,19 @@
 """The read side: instances, operations, images and networks by name, id or all of them. What producers may import.
 
 Invariant: nothing here changes an instance or an operation.
+Invariant: one record that can't be read hides no other. Lists leave it out and tell of it; who asks for it alone is told.
+So what is missing in a list is not proved to be gone.
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from taskvisor.model.errors import Refused
 from taskvisor.model.ids import HostName, InstanceId, NetworkId, OperationId, network_id_for
 from taskvisor.model.operation import Operation
 from taskvisor.model.records import Image, Instance, Network
-from taskvisor.state.codec import decode, decode_operation, encode
+from taskvisor.state.codec import OnUnreadable, decode, decode_each, decode_operation, encode, log_unreadable
 from taskvisor.state.connection import asking
 from taskvisor.state.keys import Keys
 
@@ -31,12 +34,22 @@ return gone
 """
 
 
-class Catalog:
-    """Every record that people list or name."""
+@dataclass(frozen=True, kw_only=True)
+class _ProgressNote:
+    """What `RedisJournal.note_progress` writes."""
 
-    def __init__(self, client: "redis.Redis", keys: Keys) -> None:
+    step: str
+    done_bytes: int
+    total_bytes: int | None
+
+
+class Catalog:
+    """Every record that people list or name. `on_unreadable` is told of each record that a list leaves out."""
+
+    def __init__(self, client: "redis.Redis", keys: Keys, on_unreadable: OnUnreadable = log_unreadable) -> None:
         self._client = client
         self._keys = keys
+        self._on_unreadable = on_unreadable
         self._forget = client.register_script(FORGET_SCRIPT)
 
     def read_instance(self, instance_id: InstanceId) -> Instance | None:
@@ -59,7 +72,7 @@ class Catalog:
         index = self._keys.instances if host is None else self._keys.instances_on(host)
         with asking("list instances"):
             ids = sorted(str(member) for member in self._client.smembers(index))
-        found = self._read_many([self._keys.instance(instance_id) for instance_id in ids], Instance)
+        found = self._read_many([(f"instance {one}", self._keys.instance(one)) for one in ids], Instance)
         return tuple(sorted(found, key=lambda instance: instance.name))
 
     def read_operation(self, operation_id: OperationId) -> Operation | None:
@@ -86,16 +99,20 @@ class Catalog:
         """The latest, newest first."""
         with asking("list operations"):
             ids = [str(member) for member in self._client.zrevrange(self._keys.operations, 0, limit - 1)]
-            pipe = self._client.pipeline(transaction=False)
-            for operation_id in ids:
-                pipe.hget(self._keys.operation(operation_id), "doc")
-            docs = pipe.execute()
-        return tuple(decode_operation(doc, op) for op, doc in zip(ids, docs, strict=True) if doc)
+        return tuple(self._read_operations(ids))
 
     def forget_expired(self, limit: int = 1000) -> int:
         """The oldest operations whose records have expired are listed no more; returns how many that were."""
         with asking("list the oldest operations"):
             return int(self._forget(keys=[self._keys.operations], args=[self._keys.operation(""), limit]))
+
+    def list_stuck(self) -> tuple[Operation, ...]:
+        """Operations that are STUCK now, the longest first, however many have ended since."""
+        with asking("list stuck operations"):
+            ids = sorted(str(member) for member in self._client.smembers(self._keys.stuck))
+        batches = (ids[start : start + BATCH] for start in range(0, len(ids), BATCH))
+        found = (operation for batch in batches for operation in self._read_operations(batch))
+        return tuple(sorted(found, key=lambda operation: operation.settled_at or operation.updated_at))
 
     def list_unsettled(self, *, before: float, limit: int = 10_000) -> tuple[OperationId, ...]:
         """Operations without progress since that time, the longest first."""
@@ -114,9 +131,8 @@ class Catalog:
             text = self._client.get(self._keys.progress(operation_id))
         if not text:
             return None
-        note = decode(str(text), dict[str, str | int | None], "progress note")
-        total = note.get("total_bytes")
-        return str(note["step"]), int(note["done_bytes"] or 0), None if total is None else int(total)
+        note = decode(str(text), _ProgressNote, f"progress of operation {operation_id}")
+        return note.step, note.done_bytes, note.total_bytes
 
     def read_image(self, name: str) -> Image | None:
         with asking(f"read image {name}"):
@@ -126,7 +142,7 @@ class Catalog:
     def list_images(self) -> tuple[Image, ...]:
         with asking("list images"):
             names = sorted(str(member) for member in self._client.hkeys(self._keys.images))
-        return tuple(self._read_many([self._keys.image(name) for name in names], Image))
+        return tuple(self._read_many([(f"image {name}", self._keys.image(name)) for name in names], Image))
 
     def forget_image(self, name: str) -> None:
         """The image is registered no more; its file is the caller's business."""
@@ -155,7 +171,7 @@ class Catalog:
     def list_networks(self) -> tuple[Network, ...]:
         with asking("list networks"):
             ids = sorted(str(member) for member in self._client.hvals(self._keys.networks))
-        return tuple(self._read_many([self._keys.network(network_id) for network_id in ids], Network))
+        return tuple(self._read_many([(f"network {one}", self._keys.network(one)) for one in ids], Network))
 
     def ensure_network(self, network: Network) -> Network:
         """The network is recorded; one of that name that is there already stays as it is, and is returned."""
@@ -167,11 +183,21 @@ class Catalog:
             self._client.set(self._keys.network(network.id), encode(network), nx=True)
         return self.read_network(network.id)
 
-    def _read_many(self, keys: list[str], kind: type[R]) -> Iterable[R]:
-        found: list[R] = []
-        for start in range(0, len(keys), BATCH):
-            part = keys[start : start + BATCH]
+    def _read_operations(self, ids: list[str]) -> Iterable[Operation]:
+        with asking("list operations"):
+            pipe = self._client.pipeline(transaction=False)
+            for operation_id in ids:
+                pipe.hget(self._keys.operation(operation_id), "doc")
+            docs = pipe.execute(raise_on_error=False)
+        named = zip((f"operation {operation_id}" for operation_id in ids), docs, strict=True)
+        return decode_each(named, Operation, self._on_unreadable)
+
+    def _read_many(self, records: list[tuple[str, str]], kind: type[R]) -> Iterable[R]:
+        """Each given as what it is and its key; those that are there and can be read."""
+        for start in range(0, len(records), BATCH):
+            part = records[start : start + BATCH]
             with asking("read records"):
-                texts = self._client.mget(part)
-            found += [decode(str(text), kind, key) for key, text in zip(part, texts, strict=True) if text]
-        return found
+                texts = self._client.mget([key for _, key in part])
+            yield from decode_each(
+                ((what, text) for (what, _), text in zip(part, texts, strict=True)), kind, self._on_unreadable
+            )

@@ -48,9 +48,7 @@ def decode_operation(text: str, operation_id: str) -> Operation:
     return decode(text, Operation, f"operation {operation_id}")
 
 
-def decode_each(
-    found: Iterable[tuple[str, object]], kind: type[R], on_unreadable: OnUnreadable
-) -> Iterator[R]:
+def decode_each(found: Iterable[tuple[str, object]], kind: type[R], on_unreadable: OnUnreadable) -> Iterator[R]:
     """The records of a list, each given as what it is and what Redis answered: its text, None or an error.
 
     `on_unreadable` is told of what can't be read: one such record never hides the others.
@@ -59,9 +57,7 @@ def decode_each(
         if answer is None:
             continue
         try:
-            if isinstance(answer, Exception):
-                raise UnreadableRecord(f"{what} can't be read: {answer}") from answer
-            yield decode(str(answer), kind, what)
+            yield decode(_text_of(answer, what), kind, what)
         except UnreadableRecord as problem:
             on_unreadable(problem)
 
@@ -69,6 +65,12 @@ def decode_each(
 def log_unreadable(problem: UnreadableRecord) -> None:
     """What is done about an unreadable record where nothing else is asked for."""
     log.error("record_unreadable", reason=str(problem))
+
+
+def _text_of(answer: object, what: str) -> str:
+    if isinstance(answer, Exception):
+        raise UnreadableRecord(f"{what} can't be read: {answer}") from answer
+    return str(answer)
 
 
 def _parsed(text: str, kind: type[R], what: str) -> R:

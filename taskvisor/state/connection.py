@@ -48,5 +48,7 @@ def asking(what: str) -> Iterator[None]:
         if isinstance(error, NOT_NOW) or str(error).startswith(NOT_NOW_CODES):
             raise CannotAsk(f"Redis refused to {what} for now: {error}; see its log and its limits") from error
         if "WRONGTYPE" in str(error):
-            raise UnreadableRecord(f"Redis can't {what}: a key of it holds what Taskvisor never wrote ({error})") from error
+            raise UnreadableRecord(
+                f"Redis can't {what}: a key of it holds what Taskvisor never wrote ({error})"
+            ) from error
         raise

@@ -65,6 +65,10 @@ class CounterName(StrEnum):
         "messages_dropped_malformed",
         "Messages whose arguments are not those of their task.",
     )
+    MESSAGES_DROPPED_UNKNOWN_TASK = (
+        "messages_dropped_unknown_task",
+        "Well-formed messages for a task that no node has: another program's, or a newer version's.",
+    )
     MESSAGES_DROPPED_TWIN_RUNNING = (
         "messages_dropped_twin_running",
         "Step messages that came while the instance's lock was held: by the same step, mostly, whose message came twice.",

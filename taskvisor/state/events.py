@@ -4,7 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
+from taskvisor.model.errors import UnreadableRecord
 from taskvisor.model.ids import OperationId
+from taskvisor.state.codec import log_unreadable
 from taskvisor.state.connection import asking
 from taskvisor.state.keys import Keys
 
@@ -49,15 +51,22 @@ def _events_in(answer: object) -> Iterator[Event]:
     streams = cast("list[tuple[str, list[tuple[str, dict[str, str]]]]]", answer or [])
     for _, entries in streams:
         for cursor, fields in entries:
-            yield Event(
-                cursor=cursor,
-                operation_id=OperationId(fields["op"]),
-                flow=fields["flow"],
-                instance_id=fields["instance"],
-                instance_name=fields["name"],
-                host=fields["host"],
-                phase=fields["phase"],
-                step=fields["step"],
-                outcome=fields["outcome"],
-                at=float(fields["at"]),
-            )
+            try:
+                yield _event_from(cursor, fields)
+            except (KeyError, ValueError) as error:  # somebody else's: it must not end whoever follows the stream
+                log_unreadable(UnreadableRecord(f"event {cursor} is none of ours: {error!r}"))
+
+
+def _event_from(cursor: str, fields: dict[str, str]) -> Event:
+    return Event(
+        cursor=cursor,
+        operation_id=OperationId(fields["op"]),
+        flow=fields["flow"],
+        instance_id=fields["instance"],
+        instance_name=fields["name"],
+        host=fields["host"],
+        phase=fields["phase"],
+        step=fields["step"],
+        outcome=fields["outcome"],
+        at=float(fields["at"]),
+    )

@@ -6,14 +6,10 @@ This module knows Redis's settings and what they mean for a store. It must never
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
 
 import redis
 
 from taskvisor.state.connection import asking
-
-if TYPE_CHECKING:
-    from redis import Redis
 
 OLDEST_VERSION = (6, 2)
 """The first with BLMOVE, by which workers take their messages."""
@@ -45,7 +41,7 @@ class RedisFacts:
     snapshots: bool | None
 
 
-def read_facts(client: "Redis") -> RedisFacts:
+def read_facts(client: "redis.Redis") -> RedisFacts:
     """Asks CONFIG, and INFO where that is forbidden, as services that run Redis for others do. CannotAsk when it is silent.
 
     https://redis.io/docs/latest/commands/info/, https://redis.io/docs/latest/operate/oss_and_stack/management/persistence/
@@ -109,14 +105,14 @@ def _flaw_without_log(facts: RedisFacts) -> Flaw:
     )
 
 
-def _info(client: "Redis") -> Mapping[str, str]:
+def _info(client: "redis.Redis") -> Mapping[str, str]:
     try:
         return {name: str(value) for name, value in client.info().items()}
     except redis.ResponseError:  # forbidden
         return {}
 
 
-def _config(client: "Redis", name: str) -> str | None:
+def _config(client: "redis.Redis", name: str) -> str | None:
     try:
         found = client.config_get(name).get(name)
     except redis.ResponseError:  # forbidden, or the command has another name here

@@ -1,10 +1,11 @@
 """Hosts as they report themselves: heartbeat, inventory, and what is claimed of them."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from taskvisor.model.errors import UnreadableRecord
 from taskvisor.model.ids import HostName, InstanceId
 from taskvisor.model.records import Host, Inventory, Resources
-from taskvisor.state.codec import decode, encode
+from taskvisor.state.codec import OnUnreadable, decode_each, encode, log_unreadable
 from taskvisor.state.connection import asking
 from taskvisor.state.keys import Keys
 
@@ -13,11 +14,12 @@ if TYPE_CHECKING:
 
 
 class Hosts:
-    """Every host that ever reported."""
+    """Every host that ever reported. `on_unreadable` is told of what can't be read of one; the others are listed."""
 
-    def __init__(self, client: "redis.Redis", keys: Keys) -> None:
+    def __init__(self, client: "redis.Redis", keys: Keys, on_unreadable: OnUnreadable = log_unreadable) -> None:
         self._client = client
         self._keys = keys
+        self._on_unreadable = on_unreadable
 
     def note_alive(self, host: HostName, incarnation: str, *, keep_s: float) -> None:
         """The host's node of that incarnation lives; the note vanishes after `keep_s` of silence."""
@@ -56,8 +58,16 @@ class Hosts:
             pipe.sadd(self._keys.hosts, host)
             pipe.execute()
 
+    def note_power_synced(self, host: HostName, at: float) -> None:
+        """The records of the host's instances followed its hypervisor at that time."""
+        with asking(f"note that the power states of {host} were synced"):
+            self._client.hset(self._keys.host(host), "power_synced_at", f"{at:.3f}")
+
     def list_hosts(self) -> tuple[Host, ...]:
-        """All of them as they are now, by name: two round trips, however many there are."""
+        """All of them as they are now, by name: two round trips, however many there are.
+
+        One of which something can't be read has no inventory: nothing is placed on it.
+        """
         with asking("list hosts"):
             names = sorted(HostName(str(member)) for member in self._client.smembers(self._keys.hosts))
             pipe = self._client.pipeline(transaction=False)
@@ -66,24 +76,30 @@ class Hosts:
                 pipe.hgetall(self._keys.used(name))
                 pipe.hlen(self._keys.claims(name))
                 pipe.exists(self._keys.alive(name))
-            answers = pipe.execute()
-        return tuple(_host_from(name, *answers[4 * i : 4 * i + 4]) for i, name in enumerate(names))
+            answers = pipe.execute(raise_on_error=False)
+        return tuple(self._host_from(name, answers[4 * i : 4 * i + 4]) for i, name in enumerate(names))
 
     def list_claims(self, host: HostName) -> tuple[tuple[InstanceId, Resources], ...]:
         """What is claimed on the host, and by which instance."""
         with asking(f"list the claims on {host}"):
             found = self._client.hgetall(self._keys.claims(host))
-        pairs = [(InstanceId(str(key)), str(text)) for key, text in found.items()]
-        return tuple((instance_id, decode(text, Resources, f"claim of {instance_id}")) for instance_id, text in pairs)
+        return tuple(
+            (InstanceId(str(key)), claimed)
+            for key, text in found.items()
+            for claimed in decode_each([(f"claim of {key!s}", text)], Resources, self._on_unreadable)
+        )
 
-
-def _host_from(name: HostName, fields: dict[str, str], used: dict[str, str], claims: int, alive: int) -> Host:
-    inventory = fields.get("inventory")
-    return Host(
-        name=name,
-        inventory=decode(inventory, Inventory, f"inventory of {name}") if inventory else None,
-        used=Resources(**{kind: int(used.get(kind, 0)) for kind in ("vcpus", "memory_mib", "disk_gib")}),
-        instances=claims,
-        up=bool(alive),
-        disabled_reason=fields.get("disabled") or None,
-    )
+    def _host_from(self, name: HostName, answers: list[Any]) -> Host:
+        broken = [answer for answer in answers if isinstance(answer, Exception)]
+        for error in broken:
+            self._on_unreadable(UnreadableRecord(f"host {name} can't be read: {error}"))
+        fields, used, claims, alive = ({} if isinstance(answer, Exception) else answer for answer in answers)
+        inventories = decode_each([(f"inventory of {name}", fields.get("inventory"))], Inventory, self._on_unreadable)
+        return Host(
+            name=name,
+            inventory=None if broken else next(inventories, None),
+            used=Resources(**{kind: int(used.get(kind, 0)) for kind in ("vcpus", "memory_mib", "disk_gib")}),
+            instances=claims or 0,
+            up=bool(alive),
+            disabled_reason=fields.get("disabled") or None,
+        )

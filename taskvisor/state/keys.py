@@ -2,9 +2,10 @@
 
 | key | type | holds |
 |---|---|---|
-| op:<id> | hash | rev, commit (id of the last write), doc (Operation as JSON) |
+| op:<id> | hash | rev, commit (id of the last write), phase, doc (Operation as JSON) |
 | ops | zset | operation ids by time of creation |
 | ops:unsettled | zset | operation ids by time of last progress |
+| ops:stuck | set | operations that are STUCK now |
 | ops:host:<host> | set | unsettled operations whose steps run on that host |
 | lease:<instance> | hash | op, token |
 | instance:<id> | string | Instance as JSON |
@@ -24,7 +25,7 @@
 | allocating | zset | "<network> <port> <mac>" by time: addresses given out to a request that is not yet an operation |
 | macs | hash | "<network> <mac>" to port id |
 | hosts | set | every host that ever reported |
-| host:<host> | hash | inventory (JSON), disabled (reason) |
+| host:<host> | hash | inventory (JSON), disabled (reason), power_synced_at (time) |
 | alive:<host> | string | the node's incarnation; expires when the host falls silent |
 | taking:<host> | string | incarnation of the host's node that takes requests; expires when it falls silent |
 | events | stream | every change of state, bounded |
@@ -52,6 +53,10 @@ class Keys:
     @property
     def unsettled(self) -> str:
         return f"{self.prefix}ops:unsettled"
+
+    @property
+    def stuck(self) -> str:
+        return f"{self.prefix}ops:stuck"
 
     def operations_on(self, host: str) -> str:
         return f"{self.prefix}ops:host:{host}"

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 MARK = """
 local found = redis.call('GET', KEYS[1])
-if not found or (tonumber(found) and tonumber(found) < tonumber(ARGV[1])) then
+if not found or (string.match(found, '^%d+$') and tonumber(found) < tonumber(ARGV[1])) then
   redis.call('SET', KEYS[1], ARGV[1])
   return ARGV[1]
 end

@@ -50,7 +50,7 @@ class Writer:
         commit_id = hashlib.blake2b(doc.encode(), digest_size=16).hexdigest()  # the same when it is written again
         if tx.once is None:
             tx.only_once(key, commit_id)
-        tx.do("HSET", key, "rev", operation.revision, "commit", commit_id, "doc", doc)
+        tx.do("HSET", key, "rev", operation.revision, "commit", commit_id, "phase", operation.phase.value, "doc", doc)
         tx.do("ZADD", keys.operations, operation.created_at, operation.id)
         if operation.phase.settled:
             tx.do("ZREM", keys.unsettled, operation.id)
@@ -58,6 +58,7 @@ class Writer:
         else:
             tx.do("ZADD", keys.unsettled, operation.updated_at, operation.id)
             tx.do("SADD", keys.operations_on(operation.host), operation.id)
+        tx.do("SADD" if operation.phase is Phase.STUCK else "SREM", keys.stuck, operation.id)
         if operation.phase.settled and operation.phase is not Phase.STUCK:
             tx.do("EXPIRE", key, self.operation_keep_s)
         else:

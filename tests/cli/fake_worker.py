@@ -1,4 +1,4 @@
-"""A worker in a thread: takes requests from `compute` as they lie there, and answers them as a test says.
+"""A worker in a thread: takes requests from `compute`, and looks at host-1, as they lie there, and answers them as a test says.
 
 Results are stored by Celery's own back end, as `tasks.edge` does it.
 """
@@ -62,7 +62,7 @@ class FakeWorker:
 
     def _run(self) -> None:
         while not self._stopped.is_set():
-            taken = self._client.brpop(["compute"], timeout=0.1)
+            taken = self._client.brpop(["compute", "host.host-1.control"], timeout=0.1)
             if taken is None:
                 continue
             envelope = json.loads(str(taken[1]))

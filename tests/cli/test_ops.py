@@ -1,11 +1,14 @@
 """`taskvisor ops`."""
 
+import time
 from dataclasses import replace
 
 import pytest
 
 from taskvisor.model.errors import Refused
 from taskvisor.model.ids import OperationId
+from taskvisor.model.operation import Operation
+from taskvisor.model.records import Instance
 from taskvisor.model.states import Phase
 from tests.cli.book import Book, begun, ended, failed, instance, operation, succeeded
 from tests.cli.conftest import Cli, json_of
@@ -49,6 +52,48 @@ def test_an_operation_shows_each_try_and_why_its_host_was_chosen(cli: Cli, book:
     assert view["failure"] == {"code": "OutOfTries", "step": "fetch_image", "message": "503 five times"}
     assert view["placement"] == [dict(PLACEMENT[0])]
     assert len(view["timeline"]) == 6
+
+
+def stuck(operation_id: str, of: Instance) -> Operation:
+    """A build that could not be rolled back."""
+    made = ended(begun(operation(operation_id, of), "prepare_disk"), "prepare_disk")
+    said = "tapfeed belongs to instance 6ba7; left alone"
+    return failed(made, step="plug_vif", code="Contradiction", message=said, phase=Phase.STUCK)
+
+
+def test_what_is_stuck_is_listed_however_much_has_happened_since(cli: Cli, book: Book) -> None:
+    old = stuck("op-old", instance("web-1"))
+    book.put_operation(replace(old, created_at=1.0, settled_at=time.time() - 3600 * 50))
+    book.put_operation(stuck("op-new", instance("web-2")))
+    for number in range(30):
+        book.put_operation(succeeded(operation(f"later-{number}", instance("web-3")), instance("web-3")))
+
+    lines = cli("ops", "list", "--stuck").stdout.splitlines()
+
+    assert lines[0].split() == ["ID", "WHAT", "INSTANCE", "HOST", "STEP", "LEFT", "ALONE", "WHY", "SINCE"]
+    assert [line.split()[:5] for line in lines[1:]] == [
+        ["op-old", "build", "web-1", "host-1", "plug_vif"],
+        ["op-new", "build", "web-2", "host-1", "plug_vif"],
+    ]
+    assert "prepare_disk, plug_vif  Contradiction: tapfeed belongs to instance 6ba7; left alone" in lines[1]
+    assert lines[1].endswith(" 2d")
+    (first, second) = json_of(cli("ops", "list", "--stuck", "-f", "json"))
+    assert (first["id"], first["left_alone"], second["id"]) == ("op-old", ["prepare_disk", "plug_vif"], "op-new")
+
+
+def test_what_was_stuck_and_goes_on_is_not_listed(cli: Cli, book: Book) -> None:
+    was = book.put_operation(stuck("op-1", instance("web-1")))
+    book.put_operation(replace(was, phase=Phase.ROLLING_BACK, settled_at=None, revision=was.revision + 1))
+    result = cli("ops", "list", "--stuck")
+    assert (result.stdout, result.stderr) == ("", "No operation is stuck.\n")
+
+
+def test_a_stuck_operation_says_what_it_left_alone_and_what_to_do(cli: Cli, book: Book) -> None:
+    book.put_operation(stuck("op-1", instance("web-1")))
+    said = cli("ops", "show", "op-1").stdout
+    assert "Contradiction at plug_vif: tapfeed belongs to instance 6ba7; left alone" in said
+    assert "prepare_disk, plug_vif: begun, and not taken back" in said
+    assert "`taskvisor ops retry op-1`; or `taskvisor delete web-1`, which takes over" in said
 
 
 @pytest.mark.parametrize("command", ["show", "follow", "cancel", "retry"])

@@ -213,7 +213,7 @@ def test_a_path_too_long_for_a_socket_is_said(installation: Installation) -> Non
 
 
 def test_a_worker_alone_is_both_nodes_of_a_host(installation: Installation, redis_url: str) -> None:
-    process = installation.start("worker", TASKVISOR_REDIS_URL=redis_url)
+    process = installation.start("worker", TASKVISOR_REDIS_URL=redis_url, TASKVISOR_ALLOW_VOLATILE_REDIS="true")
     installation.wait_for(lambda: installation.said().count(" ready.") == 2)
     process.terminate()
     assert process.wait(LIMIT_S) == 0

@@ -12,6 +12,7 @@ import pytest
 from taskvisor.flow.ports import Disks
 from taskvisor.model.errors import Contradiction, Refused, TaskvisorError
 from taskvisor.model.ids import ImageId, OperationId, image_id_for
+from taskvisor.model.observed import ImageFileFacts
 from taskvisor.model.plan import CachedImage, DiskRole, Seed
 from taskvisor.model.states import ImageFormat
 from tests.contract.plans import MIB, ignore_progress, instance_id, layout, root_disk
@@ -76,6 +77,10 @@ def with_snapshot(with_root: DisksHost) -> DisksHost:
     """The root disk of GUEST has been copied to where IMAGE is to be made from."""
     with_root.port.flatten(root_disk(with_root.root).path, with_root.port.snapshot_path(IMAGE), ignore_progress)
     return with_root
+
+
+def facts_of(image_id: ImageId, *, complete: bool) -> tuple[ImageFileFacts, ...]:
+    return (ImageFileFacts(image_id=image_id, complete=complete),)
 
 
 def files_below(root: Path) -> set[str]:
@@ -312,3 +317,20 @@ def test_whatever_two_processes_at_once_left_the_next_call_mends(host: DisksHost
     assert read_disk_file(Path(root_disk(host.root).path)).virtual_bytes == 4 * MIB
     host.port.ensure_removed(GUEST)
     assert files_below(host.root) == set()
+
+
+def test_images_are_listed_from_the_first_copy_on_until_nothing_of_them_is_left(with_snapshot: DisksHost) -> None:
+    port = with_snapshot.port
+    assert port.list_images() == facts_of(IMAGE, complete=False)
+    port.publish(IMAGE, ignore_progress)
+    assert port.list_images() == facts_of(IMAGE, complete=True)
+    port.ensure_unpublished(IMAGE)
+    assert port.list_images() == ()
+
+
+def test_a_host_that_never_took_a_snapshot_has_no_images_nor_do_files_of_others_count(host: DisksHost) -> None:
+    assert host.port.list_images() == ()
+    images = host.root / "images"
+    images.mkdir(parents=True, exist_ok=True)
+    (images / "debian.qcow2").write_text("not ours")
+    assert host.port.list_images() == ()

@@ -12,7 +12,7 @@ from net.fabric import LinuxFabric
 from net.simulated import SimulatedFabric, SimulatedNeighbour
 from taskvisor.flow.ports import Fabric
 from taskvisor.model.errors import Contradiction
-from taskvisor.model.observed import LinkFacts
+from taskvisor.model.observed import DhcpFacts, LinkFacts
 from taskvisor.model.plan import VifPlan
 from tests.contract.processes import repeat_at_once
 from tests.net.plans import network, vif
@@ -197,3 +197,20 @@ def test_a_last_unplug_never_takes_the_bridge_from_under_a_first_plug(host: Fabr
     host.port.ensure_unplugged(vif(0, RED))
     assert set(host.list_names()) == {vif(1, RED).tap, vif(1, RED).bridge}
     host.port.ensure_unplugged(vif(1, RED))
+
+
+def test_what_dhcp_is_told_is_listed_as_long_as_the_port_is_plugged(plugged: FabricHost) -> None:
+    first, second = vif(0, RED), vif(1, RED)
+    assert set(plugged.port.list_dhcp()) == told_of(first, second)
+    plugged.port.ensure_plugged(first)
+    assert set(plugged.port.list_dhcp()) == told_of(first, second)
+    plugged.port.ensure_unplugged(first)
+    assert set(plugged.port.list_dhcp()) == told_of(second)
+
+
+def test_dhcp_of_a_host_without_guests_is_told_nothing(host: FabricHost) -> None:
+    assert host.port.list_dhcp() == ()
+
+
+def told_of(*vifs: VifPlan) -> set[DhcpFacts]:
+    return {DhcpFacts(bridge=plan.bridge, mac=plan.mac, address=plan.address, hostname=plan.hostname) for plan in vifs}

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from taskvisor.model.errors import Refused
+from taskvisor.model.ids import OPERATION_ID_RULE
 from taskvisor.model.records import Flavor
 from taskvisor.model.spec import (
     DEFAULT_FLAVORS,
@@ -179,7 +180,7 @@ BAD_OTHERS: tuple[tuple[type[Spec], dict[str, Any], str], ...] = (
     (RebootSpec, {"instance": "web", "type": "warm"}, "type: 'warm': input should be 'soft' or 'hard'"),
     (SnapshotSpec, {"instance": "web"}, "image: missing; it must be given"),
     (SnapshotSpec, {"instance": "web", "image": "../gold"}, f"image: '../gold': {NAMED}"),
-    (OperationSpec, {"operation": "abc"}, "operation: 'abc': string should have at least 4 characters"),
+    (OperationSpec, {"operation": ""}, "operation: '': string should have at least 1 character"),
     (
         OperationSpec,
         {"operation": "x" * 129},
@@ -393,3 +394,9 @@ def test_whatever_json_is_asked_the_answer_is_a_spec_or_a_refusal(fields: dict[s
 def test_whatever_an_image_is_called_the_answer_is_a_url_or_a_refusal(start: str, rest: str) -> None:
     with suppress(Refused):
         image_url_for(start + rest)
+
+
+@pytest.mark.parametrize("operation_id", ["b", "b1", "x" * 128])
+def test_every_id_that_a_request_may_have_names_its_operation(operation_id: str) -> None:
+    assert OPERATION_ID_RULE.fullmatch(operation_id)
+    assert parse_spec(OperationSpec, {"operation": operation_id}).operation == operation_id

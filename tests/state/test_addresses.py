@@ -272,3 +272,10 @@ def test_no_order_of_asking_and_giving_back_gives_an_address_twice(addresses: Ad
         max_examples=25, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
     )
     Book.TestCase("runTest").debug()
+
+
+def test_a_note_that_is_none_of_ours_is_passed_over(client: redis.Redis, keys: Keys, addresses: Addresses) -> None:
+    client.zadd(keys.allocating, {"spam": 0.0, "a b c d": 0.0, "net port mac": 0.0})
+
+    assert [port.port_id for port in addresses.list_forgotten(before=1.0)] == ["port"]
+    assert client.zcard(keys.allocating) == 3

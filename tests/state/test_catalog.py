@@ -140,3 +140,68 @@ def test_nobody_knows_what_was_never_written(catalog: Catalog) -> None:
     assert catalog.list_instances() == ()
     assert catalog.list_unsettled_on(HostName("h1")) == ()
     assert catalog.forget_expired() == 0
+
+
+UNREADABLE: dict[str, str | bytes] = {
+    "cut off": '{"id":',
+    "of a newer schema": '{"schema":2}',
+    "of a newer version": '{"vm_state":"hibernating","phase":"paused","kind":"vxlan"}',
+    "no text": b"\xff",
+}
+
+
+@pytest.fixture
+def told() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def listing(client: redis.Redis, keys: Keys, told: list[str]) -> Catalog:
+    """A catalog that notes what it leaves out."""
+    return Catalog(client, keys, on_unreadable=lambda problem: told.append(str(problem)))
+
+
+@pytest.mark.parametrize("kind", UNREADABLE)
+def test_one_unreadable_record_hides_no_other(
+    client: redis.Redis,
+    keys: Keys,
+    admission: Admission,
+    journal: RedisJournal,
+    listing: Catalog,
+    told: list[str],
+    kind: str,
+) -> None:
+    build = admit(admission, "web", "build-web")
+    journal.commit(Change(before=build, after=replace(build, revision=1), images=(image("gold"),)))
+    listing.ensure_network(NETWORK)
+    client.sadd(keys.instances, "i")
+    client.set(keys.instance("i"), UNREADABLE[kind])
+    client.zadd(keys.operations, {"op": 2.0})
+    client.hset(keys.operation("op"), "doc", UNREADABLE[kind])
+    client.hset(keys.images, "lost", "x")
+    client.set(keys.image("lost"), UNREADABLE[kind])
+    client.hset(keys.networks, "lab", "n")
+    client.set(keys.network("n"), UNREADABLE[kind])
+
+    assert [guest.name for guest in listing.list_instances()] == ["web"]
+    assert [op.id for op in listing.list_operations()] == ["build-web"]
+    assert listing.list_images() == (image("gold"),)
+    assert listing.list_networks() == (NETWORK,)
+    assert [sentence.split(" ")[:2] for sentence in told] == [
+        ["instance", "i"],
+        ["operation", "op"],
+        ["image", "lost"],
+        ["network", "n"],
+    ]
+
+
+def test_a_key_of_another_type_hides_no_operation(
+    client: redis.Redis, keys: Keys, admission: Admission, listing: Catalog, told: list[str]
+) -> None:
+    admit(admission, "web", "build-web")
+    client.zadd(keys.operations, {"op": 2.0})
+    client.set(keys.operation("op"), "no hash")
+
+    assert [op.id for op in listing.list_operations()] == ["build-web"]
+    assert len(told) == 1
+    assert told[0].startswith("operation op can't be read: ")

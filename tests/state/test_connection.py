@@ -4,11 +4,12 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import redis
 
-from taskvisor.model.errors import CannotAsk
+from taskvisor.model.errors import CannotAsk, UnreadableRecord
 from taskvisor.model.ids import HostName, InstanceId, OperationId, mac_for, port_id_for
 from taskvisor.state.addresses import Addresses
 from taskvisor.state.admission import Admission
@@ -139,4 +140,55 @@ def test_either_spelling_opens_the_same_redis(redis_server: RedisServer, spellin
     client = open_redis(spelling.format(redis_server.socket), timeout_s=5.0)
 
     assert client.ping()
+    client.close()
+
+
+def test_a_redis_that_is_full_is_one_to_ask_again(open_redis_server: OpenRedisServer) -> None:
+    client = open_redis(open_redis_server().url(), timeout_s=5.0)
+    client.config_set("maxmemory", "1")
+
+    with pytest.raises(CannotAsk, match=r"Redis refused to admit operation build-web for now: .*memory"):
+        Admission(client, WRITER).admit_build(OP, GUEST, claim(GUEST))
+    with pytest.raises(CannotAsk, match="Redis refused to note that host h1 lives for now"):
+        Hosts(client, KEYS).note_alive(H1, "first", keep_s=60)
+
+    assert client.keys("*") == []
+    client.config_set("maxmemory", "0")
+    Admission(client, WRITER).admit_build(OP, GUEST, claim(GUEST))
+    client.close()
+
+
+def test_a_redis_that_became_a_replica_is_one_to_ask_again(open_redis_server: OpenRedisServer, tmp_path: Path) -> None:
+    client = open_redis(open_redis_server().url(), timeout_s=5.0)
+    client.replicaof("127.0.0.1", 1)
+
+    with pytest.raises(CannotAsk, match="for now"):
+        Admission(client, WRITER).admit_build(OP, GUEST, claim(GUEST))
+
+    client.replicaof("NO", "ONE")
+    Admission(client, WRITER).admit_build(OP, GUEST, claim(GUEST))
+    client.close()
+
+
+def test_a_key_of_another_type_is_unreadable(redis_url: str) -> None:
+    client = open_redis(redis_url, timeout_s=5.0)
+    client.sadd(KEYS.operation("build-web"), "no hash")
+
+    for look in (RedisJournal(client, WRITER).load, Catalog(client, KEYS).read_operation):
+        with pytest.raises(
+            UnreadableRecord, match="read operation build-web: a key of it holds what Taskvisor never wrote"
+        ):
+            look(OP.id)
+    client.close()
+
+
+def test_bytes_that_are_no_text_are_unreadable_and_stay_as_they_are(redis_url: str) -> None:
+    client = open_redis(redis_url, timeout_s=5.0)
+    client.set(KEYS.instance("i"), b'{"id":"\xff"}')
+
+    with pytest.raises(UnreadableRecord, match="instance i does not parse"):
+        Catalog(client, KEYS).read_instance(InstanceId("i"))
+    assert client.get(KEYS.instance("i")) == '{"id":"\udcff"}'
+    client.set("copy", str(client.get(KEYS.instance("i"))))
+    assert client.strlen("copy") == len(b'{"id":"\xff"}')
     client.close()

@@ -90,3 +90,14 @@ def test_the_stream_is_bounded(client: redis.Redis, keys: Keys) -> None:
         build = following
 
     assert 100 <= client.xlen(keys.events) <= 300  # approximate: whole nodes of 100 entries go
+
+
+def test_what_somebody_else_put_into_the_stream_is_passed_over(
+    client: redis.Redis, keys: Keys, admission: Admission
+) -> None:
+    client.xadd(keys.events, {"spam": "eggs"})
+    guest = instance(ports=())
+    admission.admit_build(operation("build-web", guest), guest, claim(guest))
+    client.xadd(keys.events, {"op": "x", "at": "noon"})
+
+    assert [event.operation_id for event in Events(client, keys).read_after("0", wait_s=0.01)] == ["build-web"]

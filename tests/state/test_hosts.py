@@ -97,3 +97,31 @@ def test_who_says_farewell_takes_no_requests_any_more(hosts: Hosts) -> None:
 
 def test_nobody_is_listed_where_nobody_has_reported(hosts: Hosts) -> None:
     assert hosts.list_not_taking() == ()
+
+
+def test_what_cannot_be_read_of_one_host_hides_no_other(client: redis.Redis, keys: Keys) -> None:
+    told: list[str] = []
+    hosts = Hosts(client, keys, on_unreadable=lambda problem: told.append(str(problem)))
+    for name in ("h1", "h2", "h3"):
+        hosts.write_inventory(HostName(name), inventory())
+    client.hset(keys.host("h2"), "inventory", '{"schema":2}')
+    client.set(keys.used("h3"), "no hash")
+
+    assert [(host.name, host.inventory) for host in hosts.list_hosts()] == [
+        ("h1", inventory()),
+        ("h2", None),
+        ("h3", None),
+    ]
+    assert [sentence.partition(" ")[0] for sentence in told] == ["inventory", "host"]
+    assert "newer Taskvisor" in told[0]
+
+
+def test_a_claim_that_cannot_be_read_hides_no_other(client: redis.Redis, keys: Keys, admission: Admission) -> None:
+    told: list[str] = []
+    hosts = Hosts(client, keys, on_unreadable=lambda problem: told.append(str(problem)))
+    guest = instance(ports=())
+    admission.admit_build(operation("build-web", guest), guest, claim(guest))
+    client.hset(keys.claims("h1"), "i", "{")
+
+    assert [instance_id for instance_id, _ in hosts.list_claims(H1)] == [guest.id]
+    assert told == ["claim of i does not parse: Input data was truncated"]

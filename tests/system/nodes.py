@@ -38,7 +38,10 @@ def wait_until(true: Callable[[], object], what: str, limit_s: float = LIMIT_S) 
 class Nodes:
     """The two nodes of one host, each a process that can be killed and started again."""
 
-    def __init__(self, redis_url: str, state_dir: Path, *, host: str, driver: str, libvirt_uri: str = "") -> None:
+    def __init__(
+        self, redis_url: str, state_dir: Path, *, host: str, driver: str, libvirt_uri: str = "", **options: str
+    ) -> None:
+        """`options` are further variables of the nodes' environment."""
         self.redis_url = redis_url
         self.state_dir = state_dir
         self.host = host
@@ -48,9 +51,11 @@ class Nodes:
             "TASKVISOR_STATE_DIR": str(state_dir),
             "TASKVISOR_HOST": host,
             "TASKVISOR_DRIVER": driver,
+            "TASKVISOR_ALLOW_VOLATILE_REDIS": "true",  # a test's Redis need not outlive it
             "TASKVISOR_SWEEP_S": "2",
             "PYTHONPATH": str(ROOT),
             **({"TASKVISOR_LIBVIRT_URI": libvirt_uri} if libvirt_uri else {}),
+            **options,
         }
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         client = open_redis(redis_url, timeout_s=5)

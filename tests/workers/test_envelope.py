@@ -5,10 +5,12 @@ import json
 from datetime import UTC, datetime
 
 import pytest
+from hypothesis import example, given
 
 from workers.envelope import Envelope, Malformed, check_broadcast, check_envelope
 
 from .conftest import message
+from .rubbish import messages
 
 
 def _body(value: object) -> str:
@@ -22,6 +24,13 @@ MALFORMED: dict[str, tuple[bytes, str]] = {
     "nothing": (b"", "message: not JSON"),
     "no JSON": (b"hello", "message: not JSON"),
     "no UTF-8": (b"\xff\xfe\x00", "message: not JSON"),
+    "a null byte": (b"\x00", "message: not JSON"),
+    "a null byte in the middle": (message()[:20] + b"\x00" + message()[20:], "message: not JSON"),
+    "no UTF-8 in the middle": (message()[:20] + b"\xff" + message()[20:], "message: not JSON"),
+    "a number of 5000 digits": (
+        message(headers__retries=0).replace(b'"retries": 0', b'"retries": ' + b"9" * 5000),
+        "message",
+    ),
     "cut off": (message()[:-20], "message: not JSON"),
     "a list": (b"[]", "message: list"),
     "a string": (b'"task"', "message: str"),
@@ -30,6 +39,7 @@ MALFORMED: dict[str, tuple[bytes, str]] = {
     "an unknown type marker": (b'{"__type__": "bomb", "__value__": 1}', "message: not JSON"),
     "a type marker with a wrong value": (b'{"__type__": "uuid", "__value__": {"hexe": "1"}}', "message: not JSON"),
     "too big": (message("x" * 1_200_000), "message: 1"),
+    "ten megabytes": (message("x" * 10_000_000), "message: 13"),
     "no headers": (message(without="headers"), "headers: missing"),
     "headers of a list": (message(headers=["task"]), "headers: list"),
     "no id": (message(without="headers.id"), "headers.id: missing"),
@@ -80,6 +90,12 @@ MALFORMED: dict[str, tuple[bytes, str]] = {
     "embed of a list": (message(body=_body([[], {}, []])), "body: embed: list"),
     "callbacks of an object": (message(body=_body([[], {}, {"callbacks": {"a": 1}}])), "body: embed.callbacks"),
     "a chain of strings": (message(body=_body([[], {}, {"chain": ["next"]}])), "body: embed.chain"),
+    "a callback without a task": (
+        message(body=_body([[], {}, {"callbacks": [{"args": []}]}])),
+        "body: embed.callbacks",
+    ),
+    "an errback of a number": (message(body=_body([[], {}, {"errbacks": [1]}])), "body: embed.errbacks"),
+    "a task of a number in a chain": (message(body=_body([[], {}, {"chain": [{"task": 5}]}])), "body: embed.chain"),
     "a chord of a number": (message(body=_body([[], {}, {"chord": 1}])), "body: embed.chord"),
 }
 
@@ -91,6 +107,16 @@ def test_a_malformed_message_is_refused_with_a_reason(kind: str) -> None:
     assert isinstance(verdict, Malformed)
     assert verdict.reason.startswith(reason)
     assert len(verdict.reason) < 120
+
+
+@given(messages())
+@example(b"")
+def test_whatever_the_bytes_there_is_a_verdict(raw: bytes) -> None:
+    verdict = check_envelope(raw, queue="host.a")
+    assert isinstance(verdict, Envelope) or verdict.reason
+    for is_control in (True, False):
+        broadcast = check_broadcast(raw, is_control=is_control)
+        assert broadcast is None or broadcast.reason
 
 
 def test_reasons_quote_nothing_of_the_message() -> None:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import redis
 
+from taskvisor.state.counters import CounterName
 from workers.inflight import DEAD_LENGTH, RECLAIM_BATCH, Ledger, reclaim_inflight, restore_inflight
 
 from .conftest import RedisServer
@@ -192,3 +193,14 @@ def test_an_acknowledgement_that_finds_redis_away_is_made_later(transport_redis:
     assert contents(client, FLIGHT) == [b"2"]
     assert not client.exists(QUEUE)
     assert ledger.is_consistent(QUEUE)
+
+
+def test_what_is_buried_is_counted_once(client: redis.Redis) -> None:
+    ledger = Ledger("kvm07", client, counters_key="tv:counters")
+    for _ in range(2):
+        client.lpush(QUEUE, "x")
+        take(client)
+    ledger.bury(QUEUE, b"x", "message: no good")
+    ledger.bury(QUEUE, b"x", "message: no good")
+    ledger.bury(QUEUE, b"never in flight", "message: no good")
+    assert client.hgetall("tv:counters") == {CounterName.MESSAGES_DEAD_LETTERED.value.encode(): b"2"}

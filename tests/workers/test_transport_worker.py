@@ -2,6 +2,8 @@
 
 import json
 import os
+import signal
+import time
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,14 +12,22 @@ from uuid import uuid4
 import pytest
 import redis
 from celery import Celery
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from .conftest import RedisServer, message, running_worker, wait_until
+from workers.transport import SOCKET_TIMEOUT_S
+
+from .conftest import RedisServer, Worker, message, running_worker, wait_until
+from .rubbish import messages
 from .test_envelope import MALFORMED
-
-pytestmark = pytest.mark.real
 
 TRIALS = int(os.environ.get("TRANSPORT_TRIALS", "5"))
 LOAD = 150
+OUTAGE_S = 3.0
+SILENCE_S = SOCKET_TIMEOUT_S + 1.0
+"""A Redis that is silent for so long is one that was given up."""
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(300 + 30 * TRIALS)]
 
 FLIGHT = "host.a.inflight.kvm07"
 
@@ -29,6 +39,17 @@ def producer(server: RedisServer) -> Celery:
 
 def settled(client: redis.Redis) -> bool:
     return not client.exists("host.a", FLIGHT)
+
+
+def one_acknowledgement_each(worker: Worker) -> bool:
+    """No message was settled twice: the second finds nothing in flight, and says so."""
+    return "acknowledged_message_not_in_flight" not in worker.log()
+
+
+def _outwait(seconds: float) -> None:
+    """The state that the test wants is that so much time has passed."""
+    over = time.monotonic() + seconds
+    wait_until(lambda: time.monotonic() > over, f"{seconds} s to pass", deadline_s=seconds + 30)
 
 
 @pytest.mark.parametrize("pool", ["prefork", "threads"])
@@ -72,6 +93,32 @@ def test_a_worker_of_two_queues_serves_them_and_survives_what_it_is_sent(
         assert worker.stop() == 0
 
 
+def test_generated_rubbish_harms_no_worker(transport_redis: RedisServer, tmp_path: Path) -> None:
+    """What is malformed is a dead letter, what is not is run or refused by Celery; and the next good message is handled."""
+    client = transport_redis.client()
+    with running_worker(transport_redis, tmp_path, log_level="critical") as worker:
+        worker.wait_until_waiting()
+
+        @settings(
+            max_examples=TRIALS,
+            deadline=None,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+            report_multiple_bugs=False,
+        )
+        @given(st.lists(messages(), min_size=1, max_size=60))
+        def handles(rubbish: list[bytes]) -> None:
+            good = str(uuid4())
+            client.lpush("host.a", *rubbish, message(good))
+            worker.wait_for(good)
+
+        handles()
+        assert client.llen("host.a") == 0
+        client.delete("host.a.dead")
+        worker.kill()  # what it was told to do in a year's time is still in its hand
+    client.delete(FLIGHT)
+
+
 def test_an_idle_queue_does_not_hold_up_the_other(transport_redis: RedisServer, tmp_path: Path) -> None:
     """Thirty messages sent one after another each on the heels of the last, through one slot, beside an idle queue."""
     client = transport_redis.client()
@@ -111,7 +158,7 @@ def test_kill_nine_under_load_loses_nothing(transport_redis: RedisServer, tmp_pa
 def test_a_warm_shutdown_under_load_loses_nothing(transport_redis: RedisServer, tmp_path: Path) -> None:
     client = transport_redis.client()
     sent: list[str] = []
-    shutdowns = max(1, TRIALS // 3)
+    shutdowns = max(1, TRIALS // 2)
     for _ in range(shutdowns):
         with running_worker(transport_redis, tmp_path) as worker:
             names = [str(uuid4()) for _ in range(LOAD)]
@@ -152,6 +199,31 @@ def test_a_connection_killed_in_mid_task_changes_nothing(
         # What was scheduled went back when the worker did, for another to take.
         assert (client.llen("host.a"), client.llen(FLIGHT)) == (1, 0)
     assert worker.traces() == ["long began", "meanwhile", "long ended"]
+    assert one_acknowledgement_each(worker)
+
+
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
+def test_a_redis_that_hangs_in_mid_task_is_outlived(transport_redis: RedisServer, tmp_path: Path, pool: str) -> None:
+    client = transport_redis.client()
+    with running_worker(transport_redis, tmp_path, pool=pool) as worker:
+        worker.wait_until_waiting()
+        client.lpush("host.a", *(message(name, task="probe.hold") for name in ("ends late", "ends early")))
+        worker.wait_for("ends late began", "ends early began")
+        os.kill(transport_redis.pid, signal.SIGSTOP)
+        try:
+            worker.open_gate("ends early")
+            worker.wait_for("ends early ended")
+            _outwait(SILENCE_S)
+        finally:
+            os.kill(transport_redis.pid, signal.SIGCONT)
+        wait_until(lambda: client.llen(FLIGHT) == 1, "the acknowledgement made up for")
+        worker.open_gate("ends late")
+        client.lpush("host.a", message("after"))
+        worker.wait_for("ends late ended", "after")
+        wait_until(lambda: settled(client), "all settled")
+        assert worker.stop() == 0
+    names = ["ends late began", "ends early began", "ends early ended", "ends late ended", "after"]
+    assert Counter(worker.traces()) == Counter(names)
 
 
 @pytest.mark.parametrize("pool", ["prefork", "threads"])
@@ -164,6 +236,7 @@ def test_a_redis_killed_in_mid_task_is_outlived(transport_redis: RedisServer, tm
         transport_redis.kill()
         worker.open_gate("ends early")
         worker.wait_for("ends early ended")
+        _outwait(OUTAGE_S)
         # Celery's first attempt to reconnect has failed, and it waits two seconds for the second.
         wait_until(lambda: "Cannot connect" in worker.log(), "an attempt in vain")
         transport_redis.start()

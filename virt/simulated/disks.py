@@ -16,7 +16,9 @@ import msgspec
 
 from taskvisor.model.errors import CannotAsk, Contradiction, Refused
 from taskvisor.model.ids import ImageId, InstanceId
+from taskvisor.model.observed import ImageFileFacts
 from taskvisor.model.plan import CachedImage, DiskLayout, DiskPlan, Seed
+from virt.image_names import image_files_for
 from virt.owned_directories import UUID
 from virt.progress import Progress
 from virt.simulated.image_file import ImageFile, copy_image, put_image_file, read_disk_file, read_image_file
@@ -138,6 +140,14 @@ class SimulatedDisks:
         doomed = {name.removesuffix(DELETED) for name in names if name.endswith(DELETED)}
         owned = {name for name in names if UUID.fullmatch(name) and self._owner(InstanceId(name)) is not None}
         return tuple(InstanceId(name) for name in sorted(owned | doomed))
+
+    def list_images(self) -> tuple[ImageFileFacts, ...]:
+        """The images of which a copy or a published file lies here, in the order of their ids."""
+        try:
+            names = {path.name for path in self._images.iterdir()}
+        except OSError as error:
+            raise CannotAsk(f"cannot list {self._images}: {error.strerror}") from error
+        return image_files_for({*names, *(f"{key}.json" for key in self._published.list_keys())})
 
     def read_free_gib(self) -> tuple[int, int]:
         """Total and free GiB: as much as was said at first, since simulated disks take no room."""

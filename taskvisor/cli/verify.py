@@ -1,0 +1,118 @@
+"""`taskvisor verify`: what is recorded against what is on the hosts. Asks and reads, and changes nothing."""
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, TypedDict
+
+import msgspec
+import typer
+
+from taskvisor.cli.exits import ExitCode
+from taskvisor.cli.records import Records, open_client, open_records, settings_or_usage_error
+from taskvisor.cli.render import Format, FormatOption, say, show_json, show_table
+from taskvisor.client import Handle, Taskvisor
+from taskvisor.compute.audit import confirmed, findings_for
+from taskvisor.model.errors import Refused, TaskvisorError
+from taskvisor.model.finding import ADVICE, AuditLimits, Finding
+from taskvisor.model.ids import HostName
+from taskvisor.model.observed import HostSeen
+from taskvisor.settings import Settings
+
+WAIT_S = 10.0
+
+
+class FindingView(TypedDict):
+    code: str
+    subject: str
+    host: str | None
+    message: str
+    advice: str
+
+
+def verify(
+    host: Annotated[str | None, typer.Option(help="Look at this host only, and tell what concerns it.")] = None,
+    wait: Annotated[
+        float, typer.Option(min=0.1, max=600, help="Seconds that hosts have to answer; one that does not is a finding.")
+    ] = WAIT_S,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Compare what is recorded with what is on the hosts; change nothing. Exits with 1 when they differ."""
+    settings = settings_or_usage_error()
+    with open_records(settings) as records, open_client(settings) as client:
+        audit = _Audit(
+            records=records,
+            client=client,
+            limits=_limits_of(settings),
+            wait_s=wait,
+            only=HostName(host) if host else None,
+        )
+        findings = audit.run()
+        if findings:  # what was made and gone between two readings is no drift: look again
+            findings = confirmed(findings, audit.run())
+    _show(findings, form)
+    raise typer.Exit(ExitCode.FAILED if findings else ExitCode.DONE)
+
+
+def _limits_of(settings: Settings) -> AuditLimits:
+    return AuditLimits(sweep_s=settings.sweep_s, power_sync_s=settings.power_sync_s)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Audit:
+    """One fleet, and how it is to be looked at."""
+
+    records: Records
+    client: Taskvisor
+    limits: AuditLimits
+    wait_s: float
+    only: HostName | None
+
+    def run(self) -> tuple[Finding, ...]:
+        """The records, the hosts, and the records again."""
+        before = self.records.survey.read(time.time())
+        if self.only is not None and self.only not in before.hosts:
+            raise Refused(f"there is no host {self.only!r}; see `taskvisor hosts`")
+        wanted = [self.only] if self.only is not None else list(before.hosts)
+        seen = self._ask([host for host in wanted if not before.is_silent(host)])
+        after = self.records.survey.read(time.time())
+        found = findings_for(before, seen, after, time.time(), self.limits)
+        return tuple(finding for finding in found if self.only is None or finding.host == self.only)
+
+    def _ask(self, hosts: Iterable[HostName]) -> Mapping[HostName, HostSeen | None]:
+        """What each host has; None for one that did not tell in time. All are asked at once."""
+        asked = {host: self.client.look_at_host(host, expires_s=self.wait_s) for host in hosts}
+        deadline = time.monotonic() + self.wait_s
+        return {host: _answer(host, handle, deadline - time.monotonic()) for host, handle in asked.items()}
+
+
+def _answer(host: HostName, handle: Handle[object], limit_s: float) -> HostSeen | None:
+    try:
+        return msgspec.convert(handle.wait(max(0.0, limit_s)), HostSeen)
+    except TaskvisorError as error:
+        say(f"host {host} did not tell what it has: {error}")
+    except msgspec.ValidationError as error:
+        say(f"host {host} answered what this version does not understand ({error}); is its worker of another version?")
+    return None
+
+
+def _show(findings: tuple[Finding, ...], form: Format) -> None:
+    if form is Format.JSON:
+        show_json([_view(finding) for finding in findings])
+        return
+    columns = ("CODE", "SUBJECT", "HOST", "WHAT IS", "WHAT TO DO")
+    show_table(columns, map(_row, findings), empty="Nothing was found: what is recorded is what is there.")
+
+
+def _row(finding: Finding) -> tuple[str, ...]:
+    return finding.code.value, finding.subject, finding.host or "-", finding.message, ADVICE[finding.code]
+
+
+def _view(finding: Finding) -> FindingView:
+    return {
+        "code": finding.code.value,
+        "subject": finding.subject,
+        "host": finding.host,
+        "message": finding.message,
+        "advice": ADVICE[finding.code],
+    }

@@ -1,0 +1,197 @@
+"""Where a host has what no record puts there, or lacks what a record does.
+
+An instance is judged only when it was at rest: the same record in both readings, and no operation under way in either. What
+is under way, or STUCK, explains what is or is not there. A host that did not answer is one finding, and nothing is concluded.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from taskvisor.compute.power_sync import synced
+from taskvisor.model.finding import AuditLimits, Code, Finding
+from taskvisor.model.ids import HostName, ImageId, InstanceId, PortId, image_id_for
+from taskvisor.model.observed import DomainFacts, HostSeen
+from taskvisor.model.records import Image, Instance
+from taskvisor.model.states import Phase, PowerState, VmState
+from taskvisor.model.survey import HostRecord, Records
+
+ON_ITS_HOST = frozenset({VmState.ACTIVE, VmState.STOPPED, VmState.PAUSED, VmState.SUSPENDED, VmState.RESCUED})
+"""An instance at rest in one of these has its directory and its domain; one in ERROR has what its operation left it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Known:
+    """What both readings say of instances and images. `instances` and `images` are those of either reading."""
+
+    resting: Mapping[InstanceId, Instance]
+    instances: Mapping[InstanceId, frozenset[HostName]]
+    under_way: frozenset[InstanceId]
+    ports: frozenset[PortId]
+    dhcp: frozenset[tuple[str, str]]
+    images: frozenset[ImageId]
+    blind: bool  # a record of an instance could not be read: nothing is without a record then
+
+
+def host_findings(
+    before: Records, seen: Mapping[HostName, HostSeen | None], after: Records, now: float, limits: AuditLimits
+) -> Iterator[Finding]:
+    """What was seen on each host that was asked, against what both readings say."""
+    known = _known(before, after)
+    for host, record in after.hosts.items():
+        if _is_missed(host, record, after) or (host in seen and seen[host] is None):
+            said = (
+                "it is not heard of" if record.incarnation is None else "it was asked what it has, and did not answer"
+            )
+            yield _finding(Code.HOST_SILENT, host, said, host)
+    for host, found in seen.items():
+        if found is None:
+            continue
+        yield from _domains(host, found, known)
+        yield from _files(host, found, known, before, after)
+        yield from _links(host, found, known)
+        here = [instance for instance in known.resting.values() if instance.host == host]
+        domains = {domain.instance_id: domain for domain in found.domains if domain.owned}
+        sync_is_late = _sync_is_late(after.hosts.get(host), now, limits)
+        for instance in here:
+            yield from _instance(instance, found, domains.get(instance.id), after, sync_is_late=sync_is_late)
+
+
+def _finding(code: Code, subject: str, message: str, host: HostName) -> Finding:
+    return Finding(code=code, subject=subject, host=host, message=message)
+
+
+def _is_missed(name: HostName, host: HostRecord, records: Records) -> bool:
+    """A host that was disabled and has nothing recorded on it may be silent for good."""
+    if host.incarnation is not None:
+        return False
+    in_use = host.claims or any(instance.host == name for instance in records.instances.values())
+    return host.disabled_reason is None or bool(in_use)
+
+
+def _known(before: Records, after: Records) -> _Known:
+    both = [*before.instances.values(), *after.instances.values()]
+    hosts: dict[InstanceId, set[HostName]] = {}
+    for instance in both:
+        hosts.setdefault(instance.id, set()).add(instance.host)
+    under_way = frozenset(one.instance_id for records in (before, after) for one in records.unsettled())
+    busy = {*under_way, *before.leases, *after.leases}
+    resting = {
+        instance_id: instance
+        for instance_id, instance in after.instances.items()
+        if before.instances.get(instance_id) == instance and instance.task_state is None and instance_id not in busy
+    }
+    return _Known(
+        resting=resting,
+        instances={instance_id: frozenset(names) for instance_id, names in hosts.items()},
+        under_way=under_way,
+        ports=frozenset(port.id for instance in both for port in instance.ports),
+        dhcp=frozenset((port.mac.lower(), port.address) for instance in both for port in instance.ports),
+        images=_image_ids(before) | _image_ids(after),
+        blind=before.any_unreadable("instance:") or after.any_unreadable("instance:"),
+    )
+
+
+def _image_ids(records: Records) -> frozenset[ImageId]:
+    """Images that are registered, and those that operations make or have left alone."""
+    made = (one for one in records.operations.values() if not one.phase.settled or one.phase is Phase.STUCK)
+    return frozenset(image.id for image in records.images.values()) | {image_id_for(one.id) for one in made}
+
+
+def _domains(host: HostName, found: HostSeen, known: _Known) -> Iterator[Finding]:
+    for domain in found.domains:
+        if not domain.owned or domain.instance_id in known.under_way:
+            continue
+        recorded = known.instances.get(domain.instance_id)
+        if recorded is None and not known.blind:
+            said = (
+                f"domain {domain.name} is {domain.power_state.label} and bears our metadata; there is no such instance"
+            )
+            yield _finding(Code.DOMAIN_WITHOUT_RECORD, domain.instance_id, said, host)
+        elif recorded is not None and host not in recorded:
+            where = ", ".join(sorted(recorded))
+            said = f"domain {domain.name} is {domain.power_state.label} here; the instance is recorded on {where}"
+            yield _finding(Code.DOMAIN_ELSEWHERE, domain.instance_id, said, host)
+
+
+def _files(host: HostName, found: HostSeen, known: _Known, before: Records, after: Records) -> Iterator[Finding]:
+    for instance_id in found.directories:
+        recorded = known.instances.get(instance_id)
+        if _is_stray(host, instance_id, known):
+            where = f"it is recorded on {', '.join(sorted(recorded))}" if recorded else "there is no such instance"
+            said = f"a directory of ours lies here; {where}"
+            yield _finding(Code.DIRECTORY_WITHOUT_RECORD, instance_id, said, host)
+    blind = before.any_unreadable("image:", "op:") or after.any_unreadable("image:", "op:")
+    for file in found.images:
+        if file.image_id not in known.images and not blind:
+            what = "a published image" if file.complete else "an unfinished image"
+            said = f"{what} lies here, which nothing is registered for"
+            yield _finding(Code.IMAGE_FILE_WITHOUT_RECORD, file.image_id, said, host)
+    complete = {file.image_id for file in found.images if file.complete}
+    for image in after.images.values():
+        if _is_lost(image, before, host) and image.id not in complete:
+            yield _finding(Code.IMAGE_FILE_MISSING, image.id, f"image {image.name!r} is registered, but not here", host)
+
+
+def _is_lost(image: Image, before: Records, host: HostName) -> bool:
+    return image.host == host and image.instance_id is not None and before.images.get(image.name) == image
+
+
+def _is_stray(host: HostName, instance_id: InstanceId, known: _Known) -> bool:
+    """No reading puts the instance on this host, and no operation is about it."""
+    if instance_id in known.under_way:
+        return False
+    recorded = known.instances.get(instance_id)
+    return not known.blind if recorded is None else host not in recorded
+
+
+def _links(host: HostName, found: HostSeen, known: _Known) -> Iterator[Finding]:
+    for link in found.links:
+        if _is_stray(host, link.instance_id, known) or (link.port_id not in known.ports and not known.blind):
+            said = f"it is port {link.port_id}'s of instance {link.instance_id}, which is not recorded here"
+            yield _finding(Code.LINK_WITHOUT_RECORD, link.name, said, host)
+    for entry in found.dhcp:
+        if (entry.mac.lower(), entry.address) not in known.dhcp and not known.blind:
+            said = f"{entry.hostname} is told {entry.address} on {entry.bridge}, by no record"
+            yield _finding(Code.DHCP_WITHOUT_RECORD, entry.mac, said, host)
+
+
+def _instance(
+    instance: Instance, found: HostSeen, domain: DomainFacts | None, records: Records, *, sync_is_late: bool
+) -> Iterator[Finding]:
+    """What an instance at rest lacks on its host."""
+    if instance.vm_state not in ON_ITS_HOST:
+        return
+    if instance.id not in found.directories:
+        yield _finding(Code.DIRECTORY_MISSING, instance.id, f"{instance.name} has no directory here", instance.host)
+    if domain is None:
+        said = f"{instance.name} is recorded as {instance.vm_state.value}; the host has no domain of ours for it"
+        yield _finding(Code.DOMAIN_MISSING, instance.id, said, instance.host)
+        return
+    if sync_is_late and synced(instance, domain) is not None:
+        recorded = f"{instance.vm_state.value}, {instance.power_state.label}"
+        said = f"{instance.name} is recorded as {recorded}; its domain is {domain.power_state.label}"
+        yield _finding(Code.POWER_DIFFERS, instance.id, said, instance.host)
+    if domain.power_state is PowerState.RUNNING:
+        yield from _plugs(instance, found, records)
+
+
+def _plugs(instance: Instance, found: HostSeen, records: Records) -> Iterator[Finding]:
+    links = {link.port_id for link in found.links}
+    told = {(entry.mac.lower(), entry.address) for entry in found.dhcp}
+    for port in instance.ports:
+        if port.id not in links:
+            said = f"{instance.name} runs without the link of NIC {port.index}"
+            yield _finding(Code.LINK_MISSING, port.id, said, instance.host)
+        network = records.networks.get(port.network_id)
+        wanted = network is not None and network.network is not None and network.network.dhcp
+        if wanted and (port.mac.lower(), port.address) not in told:
+            said = f"{instance.name} runs, and DHCP does not know its {port.address} ({port.mac})"
+            yield _finding(Code.DHCP_MISSING, port.id, said, instance.host)
+
+
+def _sync_is_late(host: HostRecord | None, now: float, limits: AuditLimits) -> bool:
+    """Records follow the hypervisor at each power sync: until that had its time, a difference is no finding."""
+    if host is None:
+        return False
+    synced_at = host.power_synced_at
+    return synced_at is None or now - synced_at > limits.power_syncs * limits.power_sync_s

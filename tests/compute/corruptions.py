@@ -1,0 +1,408 @@
+"""Things put wrong on a simulated fleet, each with the one code under which an audit must find it."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from net.plan import vif_plan_for
+from taskvisor.model.finding import Code
+from taskvisor.model.ids import HostName, ImageId, InstanceId, OperationId, image_id_for, instance_id_for
+from taskvisor.model.plan import DiskLayout, VifPlan
+from taskvisor.model.records import Instance
+from taskvisor.model.states import Phase, PowerState, TaskState
+from taskvisor.state.codec import encode
+from tests.support import records
+from tests.support.fleet import KEYS, PERIOD_S, Fleet, SimulatedHost
+
+H1, H2 = HostName("h1"), HostName("h2")
+GHOST = instance_id_for(OperationId("build-ghost"))
+NOBODY = OperationId("nobody")
+
+
+def healthy(fleet: Fleet) -> Fleet:
+    """A guest that runs, one that is off, and a snapshot of the first."""
+    fleet.build("web")
+    fleet.build("off")
+    fleet.ask("instance.stop", "stop-off", instance="off", timeout_s=0)
+    fleet.ask("instance.snapshot", "snap-web", instance="web", image="gold")
+    return fleet
+
+
+def host(fleet: Fleet, name: HostName = H1) -> SimulatedHost:
+    return fleet.hosts[name]
+
+
+def as_ghost(text: str, fleet: Fleet) -> str:
+    """The XML of web, of another instance."""
+    web = fleet.instance().id
+    return text.replace(web, GHOST).replace(f"instance-{web[:13]}", f"instance-{GHOST[:13]}")
+
+
+def xml_of_web(fleet: Fleet) -> str:
+    return str(fleet.read("build-web").facts["render_xml"]["xml"])
+
+
+def vif_of_ghost(fleet: Fleet) -> VifPlan:
+    return vif_of(fleet, GHOST, 0)
+
+
+def vif_of(fleet: Fleet, instance_id: InstanceId, index: int) -> VifPlan:
+    port = records.port(instance_id, index, address="10.152.7.7")
+    return vif_plan_for(port, fleet.store.find_network("default"), hostname="ghost")
+
+
+def lease_file(fleet: Fleet, tap: str) -> Path:
+    (found,) = (host(fleet).root / "leases").rglob(f"{tap}.json")
+    return found
+
+
+def tap_of(instance: Instance) -> str:
+    return f"tap{instance.ports[0].id[:11]}"
+
+
+def rewrite(fleet: Fleet, **changes: Any) -> None:
+    """The record of web says something else."""
+    web = fleet.instance()
+    fleet.client.set(KEYS.instance(web.id), encode(replace(web, **changes)))
+
+
+def net(fleet: Fleet) -> str:
+    return fleet.instance().ports[0].network_id
+
+
+def a_domain_of_ours_is_defined_by_hand(fleet: Fleet) -> None:
+    host(fleet).ports.hypervisor.ensure_defined(GHOST, as_ghost(xml_of_web(fleet), fleet))
+
+
+def the_domain_is_removed(fleet: Fleet) -> None:
+    host(fleet).outsider.ensure_domain_gone(fleet.instance().id)
+
+
+def the_domain_of_the_guest_that_is_off_is_removed(fleet: Fleet) -> None:
+    host(fleet).outsider.ensure_domain_gone(fleet.instance("off").id)
+
+
+def the_guest_switches_itself_off(fleet: Fleet) -> None:
+    host(fleet).outsider.ensure_power_state(fleet.instance().id, PowerState.SHUTDOWN)
+
+
+def a_directory_of_ours_is_left(fleet: Fleet) -> None:
+    directory = f"{host(fleet).ports.limits.instances_dir}/{GHOST}"
+    layout = DiskLayout(directory=directory, console_log=f"{directory}/console.log", disks=())
+    host(fleet).ports.disks.ensure_directory(layout, GHOST)
+
+
+def the_directory_is_removed(fleet: Fleet) -> None:
+    host(fleet).ports.disks.ensure_removed(fleet.instance("off").id)
+
+
+def a_link_of_ours_is_left(fleet: Fleet) -> None:
+    vif = vif_of_ghost(fleet)
+    host(fleet).ports.fabric.ensure_plugged(vif)
+    lease_file(fleet, vif.tap).unlink()
+
+
+def a_link_of_a_nic_that_is_not_there_is_left(fleet: Fleet) -> None:
+    vif = vif_of(fleet, fleet.instance().id, 1)
+    host(fleet).ports.fabric.ensure_plugged(vif)
+    lease_file(fleet, vif.tap).unlink()
+
+
+def the_link_is_removed(fleet: Fleet) -> None:
+    host(fleet).neighbour.ensure_foreign_link_gone(tap_of(fleet.instance()))
+
+
+def a_dhcp_entry_is_left(fleet: Fleet) -> None:
+    vif = vif_of_ghost(fleet)
+    host(fleet).ports.fabric.ensure_plugged(vif)
+    host(fleet).neighbour.ensure_foreign_link_gone(vif.tap)
+
+
+def the_dhcp_entry_is_removed(fleet: Fleet) -> None:
+    lease_file(fleet, tap_of(fleet.instance())).unlink()
+
+
+def a_copy_of_a_disk_is_left(fleet: Fleet) -> None:
+    Path(host(fleet).ports.disks.snapshot_path(ImageId(GHOST))).write_text("half")
+
+
+def the_image_is_removed(fleet: Fleet) -> None:
+    host(fleet).ports.disks.ensure_unpublished(image_id_for(OperationId("snap-web")))
+
+
+def the_host_falls_silent(fleet: Fleet) -> None:
+    fleet.client.delete(KEYS.alive(H1))
+
+
+def a_claim_is_left(fleet: Fleet) -> None:
+    fleet.client.hset(KEYS.claims(H1), GHOST, '{"vcpus": 1, "memory_mib": 0, "disk_gib": 0}')
+    fleet.client.hincrby(KEYS.used(H1), "vcpus", 1)
+
+
+def a_claim_is_lost(fleet: Fleet) -> None:
+    fleet.client.hdel(KEYS.claims(H1), fleet.instance().id)
+    for kind, amount in (("vcpus", 1), ("memory_mib", 64), ("disk_gib", 1)):
+        fleet.client.hincrby(KEYS.used(H1), kind, -amount)
+
+
+def the_sum_of_the_claims_is_wrong(fleet: Fleet) -> None:
+    fleet.client.hincrby(KEYS.used(H1), "memory_mib", 1)
+
+
+def the_host_shrinks(fleet: Fleet) -> None:
+    fleet.store.hosts.write_inventory(H1, records.inventory(memory_mib=100))
+
+
+def a_name_is_left(fleet: Fleet) -> None:
+    fleet.client.hset(KEYS.names, "ghost", GHOST)
+
+
+def a_name_is_lost(fleet: Fleet) -> None:
+    fleet.client.hdel(KEYS.names, "web")
+
+
+def the_record_says_that_something_is_being_done(fleet: Fleet) -> None:
+    rewrite(fleet, task_state=TaskState.SPAWNING)
+
+
+def an_address_is_left(fleet: Fleet) -> None:
+    fleet.client.hset(KEYS.addresses(net(fleet)), "10.152.7.7", "no-port")
+
+
+def an_address_is_lost(fleet: Fleet) -> None:
+    fleet.client.hdel(KEYS.addresses(net(fleet)), fleet.instance().addresses[0])
+
+
+def a_port_is_left(fleet: Fleet) -> None:
+    fleet.client.hset(KEYS.addresses(net(fleet)), "10.152.7.7", "no-port")
+    fleet.client.hset(KEYS.ports(net(fleet)), "no-port", "10.152.7.7")
+
+
+def a_port_is_lost(fleet: Fleet) -> None:
+    fleet.client.hdel(KEYS.ports(net(fleet)), fleet.instance().ports[0].id)
+
+
+def a_mac_is_lost(fleet: Fleet) -> None:
+    port = fleet.instance().ports[0]
+    fleet.client.hdel(KEYS.macs, f"{port.network_id} {port.mac}")
+
+
+def a_mac_is_left(fleet: Fleet) -> None:
+    fleet.client.hset(KEYS.macs, f"{net(fleet)} 52:54:00:00:00:01", "no-port")
+
+
+def an_address_is_given_to_another_port_too(fleet: Fleet) -> None:
+    fleet.client.hset(KEYS.ports(net(fleet)), "other-port", fleet.instance().addresses[0])
+    fleet.client.zadd(KEYS.allocating, {f"{net(fleet)} other-port 52:54:00:00:00:01": fleet.clock.now()})
+
+
+def an_allocation_is_forgotten(fleet: Fleet) -> None:
+    fleet.client.zadd(KEYS.allocating, {f"{net(fleet)} no-port 52:54:00:00:00:01": fleet.clock.now() - 661})
+
+
+def a_port_in_use_is_noted_as_being_allocated(fleet: Fleet) -> None:
+    port = fleet.instance().ports[0]
+    fleet.client.zadd(KEYS.allocating, {f"{port.network_id} {port.id} {port.mac}": fleet.clock.now()})
+
+
+def a_lease_is_held_by_nobody(fleet: Fleet) -> None:
+    fleet.client.hset(KEYS.lease(fleet.instance().id), mapping={"op": NOBODY, "token": 1})
+
+
+def a_lease_is_held_by_an_operation_that_has_ended(fleet: Fleet) -> None:
+    fleet.client.hset(KEYS.lease(fleet.instance().id), mapping={"op": "build-web", "token": 1})
+
+
+def a_lease_is_held_by_an_operation_on_another_instance(fleet: Fleet) -> None:
+    holder = fleet.begin_build("mid")
+    fleet.client.hset(KEYS.lease(fleet.instance().id), mapping={"op": holder.id, "token": 0})
+
+
+def an_operation_loses_its_lease(fleet: Fleet) -> None:
+    fleet.client.delete(KEYS.lease(fleet.begin_build("mid").instance_id))
+
+
+def an_operation_loses_its_instance(fleet: Fleet) -> None:
+    ghost = records.operation("about-nobody", records.instance("ghost", "build-ghost"), updated_at=fleet.clock.now())
+    fleet.client.hset(KEYS.operation(ghost.id), mapping={"rev": 0, "doc": encode(ghost)})
+    fleet.client.zadd(KEYS.operations, {ghost.id: 1.0})
+    fleet.client.zadd(KEYS.unsettled, {ghost.id: 1.0})
+    fleet.client.sadd(KEYS.operations_on(H1), ghost.id)
+    fleet.client.hset(KEYS.lease(GHOST), mapping={"op": ghost.id, "token": 0})
+
+
+def nobody_carries_an_operation_on(fleet: Fleet) -> None:
+    fleet.begin_build("mid")
+    fleet.post.chains.clear()
+    fleet.clock.sleep(4 * PERIOD_S + 0.1)
+
+
+def a_message_is_lost_again_and_again(fleet: Fleet) -> None:
+    fleet.begin_build("mid")
+    for _ in range(8):
+        fleet.post.chains.clear()
+        fleet.clock.sleep(PERIOD_S)
+        fleet.sweep.run()
+    fleet.clock.sleep(1)
+
+
+def the_runner_of_a_step_is_dead(fleet: Fleet) -> None:
+    web, now = fleet.instance(), fleet.clock.now()
+    begun = fleet.begin("instance.reboot", "dead-reboot", instance="web")
+    runner = {"host": "h1", "incarnation": "former", "pid": 1}
+    ran = document_of(begun, runner=runner, runner_since=now, runner_until=now + 60)
+    fleet.client.hset(KEYS.operation(begun.id), "doc", ran)
+    fleet.post.chains.clear()
+    fleet.clock.sleep(4 * PERIOD_S + 1)
+    assert web.id == begun.instance_id
+
+
+def an_operation_waits_for_nobody(fleet: Fleet) -> None:
+    begun = fleet.begin("instance.delete", "waits", instance="off")
+    fleet.post.chains.clear()
+    fleet.client.hset(KEYS.operation(begun.id), "doc", document_of(begun, phase=Phase.WAITING))
+
+
+def an_operation_is_stuck(fleet: Fleet) -> None:
+    host(fleet).outsider.ensure_foreign_directory(instance_id_for(OperationId("build-stuck")))
+    assert fleet.build("stuck").phase is Phase.STUCK
+
+
+def an_image_name_is_left(fleet: Fleet) -> None:
+    fleet.client.hset(KEYS.images, "silver", NOBODY)
+
+
+def an_image_name_is_kept_for_an_operation_that_has_ended(fleet: Fleet) -> None:
+    fleet.client.hset(KEYS.images, "silver", "build-web")
+
+
+def an_instance_is_not_listed(fleet: Fleet) -> None:
+    fleet.client.srem(KEYS.instances, fleet.instance().id)
+
+
+def an_operation_is_not_swept(fleet: Fleet) -> None:
+    fleet.client.zrem(KEYS.unsettled, fleet.begin_build("mid").id)
+
+
+def an_operation_is_not_relaunched(fleet: Fleet) -> None:
+    fleet.client.srem(KEYS.operations_on("h1"), fleet.begin_build("mid").id)
+
+
+def an_operation_is_not_shown(fleet: Fleet) -> None:
+    fleet.client.zrem(KEYS.operations, fleet.begin_build("mid").id)
+
+
+def an_operation_that_has_ended_is_swept(fleet: Fleet) -> None:
+    fleet.client.zadd(KEYS.unsettled, {"build-web": 1.0})
+
+
+def an_operation_is_listed_as_stuck(fleet: Fleet) -> None:
+    fleet.client.sadd(KEYS.stuck, "build-web")
+
+
+def the_host_is_not_listed(fleet: Fleet) -> None:
+    fleet.client.srem(KEYS.hosts, "h1")
+
+
+def an_image_is_not_listed(fleet: Fleet) -> None:
+    fleet.client.hdel(KEYS.images, "gold")
+
+
+def the_network_is_not_listed(fleet: Fleet) -> None:
+    fleet.client.hdel(KEYS.networks, "default")
+
+
+def an_instance_is_garbled(fleet: Fleet) -> None:
+    fleet.client.set(KEYS.instance(fleet.instance().id), "{")
+
+
+def an_operation_is_garbled(fleet: Fleet) -> None:
+    fleet.client.hset(KEYS.operation(fleet.begin_build("mid").id), "doc", "{")
+
+
+def an_index_is_of_another_type(fleet: Fleet) -> None:
+    fleet.client.delete(KEYS.instances)
+    fleet.client.set(KEYS.instances, "all of them")
+
+
+def the_list_of_operations_is_of_another_type(fleet: Fleet) -> None:
+    fleet.begin_build("mid")
+    fleet.client.delete(KEYS.operations)
+    fleet.client.set(KEYS.operations, "all of them")
+
+
+def a_claim_is_garbled(fleet: Fleet) -> None:
+    fleet.client.hset(KEYS.claims(H1), fleet.instance().id, "much")
+
+
+def a_message_was_malformed(fleet: Fleet) -> None:
+    fleet.client.lpush("host.h1.dead", '{"reason": "no JSON"}')
+
+
+def document_of(of: Any, **changes: Any) -> str:
+    """The operation's document, with these fields."""
+    return msgspec.json.encode({**msgspec.to_builtins(of), **changes}).decode()
+
+
+CORRUPTIONS: list[tuple[Callable[[Fleet], None], Code]] = [
+    (a_domain_of_ours_is_defined_by_hand, Code.DOMAIN_WITHOUT_RECORD),
+    (the_domain_is_removed, Code.DOMAIN_MISSING),
+    (the_domain_of_the_guest_that_is_off_is_removed, Code.DOMAIN_MISSING),
+    (the_guest_switches_itself_off, Code.POWER_DIFFERS),
+    (a_directory_of_ours_is_left, Code.DIRECTORY_WITHOUT_RECORD),
+    (the_directory_is_removed, Code.DIRECTORY_MISSING),
+    (a_link_of_ours_is_left, Code.LINK_WITHOUT_RECORD),
+    (a_link_of_a_nic_that_is_not_there_is_left, Code.LINK_WITHOUT_RECORD),
+    (the_link_is_removed, Code.LINK_MISSING),
+    (a_dhcp_entry_is_left, Code.DHCP_WITHOUT_RECORD),
+    (the_dhcp_entry_is_removed, Code.DHCP_MISSING),
+    (a_copy_of_a_disk_is_left, Code.IMAGE_FILE_WITHOUT_RECORD),
+    (the_image_is_removed, Code.IMAGE_FILE_MISSING),
+    (the_host_falls_silent, Code.HOST_SILENT),
+    (a_claim_is_left, Code.CLAIM_WITHOUT_INSTANCE),
+    (a_claim_is_lost, Code.INSTANCE_WITHOUT_CLAIM),
+    (the_sum_of_the_claims_is_wrong, Code.USED_DIFFERS),
+    (the_host_shrinks, Code.CLAIM_BEYOND_CAPACITY),
+    (a_name_is_left, Code.NAME_WITHOUT_INSTANCE),
+    (a_name_is_lost, Code.INSTANCE_WITHOUT_NAME),
+    (the_record_says_that_something_is_being_done, Code.INSTANCE_WITHOUT_OPERATION),
+    (an_address_is_left, Code.ADDRESS_WITHOUT_PORT),
+    (an_address_is_lost, Code.PORT_WITHOUT_ADDRESS),
+    (a_port_is_left, Code.PORT_WITHOUT_INSTANCE),
+    (a_port_is_lost, Code.INSTANCE_WITHOUT_PORT),
+    (a_mac_is_lost, Code.INSTANCE_WITHOUT_PORT),
+    (a_mac_is_left, Code.MAC_WITHOUT_PORT),
+    (an_address_is_given_to_another_port_too, Code.ADDRESS_HELD_TWICE),
+    (an_allocation_is_forgotten, Code.ALLOCATION_FORGOTTEN),
+    (a_port_in_use_is_noted_as_being_allocated, Code.ALLOCATION_OF_INSTANCE),
+    (a_lease_is_held_by_nobody, Code.LEASE_WITHOUT_OPERATION),
+    (a_lease_is_held_by_an_operation_that_has_ended, Code.LEASE_WITHOUT_OPERATION),
+    (a_lease_is_held_by_an_operation_on_another_instance, Code.LEASE_WITHOUT_OPERATION),
+    (an_operation_loses_its_lease, Code.OPERATION_WITHOUT_LEASE),
+    (an_operation_loses_its_instance, Code.OPERATION_WITHOUT_INSTANCE),
+    (nobody_carries_an_operation_on, Code.OPERATION_OVERDUE),
+    (a_message_is_lost_again_and_again, Code.OPERATION_OVERDUE),
+    (the_runner_of_a_step_is_dead, Code.OPERATION_OVERDUE),
+    (an_operation_waits_for_nobody, Code.OPERATION_OVERDUE),
+    (an_operation_is_stuck, Code.OPERATION_STUCK),
+    (an_image_name_is_left, Code.IMAGE_NAME_WITHOUT_IMAGE),
+    (an_image_name_is_kept_for_an_operation_that_has_ended, Code.IMAGE_NAME_WITHOUT_IMAGE),
+    (an_instance_is_not_listed, Code.INDEX_DIFFERS),
+    (an_operation_is_not_swept, Code.INDEX_DIFFERS),
+    (an_operation_is_not_relaunched, Code.INDEX_DIFFERS),
+    (an_operation_is_not_shown, Code.INDEX_DIFFERS),
+    (an_operation_that_has_ended_is_swept, Code.INDEX_DIFFERS),
+    (an_operation_is_listed_as_stuck, Code.INDEX_DIFFERS),
+    (the_host_is_not_listed, Code.INDEX_DIFFERS),
+    (an_image_is_not_listed, Code.INDEX_DIFFERS),
+    (the_network_is_not_listed, Code.INDEX_DIFFERS),
+    (an_instance_is_garbled, Code.RECORD_UNREADABLE),
+    (an_operation_is_garbled, Code.RECORD_UNREADABLE),
+    (an_index_is_of_another_type, Code.RECORD_UNREADABLE),
+    (the_list_of_operations_is_of_another_type, Code.RECORD_UNREADABLE),
+    (a_claim_is_garbled, Code.RECORD_UNREADABLE),
+    (a_message_was_malformed, Code.DEAD_LETTERS),
+]
