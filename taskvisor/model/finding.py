@@ -95,8 +95,8 @@ _LEFT_ON_HOST = "make sure by its content that nobody needs it, then remove it o
 _START_ANEW = "`taskvisor reboot --hard NAME` plugs it again"
 
 ADVICE: Mapping[Code, str] = {
-    Code.DOMAIN_WITHOUT_RECORD: "look at it with `virsh dumpxml`; if nobody needs it: `virsh destroy` and `virsh undefine`",
-    Code.DOMAIN_MISSING: "if its disks are there, `taskvisor reboot --hard NAME` (`start` when stopped); else `taskvisor delete NAME`",
+    Code.DOMAIN_WITHOUT_RECORD: "look at its `virsh dumpxml`; if nobody needs it: `virsh destroy` and `virsh undefine`",
+    Code.DOMAIN_MISSING: "if its disks are there, `taskvisor reboot --hard NAME` (`start` when stopped); else delete it",
     Code.DOMAIN_ELSEWHERE: "never start it there: two guests on one disk's copy; find out which one is in use, remove the other",
     Code.POWER_DIFFERS: "see that beat runs and that the host's control node takes `host.sync_power_states`",
     Code.DIRECTORY_WITHOUT_RECORD: _LEFT_ON_HOST,
