@@ -1,4 +1,4 @@
-"""The one edge to Celery: every step of every flow is a task, every request is a task, and nothing else knows Celery.
+"""The one edge to Celery: every step of every flow is a task, every request is a task. Besides it only `telling` knows Celery.
 
 A chain's messages carry ids. What is true is in the journal: `launch` sends an operation on from where that says it is,
 and serves first start, resume, retry, roll-back, cancel and hand-over alike.
@@ -15,17 +15,18 @@ import msgspec
 import structlog
 from celery import Celery, Task, chain
 from celery.exceptions import Ignore, Retry, SoftTimeLimitExceeded
+from kombu.exceptions import OperationalError
 
 from tasks.door import BUILD, CHANGES, Admitted, Answer, Door
 from tasks.flows import ALL_FLOWS, FLOWS
 from tasks.periodic import HostReport, Settler, Sweep
+from tasks.telling import Teller
 from tasks.verify import host_seen
 from taskvisor.flow.ports import Ports
 from taskvisor.flow.recovery import wants_settling
 from taskvisor.flow.runner import Dropped, Next, Onward, StepMessage, StepRunner
 from taskvisor.flow.step import Flow, Step
 from taskvisor.flow.transitions import messages_for
-from taskvisor.model import errors
 from taskvisor.model.errors import (
     Busy,
     CannotAsk,
@@ -37,12 +38,10 @@ from taskvisor.model.errors import (
     UnreadableRecord,
 )
 from taskvisor.model.ids import OPERATION_ID_RULE, HostName, OperationId, message_id_for
-from taskvisor.model.operation import Failure, Operation
-from taskvisor.model.records import Instance
+from taskvisor.model.operation import Operation
 from taskvisor.model.spec import OperationSpec, parse_spec
-from taskvisor.model.states import Direction, Mark, Phase
+from taskvisor.model.states import Direction, Phase
 from taskvisor.state.counters import CounterName
-from taskvisor.state.writing import Outcome
 
 log = structlog.get_logger(__name__)
 
@@ -100,6 +99,7 @@ class Edge:
     def __init__(self, app: Celery, node: Callable[[], Node]) -> None:
         self._app = app
         self._node = node
+        self.teller = Teller(app)
 
     def register(self) -> None:
         """Every task that there is. Called once, when the app is made."""
@@ -190,7 +190,7 @@ class Edge:
     def _go_on(self, task: Task, following: Next) -> None:
         """Let the chain send the next step, or cut it here. What became of the step is what Flower shows of its task."""
         if following.ended is not None:
-            self._tell_watchers(following.ended)
+            self.teller.tell_watchers(following.ended)
         if following.onward is not Onward.CONTINUE:
             task.request.chain = None
         if following.onward is Onward.SEND and following.operation is not None:
@@ -219,7 +219,7 @@ class Edge:
                 if looks == 0:
                     raise
                 raise self_.retry(countdown=TURN_S, max_retries=looks, exc=held) from held
-            return self._answer(operation_id, answer)
+            return self._answer(answer)
 
         enter.__doc__ = f"Request {name}; the task's id is the operation's."
         self._app.task(
@@ -234,7 +234,7 @@ class Edge:
             default_retry_delay=0.2,
         )
 
-    def _answer(self, operation_id: OperationId, answer: Answer) -> Any:
+    def _answer(self, answer: Answer) -> Any:
         """Send the operation on, or return the answer that is there already.
 
         Ignore: the request ends when its operation does, and the journal shows what became of it. A refusal or an answer
@@ -244,18 +244,19 @@ class Edge:
             return answer.result
         operation = answer.operation
         if answer.stopping is not None:
-            self.launch(answer.stopping)
-        if operation.phase is Phase.SUCCEEDED:
-            self._show(operation_id, "SUCCESS", operation.result)
-        elif operation.phase.settled:
-            self._show(operation_id, "FAILURE", _error_for(operation.failure))
+            self._launch_or_leave(answer.stopping)
+        if operation.phase.settled:
+            self.teller.show(operation)
         else:
-            self.launch(operation)
+            self._launch_or_leave(operation)
         raise Ignore
 
-    def _show(self, operation_id: OperationId, state: str, result: Any) -> None:
-        """What the caller's AsyncResult is to show. A SUCCESS that is there already stays."""
-        self._app.backend.store_result(operation_id, result, state)
+    def _launch_or_leave(self, operation: Operation) -> None:
+        """What is in the journal goes on by the sweep: that its first message could not be sent is no failure to tell."""
+        try:
+            self.launch(operation)
+        except (OperationalError, *self._app.connection_for_write().connection_errors) as silence:
+            log.warning("launch_left_to_sweep", op=operation.id, reason=str(silence))
 
     def _register_wishes(self) -> None:
         def cancel(**fields: Any) -> dict[str, str]:
@@ -334,71 +335,6 @@ class Edge:
             spread_s = period_s / 4 * (zlib.crc32(host.name.encode()) % 1000) / 1000
             queue = control_queue(host.name)
             self._app.send_task(task, queue=queue, countdown=spread_s, expires=period_s, ignore_result=True)
-
-    def outcome_for(self, operation: Operation, instance: Instance | None) -> Outcome | None:
-        """What the caller's AsyncResult is to show now: PROGRESS when a step begins, and the end when it ends."""
-        del instance
-        if operation.phase is Phase.SUCCEEDED:
-            return self._outcome(operation, "SUCCESS", operation.result)
-        if operation.phase.settled:
-            return self._outcome(operation, "FAILURE", _error_for(operation.failure))
-        if operation.runner is None and any(record.do is not Mark.PENDING for record in operation.steps):
-            return None  # a step has ended: the next will show itself
-        return self._outcome(operation, "PROGRESS", _progress_of(operation))
-
-    def _outcome(self, operation: Operation, state: str, result: Any) -> Outcome:
-        backend = self._app.backend
-        if isinstance(result, Exception):
-            result = backend.prepare_exception(result)
-        meta = backend._get_result_meta(result=result, state=state, traceback=None, request=None)
-        key = backend.get_key_for_task(operation.id)
-        return Outcome(
-            key=key.decode() if isinstance(key, bytes) else key,
-            payload=backend.encode({**meta, "task_id": operation.id}),
-            keep_s=int(self._app.conf.result_expires),
-        )
-
-    def _tell_watchers(self, operation: Operation) -> None:
-        """Task events under the operation's id: Flower shows the request running until the operation ends."""
-        kind = "task-succeeded" if operation.phase is Phase.SUCCEEDED else "task-failed"
-        runtime_s = operation.updated_at - operation.created_at
-        failure = operation.failure
-        fields = (
-            {"result": f"{operation.instance_name} on {operation.host}", "runtime": runtime_s}
-            if failure is None
-            else {
-                "exception": f"{failure.code}: {failure.step}: {failure.message}",
-                "traceback": failure.traceback or "",
-            }
-        )
-        try:
-            with self._app.events.default_dispatcher(hostname=f"steps@{operation.host}") as dispatcher:
-                dispatcher.send(kind, uuid=operation.id, **fields)
-        except (OSError, self._app.connection_for_write().connection_errors) as error:
-            log.warning("watchers_not_told", op=operation.id, reason=str(error))
-
-
-def _progress_of(operation: Operation) -> dict[str, Any]:
-    step = operation.current_step
-    return {
-        "operation": operation.id,
-        "instance": {"id": operation.instance_id, "name": operation.instance_name},
-        "host": operation.host,
-        "phase": operation.phase.value,
-        "step": step,
-        "number": operation.number_of(step) if step else len(operation.steps),
-        "of": len(operation.steps),
-    }
-
-
-def _error_for(failure: Failure | None) -> Exception:
-    """The exception that `.get()` raises for the caller: the error's class, and a message that begins with the step."""
-    if failure is None:
-        return errors.TaskvisorError("the operation ended without a reason")
-    kind = getattr(errors, failure.code, errors.OutOfTries)
-    known = isinstance(kind, type) and issubclass(kind, TaskvisorError)
-    text = f"{failure.step}: {failure.message}"
-    return kind(text) if known and hasattr(errors, failure.code) else errors.TaskvisorError(f"{failure.code} at {text}")
 
 
 def relaunch_all(edge: Edge, node: Node, host: HostName) -> int:
