@@ -47,7 +47,7 @@ class RemoveDisks(Step[NoFacts]):
 
 
 class DeleteFlow(Flow):
-    """A guest and all that was held for it are gone. A delete that fails may be asked again."""
+    """A guest and all that was held for it are gone. What a delete that failed has left is good for nothing but another."""
 
     name = "instance.delete"
     prefix = "delete"
@@ -62,5 +62,7 @@ class DeleteFlow(Flow):
         return Settlement(forget_instance=True, result=result)
 
     def failed(self, operation: Operation, instance: Instance, now: float) -> Settlement:
-        failed = replace(instance, vm_state=VmState.ERROR, task_state=None, fault=fault_of(operation, now))
+        failed = replace(
+            instance, vm_state=VmState.ERROR, task_state=TaskState.DELETING, fault=fault_of(operation, now)
+        )
         return Settlement(instance=failed)

@@ -29,7 +29,7 @@ from taskvisor.model.spec import (
     request_as_now,
     request_of,
 )
-from taskvisor.model.states import Phase, VmState
+from taskvisor.model.states import Phase, TaskState, VmState
 from taskvisor.model.view import instance_view
 from taskvisor.state.admission import Holding, Lease
 
@@ -242,6 +242,8 @@ class Door:
         if seen.lease is not None:
             return self._admit_over(flow, seen, seen.lease, request, operation_id, former)
         if instance.vm_state is ALREADY.get(flow.name):
+            if former is not None:
+                raise IdInUse(f"task id: {operation_id} is that of an operation that failed; choose another")
             return Already(result={**instance_view(instance), "already": True})
         _require_state(flow, instance)
         now = self.now()
@@ -306,6 +308,10 @@ def _absent(flow: Flow, name: str) -> Already:
 
 
 def _require_state(flow: Flow, instance: Instance) -> None:
+    if instance.task_state is TaskState.DELETING and not flow.preempts:
+        raise Refused(
+            f"instance {instance.name} is half deleted: its delete failed; delete it again, there is nothing else to do"
+        )
     if instance.vm_state in flow.vm_states:
         return
     wanted = ", ".join(sorted(state.value for state in flow.vm_states))

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import msgspec
 import structlog
 from celery import Celery, Task, chain
-from celery.exceptions import Ignore, Retry, SoftTimeLimitExceeded
+from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded
 from kombu.exceptions import OperationalError
 
 from tasks.door import BUILD, CHANGES, Admitted, Answer, Door
@@ -64,6 +64,10 @@ COUNTED = {
     Dropped.TWIN_RUNNING: CounterName.MESSAGES_DROPPED_TWIN_RUNNING,
 }
 TIME_UP: tuple[type[Exception], ...] = (SoftTimeLimitExceeded,)
+
+
+Asking = Callable[[Door, OperationId, dict[str, Any]], Answer]
+"""Asks the door, under an operation id, with the request's fields."""
 
 
 class Node(Protocol):
@@ -200,26 +204,16 @@ class Edge:
         if following.error is not None:
             raise following.error
 
-    def _register_entry(self, name: str, ask: Callable[[Door, OperationId, dict[str, Any]], Answer]) -> None:
+    def _register_entry(self, name: str, ask: Asking) -> None:
         def enter(self_: Task, /, *args: Any, **fields: Any) -> Any:
-            operation_id = OperationId(self_.request.id)
             if args:
                 raise Refused(f"{name} takes its fields by name (kwargs); {len(args)} came without one")
             try:
-                with self._telling_of_unreadable(operation_id):
-                    answer = ask(self._node().door, operation_id, fields)
-            except IdInUse as other:
-                self._count(CounterName.REQUESTS_DROPPED_ID_IN_USE)
-                log.warning("request_dropped", op=operation_id, reason=str(other))
-                raise Ignore from other
-            except Busy as busy:
-                raise self_.retry(countdown=busy.delay_s, max_retries=TURNS_LIMIT, exc=busy) from busy
-            except Conflicting as held:
-                looks = ceil(fields.get("wait_turn_s", 0) / TURN_S)
-                if looks == 0:
-                    raise
-                raise self_.retry(countdown=TURN_S, max_retries=looks, exc=held) from held
-            return self._answer(answer)
+                return self._enter(self_, ask, fields)
+            except self.teller.silence as silence:
+                # It may have been let in or not: the message that comes again finds out. It comes by this very Redis, so
+                # it can't come again and again while that is away.
+                raise Reject(str(silence), requeue=True) from silence
 
         enter.__doc__ = f"Request {name}; the task's id is the operation's."
         self._app.task(
@@ -233,6 +227,27 @@ class Edge:
             max_retries=DEATHS_LIMIT,
             default_retry_delay=0.2,
         )
+
+    def _enter(self, task: Task, ask: Asking, fields: dict[str, Any]) -> Any:
+        operation_id, door = OperationId(task.request.id), self._node().door
+        if self.teller.has_answered(operation_id) and door.store.catalog.read_operation(operation_id) is None:
+            log.info("late_request_dropped", op=operation_id)  # refused, or nothing was to do: its caller knows
+            raise Ignore
+        try:
+            with self._telling_of_unreadable(operation_id):
+                answer = ask(door, operation_id, fields)
+        except IdInUse as other:
+            self._count(CounterName.REQUESTS_DROPPED_ID_IN_USE)
+            log.warning("request_dropped", op=operation_id, reason=str(other))
+            raise Ignore from other
+        except Busy as busy:
+            raise _again(task, busy.delay_s, TURNS_LIMIT, busy) from busy
+        except Conflicting as held:
+            looks = ceil(fields.get("wait_turn_s", 0) / TURN_S)
+            if looks == 0:
+                raise
+            raise _again(task, TURN_S, looks, held) from held
+        return self._answer(answer)
 
     def _answer(self, answer: Answer) -> Any:
         """Send the operation on, or return the answer that is there already.
@@ -335,6 +350,19 @@ class Edge:
             spread_s = period_s / 4 * (zlib.crc32(host.name.encode()) % 1000) / 1000
             queue = control_queue(host.name)
             self._app.send_task(task, queue=queue, countdown=spread_s, expires=period_s, ignore_result=True)
+
+
+def _again(task: Task, delay_s: float, limit: int, reason: TaskvisorError) -> Exception:
+    """What to raise so that the request comes again after `delay_s`, at most `limit` times; then its caller gets `reason`."""
+    try:
+        task.retry(countdown=delay_s, max_retries=limit, exc=reason)
+    except Reject as unsent:  # Redis was silent when it was to be sent anew: then this very message comes again
+        again: Exception = Reject(unsent.reason, requeue=True)
+    except Retry as sent:
+        again = sent
+    else:
+        again = reason
+    return again
 
 
 def relaunch_all(edge: Edge, node: Node, host: HostName) -> int:

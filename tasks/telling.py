@@ -7,9 +7,11 @@ from typing import Any
 
 import structlog
 from celery import Celery
+from celery.states import READY_STATES
 
 from taskvisor.model import errors
-from taskvisor.model.errors import TaskvisorError
+from taskvisor.model.errors import CannotAsk, TaskvisorError
+from taskvisor.model.ids import OperationId
 from taskvisor.model.operation import Failure, Operation
 from taskvisor.model.records import Instance
 from taskvisor.model.states import Mark, Phase
@@ -40,6 +42,16 @@ class Teller:
             payload=backend.encode({**meta, "task_id": operation.id}),
             keep_s=int(self._app.conf.result_expires),
         )
+
+    @property
+    def silence(self) -> tuple[type[Exception], ...]:
+        """What a request meets when Redis does not answer: ours, and what `has_answered` and `show` raise."""
+        return (CannotAsk, *(kind for kind in self._app.backend.connection_errors if kind is not KeyError))
+
+    def has_answered(self, operation_id: OperationId) -> bool:
+        """The caller of a request of that id has seen an end of it, and has not forgotten it."""
+        state: str = self._app.backend.get_task_meta(operation_id, cache=False)["status"]
+        return state in READY_STATES
 
     def show(self, operation: Operation) -> None:
         """Show the caller an end that was shown before, maybe so long ago that it has expired. A SUCCESS stays as it is."""

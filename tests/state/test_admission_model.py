@@ -111,7 +111,7 @@ class Store(RuleBasedStateMachine):
         assert set(self.client.hkeys(KEYS.claims(host))) == {one.id for one in self.held.values()}
         assert int(self.client.hget(KEYS.used(host), "vcpus") or 0) == len(self.held) <= LIMITS.vcpus
         assert self.client.hgetall(KEYS.names) == {one.name: one.id for one in self.held.values()}
-        leases = {key.rpartition(":")[2] for key in self.client.keys("model:lease:*")}
+        leases = {str(key).rpartition(":")[2] for key in self.client.keys("model:lease:*")}
         assert leases == {one.id for one in self.held.values()}
 
     def _addresses(self) -> dict[str, str]:

@@ -141,7 +141,7 @@ def test_a_fetch_that_would_take_long_is_stopped_in_the_midst(
     else:
         nodes.ask("instance.delete", instance="web1")
 
-    with pytest.raises(Exception, match="cancelled on request|deletes the instance and took over"):
+    with pytest.raises(Exception, match=r"cancelled on request|deletes the instance and took over"):
         building.get(timeout=60)
     served = images.paths["/guest.qcow2"]
     assert served.sent_bytes < len(served.content) / 2

@@ -2,11 +2,13 @@
 
 import uuid
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
 from taskvisor.model.ids import InstanceId, OperationId
+from taskvisor.model.states import VmState
 from tests.fixtures.redis_servers import RedisServer
 from tests.system.nodes import Nodes, running_nodes, wait_until
 from workers.locks import InstanceLocks
@@ -187,10 +189,18 @@ def test_every_power_operation_ends_in_the_state_that_was_asked_for(nodes: Nodes
     assert nodes.ask("instance.start", instance="web1")["already"] is True
 
 
+@contextmanager
+def held_by_us(nodes: Nodes, guest: InstanceId) -> Iterator[None]:
+    """We hold the guest's lock, once the process that built it has let go."""
+    locks = InstanceLocks(nodes.state_dir / "locks" / "instances")
+    with ExitStack() as stack:
+        wait_until(lambda: stack.enter_context(locks.hold(guest)), "the build to let go of its guest")
+        yield
+
+
 def test_a_request_may_wait_for_its_turn_and_is_told_whom_it_waits_for(nodes: Nodes) -> None:
     guest = InstanceId(str(build(nodes, "web1")["id"]))
-    with InstanceLocks(nodes.state_dir / "locks" / "instances").hold(guest) as alone:  # so that no step of it can run
-        assert alone
+    with held_by_us(nodes, guest):  # so that no step of it can run
         reboot = nodes.send("instance.reboot", "the-reboot", instance="web1", type="hard")
         wait_until(lambda: nodes.catalog.read_operation(OperationId("the-reboot")), "the reboot to be let in")
         patient = nodes.send("instance.stop", instance="web1", timeout_s=0, wait_turn_s=60)
@@ -233,6 +243,25 @@ def test_a_snapshot_is_an_image_that_another_build_uses(nodes: Nodes) -> None:
     assert build(nodes, "web2", image=name)["image"] == name
     with pytest.raises(Exception, match="is the name of image"):
         nodes.ask("instance.snapshot", instance="web1", image=name)
+
+
+def test_a_request_that_was_answered_and_comes_late_changes_nothing(nodes: Nodes) -> None:
+    """Answers of the door leave no operation: stopping what is off, a build whose name is taken."""
+    build(nodes, "web1")
+    nodes.ask("instance.stop", instance="web1")
+    assert nodes.ask("instance.stop", "late-stop", instance="web1")["already"] is True
+    with pytest.raises(Exception, match="name: 'web1' is the name of instance"):
+        build(nodes, "web1", "late-build")
+    nodes.ask("instance.start", instance="web1")
+    nodes.send("instance.stop", "late-stop", instance="web1")
+
+    nodes.ask("instance.reboot", instance="web1", type="hard")
+    assert nodes.catalog.find_instance("web1").vm_state is VmState.ACTIVE  # type: ignore[union-attr]
+
+    nodes.ask("instance.delete", instance="web1")
+    nodes.send("instance.build", "late-build", name="web1", image=IMAGE, flavor=SMALL)
+    nodes.ask("instance.delete", instance="nobody")  # behind it in the same queue
+    assert nodes.catalog.list_instances() == ()
 
 
 def test_deleting_what_is_not_there_is_success(nodes: Nodes) -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from taskvisor.model.ids import HostName
-from taskvisor.model.states import Phase, VmState
+from taskvisor.model.states import Phase, TaskState, VmState
 from tests.support.fleet import Fleet
 from tests.support.world import read_held, read_hosts
 from tests.tasks.doors import Failing
@@ -49,7 +49,11 @@ def test_a_delete_that_fails_leaves_the_record_with_its_fault_and_may_be_asked_a
 
     guest = fleet.instance()
     assert (failed.phase, failed.failure and failed.failure.code) == (Phase.FAILED, "OutOfTries")
-    assert (guest.vm_state, guest.task_state, guest.fault and guest.fault.operation_id) == (VmState.ERROR, None, "del")
+    assert (guest.vm_state, guest.task_state, guest.fault and guest.fault.operation_id) == (
+        VmState.ERROR,
+        TaskState.DELETING,
+        "del",
+    )
     assert len(fleet.store.hosts.list_claims(H1)) == 1
 
     fleet.restart()

@@ -99,3 +99,17 @@ def test_how_long_a_caller_would_wait_does_not_make_it_another_request(fleet: Fl
     fleet.ask("instance.reboot", "op", instance="web", wait_turn_s=5)
 
     assert fleet.begin("instance.reboot", "op", instance="web").phase is Phase.SUCCEEDED
+
+
+def test_the_id_of_a_failed_operation_is_not_used_for_a_request_that_leaves_no_record(fleet: Fleet) -> None:
+    """Its caller would be told a success, and its record a failure."""
+    fleet.build("web")
+    fleet.build("other")
+    fleet.ask("instance.stop", "stop-other", instance="other")
+    fleet.begin("instance.stop", "op", instance="web")
+    fleet.door.cancel("op")
+    fleet.post.deliver_all()
+    assert fleet.read("op").phase is Phase.CANCELLED
+
+    with pytest.raises(IdInUse, match="task id: op is that of an operation that failed; choose another"):
+        fleet.answer("instance.stop", "op", {"instance": "other"})
