@@ -7,7 +7,14 @@ GUEST := .cache/guest/guest.qcow2
 AT_ONCE := -n 3 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup guest demo static check test bench lock clean
+# How many runs, and from which seed; SEED=17 alone runs that one again, and tells all of it.
+SEEDS ?= 200
+FROM ?= 1
+
+# How often each kind of death strikes.
+DEATHS ?= 10
+
+.PHONY: help setup guest demo static check test mutants simulate bench deaths lock clean
 
 help:  ## list these targets
 	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -33,8 +40,18 @@ check: static  ## static, and the tests that need no machine
 test: guest static  ## everything: static, and all tests with real guests, links and workers
 	$(VENV)/pytest -q tests $(AT_ONCE)
 
+mutants: setup  ## break the engine on purpose, and show which tests notice
+	@$(VENV)/python -m tests.mutants
+
+simulate: setup  ## run a fleet in which everything goes wrong: SEEDS=200 FROM=1, or SEED=17
+	@$(VENV)/python -u -m tests.simulate $(if $(SEED),--seed $(SEED) -v,--seeds $(SEEDS) --from $(FROM))
+
 bench: setup guest  ## measure what a build costs, beside the same work by hand
 	@$(VENV)/python -m tests.bench
+
+deaths: setup guest  ## kill what can be killed, each kind DEATHS times (10), then measure how soon work goes on
+	TASKVISOR_DEATHS=$(DEATHS) $(VENV)/pytest -q tests/deaths
+	@$(VENV)/python -m tests.bench.recovery
 
 lock:  ## write requirements.lock anew from pyproject.toml
 	@scripts/lock.sh

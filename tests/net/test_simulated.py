@@ -40,3 +40,13 @@ def test_a_host_that_is_away_is_not_an_empty_one(tmp_path: Path) -> None:
         fabric.ensure_plugged(vif(0))
     with pytest.raises(CannotAsk):
         fabric.ensure_unplugged(vif(0))
+
+
+def test_links_that_cannot_be_looked_up_are_not_gone(tmp_path: Path) -> None:
+    """An unplug that took them for gone would report success, and leave them behind."""
+    fabric = SimulatedFabric(tmp_path)
+    fabric.ensure_plugged(vif(0))
+    (tmp_path / "links").rename(tmp_path / "away")
+
+    with pytest.raises(CannotAsk):
+        fabric.ensure_unplugged(vif(0))

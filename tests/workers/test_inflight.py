@@ -121,6 +121,19 @@ def test_a_message_nothing_refers_to_any_more_is_restored(client: redis.Redis, l
     assert ledger.is_consistent(QUEUE)
 
 
+def test_what_was_dropped_is_returned_without_waiting_for_the_next_look(client: redis.Redis, ledger: Ledger) -> None:
+    """As at a shutdown: other workers of the queue need not wait for this one's return."""
+    client.lpush(QUEUE, "1")
+    dropped = Held()
+    ledger.receive("a", QUEUE, take(client), dropped, None)
+    del dropped
+    gc.collect()
+
+    ledger.reconcile_dropped()
+
+    assert (contents(client, QUEUE), contents(client, FLIGHT)) == ([b"1"], [])
+
+
 def test_a_reply_lost_on_the_wire_is_noticed_and_restored(client: redis.Redis, ledger: Ledger) -> None:
     client.lpush(QUEUE, "1")
     take(client)

@@ -3,7 +3,10 @@
 import os
 from pathlib import Path
 
+import pytest
+
 from taskvisor.model.ids import InstanceId
+from workers import locks
 from workers.locks import InstanceLocks, open_lock, open_lock_within
 
 GUEST = InstanceId("0b5f4c1e-0000-5000-8000-000000000001")
@@ -23,17 +26,26 @@ def test_nothing_is_left_when_all_have_let_go(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_who_opened_a_file_that_its_holder_then_removed_holds_nothing_and_removes_nothing(tmp_path: Path) -> None:
+def test_who_opened_a_file_that_its_holder_then_removed_holds_nothing_and_removes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its holder unlinks the file before it lets go, and somebody else makes another, which is the lock now."""
     path = tmp_path / f"{GUEST}.lock"
-    late = os.open(path, os.O_RDWR | os.O_CREAT)  # opened before the first holder let go, and unlinked
-    path.unlink()
-    with InstanceLocks(tmp_path).hold(GUEST) as current:
-        assert current
-        assert os.fstat(late).st_nlink == 0
-        with InstanceLocks(tmp_path).hold(GUEST) as third:
-            assert not third
-        assert path.exists()
-    os.close(late)
+    former = locks.open_lock(path)
+    assert former is not None
+
+    def opened_late(path: Path) -> int | None:
+        late = os.open(path, os.O_RDWR)
+        path.unlink()
+        os.close(former)
+        path.touch()
+        return late
+
+    monkeypatch.setattr(locks, "open_lock", opened_late)
+
+    with InstanceLocks(tmp_path).hold(GUEST) as alone:
+        assert not alone
+    assert path.exists()
 
 
 def test_a_lock_of_a_dead_process_is_free(tmp_path: Path) -> None:

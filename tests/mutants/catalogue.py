@@ -1,0 +1,19 @@
+"""Every mutant that there is."""
+
+from tests.mutants.door_mutants import DOOR_MUTANTS
+from tests.mutants.host_mutants import HOST_MUTANTS
+from tests.mutants.judgement_mutants import JUDGEMENT_MUTANTS
+from tests.mutants.movement_mutants import MOVEMENT_MUTANTS
+from tests.mutants.runner_mutants import RUNNER_MUTANTS
+from tests.mutants.store_mutants import STORE_MUTANTS
+from tests.mutants.transport_mutants import TRANSPORT_MUTANTS
+
+MUTANTS = (
+    *RUNNER_MUTANTS,
+    *JUDGEMENT_MUTANTS,
+    *MOVEMENT_MUTANTS,
+    *STORE_MUTANTS,
+    *DOOR_MUTANTS,
+    *HOST_MUTANTS,
+    *TRANSPORT_MUTANTS,
+)

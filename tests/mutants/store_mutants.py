@@ -1,0 +1,352 @@
+"""Mutants of the store: guards that are gone, and what is held and not given back, or given twice."""
+
+from tests.mutants.mutant import mutant_of
+
+ADDRESSES = "taskvisor/state/addresses.py"
+ADMISSION = "taskvisor/state/admission.py"
+JOURNAL = "taskvisor/state/journal.py"
+TRANSACTION = "taskvisor/state/transaction.py"
+WRITING = "taskvisor/state/writing.py"
+OF_ADDRESSES = "tests/state/test_addresses.py"
+OF_ADMISSION = "tests/state/test_admission.py"
+OF_LEASES = "tests/state/test_admission_leases.py"
+OF_JOURNAL = "tests/state/test_journal.py"
+OF_TRANSACTION = "tests/state/test_transaction.py"
+
+GUARDS = (
+    mutant_of(
+        JOURNAL,
+        "fencing-not-checked",
+        "a writer whose token is old is refused by the store",
+        '        tx.require(lease, "token", before.token, fenced)\n',
+        "",
+        OF_JOURNAL,
+    ),
+    mutant_of(
+        JOURNAL,
+        "holder-not-checked",
+        "only the operation that holds the instance's lease writes",
+        '        tx.require(lease, "op", before.id, fenced)\n',
+        "",
+        OF_JOURNAL,
+    ),
+    mutant_of(
+        JOURNAL,
+        "revision-not-checked",
+        "a note made meanwhile is not written over",
+        '        tx.require(self._keys.operation(before.id), "rev", before.revision, moved)\n',
+        "",
+        OF_JOURNAL,
+    ),
+    mutant_of(
+        JOURNAL,
+        "bystander-needs-the-lease",
+        "a caller's wish is noted whoever holds the lease by now",
+        "        if change.lease is not LeaseMove.WATCH:\n            self._require_lease",
+        "        if change.lease is not None:\n            self._require_lease",
+        OF_JOURNAL,
+    ),
+    mutant_of(
+        TRANSACTION,
+        "carried-out-twice",
+        "a write repeated after a time-out does nothing the second time",
+        "if plan.once and redis.call('HGET', plan.once[1], 'commit') == plan.once[2] then return {-1, ''} end\n",
+        "",
+        OF_TRANSACTION,
+        OF_JOURNAL,
+    ),
+    mutant_of(
+        ADMISSION,
+        "lease-not-looked-at-by-a-build",
+        "nobody takes the lease of an instance that another holds",
+        '        tx.require_absent(self._keys.lease(instance_id), "op", held)\n',
+        "        assert held\n",
+        OF_LEASES,
+    ),
+    mutant_of(
+        ADMISSION,
+        "lease-not-looked-at-by-a-change",
+        "of two requests on an instance at rest, one is let in",
+        '        tx.require_absent(self._keys.lease(instance.id), "op", StoreConflict)\n',
+        "",
+        OF_ADMISSION,
+    ),
+    mutant_of(
+        ADMISSION,
+        "instance-changed-since",
+        "a request that was decided on an instance as it was is decided again",
+        "        tx.require_same(self._keys.instance(instance.id), seen.record, StoreConflict)\n"
+        "        tx.require_absent(self._keys.lease",
+        "        tx.require_absent(self._keys.lease",
+        OF_ADMISSION,
+    ),
+    mutant_of(
+        ADMISSION,
+        "same-id-twice",
+        "the same id is the same operation, whoever asks at the same moment",
+        '            tx.require_absent(key, "rev", known)\n',
+        "            assert known\n",
+        OF_ADMISSION,
+    ),
+    mutant_of(
+        ADMISSION,
+        "holder-moved-since",
+        "a delete takes over what it saw, at the token that it saw",
+        '        tx.require(lease, "token", seen.lease.token, StoreConflict)\n',
+        "",
+        OF_ADMISSION,
+    ),
+    mutant_of(
+        ADMISSION,
+        "rest-written-over",
+        "what was seen of an instance is not written over what an operation wrote",
+        "        tx.require_same(self._keys.instance(instance.id), seen.record, Conflicting)\n",
+        "",
+        OF_LEASES,
+    ),
+)
+"""Of what is looked at before a write."""
+
+HOLDINGS = (
+    mutant_of(
+        WRITING,
+        "claim-without-room",
+        "no host is promised more than it has",
+        "            tx.require_room(used, name, amount, limits[name], _no_room(claim, name, amount, limits[name]))\n",
+        "            assert limits\n",
+        OF_ADMISSION,
+    ),
+    mutant_of(
+        WRITING,
+        "claim-not-freed",
+        "the claim of an instance goes with it",
+        '        tx.do("unclaim", keys.claims(instance.host), keys.used(instance.host), instance.id)\n',
+        "",
+        OF_JOURNAL,
+    ),
+    mutant_of(
+        TRANSACTION,
+        "claim-freed-twice",
+        "a claim is given back once, however often it is tried",
+        "      redis.call('HDEL', command[2], command[4])\n    end\n  elseif command[1] == 'free'",
+        "    end\n  elseif command[1] == 'free'",
+        OF_TRANSACTION,
+        OF_JOURNAL,
+    ),
+    mutant_of(
+        WRITING,
+        "claim-not-moved",
+        "a build that moves on leaves no claim behind",
+        '        tx.do("unclaim", keys.claims(former_host), keys.used(former_host), claim.instance_id)\n',
+        "",
+        OF_JOURNAL,
+    ),
+    mutant_of(
+        ADDRESSES,
+        "address-given-twice",
+        "no address is given out twice",
+        "  if redis.call('HEXISTS', addresses, address) == 0 then\n",
+        "  if true then\n",
+        OF_ADDRESSES,
+    ),
+    mutant_of(
+        ADDRESSES,
+        "wanted-address-taken",
+        "an address that was asked for by name belongs to one port",
+        "  if owner then return {'address', owner} end\n",
+        "",
+        OF_ADDRESSES,
+    ),
+    mutant_of(
+        ADDRESSES,
+        "another-address-each-time",
+        "a request that is repeated gets the same address",
+        "local held = redis.call('HGET', ports, ask.port)\n",
+        "local held = false\n",
+        OF_ADDRESSES,
+    ),
+    mutant_of(
+        ADDRESSES,
+        "mac-given-twice",
+        "no MAC is on a network twice",
+        "if mac_owner and mac_owner ~= ask.port then return {'mac', mac_owner} end\n",
+        "",
+        OF_ADDRESSES,
+    ),
+    mutant_of(
+        ADDRESSES,
+        "used-address-noted-as-forgotten",
+        "an address that a twin of the request has put to use is not freed as forgotten",
+        "redis.call('ZADD', allocating, 'XX', ask.now, note)",
+        "redis.call('ZADD', allocating, ask.now, note)",
+        OF_ADDRESSES,
+    ),
+    mutant_of(
+        ADDRESSES,
+        "used-address-freed",
+        "the address of an instance is given back with the instance alone",
+        "        tx.require_scored(keys.allocating, member, noted_before, StoreConflict)\n",
+        "",
+        OF_ADDRESSES,
+    ),
+    mutant_of(
+        ADMISSION,
+        "address-noted-for-ever",
+        "an address that has become an instance's is not freed as forgotten",
+        '            tx.do("ZREM", self._keys.allocating, allocating_member(port.network_id, port.id, port.mac))\n',
+        "",
+        OF_ADMISSION,
+    ),
+    mutant_of(
+        ADMISSION,
+        "port-lost-meanwhile",
+        "an instance has the addresses that were allocated to it, still",
+        "            tx.require(self._keys.ports(port.network_id), port.id, port.address, StoreConflict)\n",
+        "",
+        OF_ADMISSION,
+    ),
+    mutant_of(
+        TRANSACTION,
+        "address-lost",
+        "an address that is given back is given out again",
+        "      redis.call('ZADD', command[4], redis.call('TIME')[1], address)\n",
+        "",
+        OF_ADDRESSES,
+    ),
+    mutant_of(
+        WRITING,
+        "addresses-not-freed",
+        "the addresses of an instance go with it",
+        "            free_port(tx, keys, port.network_id, port.id, port.mac)\n",
+        "            assert port\n",
+        "tests/tasks/test_build.py",
+    ),
+    mutant_of(
+        WRITING,
+        "name-not-reserved",
+        "two instances never have one name",
+        '        tx.do("HSET", self.keys.names, instance.name, instance.id)\n',
+        "",
+        OF_ADMISSION,
+    ),
+    mutant_of(
+        ADMISSION,
+        "name-not-looked-at",
+        "a name that is taken is refused",
+        "        tx.require_absent(self._keys.names, instance.name, lambda owner: _name_taken(instance.name, owner))\n",
+        "",
+        OF_ADMISSION,
+    ),
+    mutant_of(
+        WRITING,
+        "name-not-freed",
+        "the name of an instance is free when it is gone",
+        '        tx.do("disown", keys.names, instance.name, instance.id)\n',
+        "",
+        OF_JOURNAL,
+    ),
+    mutant_of(
+        WRITING,
+        "image-name-not-looked-at",
+        "two snapshots never make one image",
+        "        tx.require_absent(self.keys.images, name, taken)\n",
+        "        assert taken\n",
+        OF_ADMISSION,
+    ),
+)
+"""Of what is held."""
+
+RECORDS = (
+    mutant_of(
+        WRITING,
+        "outcome-not-written",
+        "an outcome for the caller is written with its record, in one transaction",
+        '            tx.do("SETEX", outcome.key, outcome.keep_s, outcome.payload)\n',
+        "            pass\n",
+        OF_JOURNAL,
+    ),
+    mutant_of(
+        WRITING,
+        "outcome-not-told",
+        "who waits for an outcome is told of it",
+        '            tx.do("PUBLISH", outcome.key, outcome.payload)\n',
+        "",
+        OF_JOURNAL,
+    ),
+    mutant_of(
+        WRITING,
+        "stuck-not-listed",
+        "what is STUCK is listed",
+        'tx.do("SADD" if operation.phase is Phase.STUCK else "SREM", keys.stuck, operation.id)',
+        'tx.do("SREM", keys.stuck, operation.id)',
+        "tests/tasks/test_crash_rollback.py",
+    ),
+    mutant_of(
+        WRITING,
+        "ended-stays-unsettled",
+        "what has ended is not looked for any more",
+        '            tx.do("ZREM", keys.unsettled, operation.id)\n',
+        "",
+        OF_JOURNAL,
+    ),
+    mutant_of(
+        WRITING,
+        "going-not-listed",
+        "what has not ended is found by the sweep",
+        '            tx.do("ZADD", keys.unsettled, operation.updated_at, operation.id)\n',
+        "",
+        OF_ADMISSION,
+    ),
+    mutant_of(
+        WRITING,
+        "not-listed-on-its-host",
+        "a host that starts finds the operations it has to carry on",
+        '            tx.do("SADD", keys.operations_on(operation.host), operation.id)\n',
+        "",
+        OF_JOURNAL,
+        "tests/tasks/test_crashes.py",
+    ),
+    mutant_of(
+        JOURNAL,
+        "listed-on-its-former-host",
+        "a build that moved on is its new host's alone",
+        '            tx.do("SREM", self._keys.operations_on(change.before.host), change.before.id)\n',
+        "            pass\n",
+        OF_JOURNAL,
+    ),
+    mutant_of(
+        WRITING,
+        "records-kept-for-ever",
+        "the records of operations that have ended expire",
+        '            tx.do("EXPIRE", key, self.operation_keep_s)\n',
+        "            pass\n",
+        OF_JOURNAL,
+    ),
+    mutant_of(
+        WRITING,
+        "event-not-written",
+        "every change of a record is an event",
+        "        self._event(tx, operation)\n",
+        "",
+        "tests/state/test_events.py",
+    ),
+    mutant_of(
+        JOURNAL,
+        "lease-stays-in-the-store",
+        "a lease that was given back is free",
+        '            tx.do("DEL", lease)\n',
+        "            pass\n",
+        OF_JOURNAL,
+    ),
+    mutant_of(
+        JOURNAL,
+        "successor-taken-over-blindly",
+        "the lease is handed to the operation that waits as it was seen to wait",
+        '            tx.require(self._keys.operation(waiting.id), "rev", waiting.revision - 1, StoreConflict)\n',
+        "",
+        OF_JOURNAL,
+    ),
+)
+"""Of what is written."""
+
+STORE_MUTANTS = (*GUARDS, *HOLDINGS, *RECORDS)
