@@ -1,0 +1,208 @@
+"""What must hold after every event, whatever is under way: one owner for each thing, one running domain for each instance.
+
+Must never ask through the product's own readers, nor through the calls that faults befall.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+from tasks.flows import FLOWS
+from tasks.verify import host_seen
+from taskvisor.model.ids import HostName, OperationId, image_id_for, instance_id_for
+from taskvisor.model.observed import HostSeen
+from taskvisor.model.states import PowerState
+from tests.simulate.disturbance import Disturbance
+from tests.simulate.faults import Fault
+from tests.simulate.post import Message
+from tests.simulate.records import PREFIX, Records, Seen
+from tests.support.fleet import Fleet
+
+OPEN = ("running", "rolling_back", "waiting")
+
+
+class Invariants:
+    """Asks them of one fleet, and remembers what callers were told and what a crash of Redis excuses.
+
+    A crash loses up to a second of writes: what was done on hosts in that second may have no owner afterwards, and may be
+    done again elsewhere. The records never disagree with each other because of it.
+    """
+
+    def __init__(self, fleet: Fleet, url: str, disturbance: Disturbance) -> None:
+        self._fleet = fleet
+        self._disturbance = disturbance
+        self._records = Records(url)
+        self._told: set[str] = set()
+        self.excused: set[str] = set()
+        """Instances, images and operations that a crash of Redis has set back."""
+        self.seen = self._records.read()
+        self._hosts = {host.name: self._look_at(host.name) for host in fleet.hosts.values()}
+
+    def require(self) -> None:
+        """AssertionError with the invariant that does not hold."""
+        self.seen = seen = self._records.read()
+        for name in self._disturbance.take_touched():
+            self._hosts[name] = self._look_at(name)
+        self._require_one_running()
+        self._require_owners(seen)
+        _require_claims(seen)
+        _require_names(seen)
+        _require_leases(seen)
+        _require_addresses(seen)
+        self._require_told(seen)
+
+    def read_all(self) -> Seen:
+        """The records with the documents of all operations."""
+        return self._records.read("all")
+
+    def list_unsettled(self) -> list[str]:
+        return sorted(operation for operation, phase in self.seen.phases.items() if phase in OPEN)
+
+    def time_limit_s(self, message: Message) -> float:
+        """Of the step that the message asks for."""
+        document = self.seen.operations.get(message.subject)
+        flow = FLOWS[document["flow"]] if document else None
+        known = flow is not None and message.steps[0] in (step.name for step in flow.steps)
+        return flow.step(message.steps[0]).time_limit_s if flow is not None and known else float("inf")
+
+    def excuse(self, changed: Iterable[str]) -> list[str]:
+        """What a crash has set back: these keys changed in the lost moment. Returns what is excused, for the story."""
+        fresh: set[str] = set()
+        for key in changed:
+            kind, _, name = key.removeprefix(PREFIX).partition(":")
+            if kind in ("instance", "lease"):
+                fresh.add(name)
+            elif kind in ("op", "result"):
+                operation = OperationId(name)
+                fresh |= {name, instance_id_for(operation), image_id_for(operation)}
+                self._told.discard(name)
+        self.excused |= fresh
+        return sorted(name for name in fresh if name.startswith("op-"))
+
+    def note_heartbeat(self, host: str, incarnation: str) -> None:
+        """As the heartbeat of both nodes of a host; by no clock but the simulation's."""
+        self._records.client.set(f"{PREFIX}alive:{host}", incarnation)
+        self._records.client.set(f"{PREFIX}taking:{host}", incarnation)
+
+    def forget_heartbeat(self, host: str) -> None:
+        self._records.client.delete(f"{PREFIX}alive:{host}", f"{PREFIX}taking:{host}")
+
+    def close(self) -> None:
+        self._records.client.close()
+
+    def _require_one_running(self) -> None:
+        running: dict[str, list[str]] = defaultdict(list)
+        for name, found in self._hosts.items():
+            for domain in found.domains:
+                if domain.power_state is PowerState.RUNNING:
+                    running[domain.instance_id].append(name)
+        for instance_id, hosts in running.items():
+            assert len(hosts) == 1 or instance_id in self.excused, f"instance {instance_id} runs on {hosts}"
+
+    def _require_owners(self, seen: Seen) -> None:
+        images = {record["id"] for record in seen.image_records.values()}
+        images |= {image_id_for(OperationId(operation)) for operation in seen.operations}
+        addresses = {port["mac"]: port["address"] for one in seen.instances.values() for port in one["ports"]}
+        ports = {port["id"] for one in seen.instances.values() for port in one["ports"]}
+        for name, found in self._hosts.items():
+            for what, owner in _owned(found):
+                if owner not in self.excused:
+                    there = seen.instances.get(owner)
+                    assert there is not None, f"{what} on {name} has no owner: no instance {owner}"
+                    assert there["host"] == name, f"{what} is on {name}, its instance on {there['host']}"
+            for link in found.links:
+                fit = link.port_id in ports or link.instance_id in self.excused
+                assert fit, f"link {link.name} on {name} is of port {link.port_id}, which nobody has"
+            for entry in found.dhcp:
+                fit = addresses.get(entry.mac) == entry.address or bool(self.excused)
+                assert fit, f"DHCP on {name} tells {entry.mac} {entry.address}, which is nobody's"
+            for image in found.images:
+                fit = image.image_id in images or image.image_id in self.excused
+                assert fit, f"image {image.image_id} on {name} is nobody's"
+
+    def _look_at(self, name: HostName) -> HostSeen:
+        return host_seen(self._fleet.hosts[name].ports, self._fleet.clock.now())
+
+    def _require_told(self, seen: Seen) -> None:
+        for operation in sorted(self._told):
+            now = seen.results.get(operation)
+            assert now == "SUCCESS", f"the caller of {operation} was told SUCCESS and now sees {now}"
+        for operation, result in seen.results.items():
+            phase = seen.phases.get(operation)
+            if result == "SUCCESS" and phase is not None:  # else nothing was to be done
+                assert phase == "succeeded", f"the caller of {operation} was told SUCCESS, and it is {phase}"
+                self._told.add(operation)
+
+    def blamed(self, operation: str) -> set[Fault]:
+        return {fault for fault, _ in self._disturbance.blamed.get(operation, ())}
+
+
+def _owned(found: HostSeen) -> Iterable[tuple[str, str]]:
+    for domain in found.domains:
+        yield f"domain {domain.name}", domain.instance_id
+    for directory in found.directories:
+        yield f"directory {directory}", directory
+    for link in found.links:
+        yield f"link {link.name}", link.instance_id
+
+
+def _require_claims(seen: Seen) -> None:
+    for host, claims in seen.claims.items():
+        limits = seen.hosts[host]["limits"] if seen.hosts.get(host) else None
+        for kind in ("vcpus", "memory_mib", "disk_gib"):
+            claimed, used = sum(claim[kind] for claim in claims.values()), seen.used.get(host, {}).get(kind, 0)
+            assert claimed == used, f"{host}: {used} of {kind} are used, the claims come to {claimed}"
+            assert limits is None or used <= limits[kind], f"{host}: {used} of {kind} used, {limits[kind]} may be"
+        for owner in claims:
+            there = seen.instances.get(owner, {}).get("host")
+            assert there == host, f"claim on {host} of {owner}, which is on {there}"
+    for instance_id, instance in seen.instances.items():
+        claims = seen.claims.get(instance["host"], {})
+        assert instance_id in claims, f"instance {instance['name']} has no claim on {instance['host']}"
+    for host, amounts in seen.used.items():
+        assert host in seen.claims or not any(amounts.values()), f"{host}: {amounts} used without a claim"
+
+
+def _require_names(seen: Seen) -> None:
+    for name, instance_id in seen.names.items():
+        there = seen.instances.get(instance_id, {}).get("name")
+        assert there == name, f"name {name} is {instance_id}'s, whose own is {there}"
+    for instance_id, instance in seen.instances.items():
+        assert seen.names.get(instance["name"]) == instance_id, f"{instance['name']} is not {instance_id}'s name"
+    for name, owner in seen.images.items():
+        registered = name in seen.image_records and seen.image_records[name]["id"] == owner
+        assert registered or owner in seen.operations, f"image name {name} is kept for {owner}, which is not open"
+
+
+def _require_leases(seen: Seen) -> None:
+    for instance_id, lease in seen.leases.items():
+        holder = seen.operations.get(lease.get("op", ""))
+        assert holder is not None, f"lease of {instance_id} is {lease.get('op')}'s, which has ended"
+        assert holder["instance_id"] == instance_id, f"lease of {instance_id} is of an operation on another instance"
+        assert int(lease["token"]) == holder["token"], f"lease of {instance_id} has token {lease['token']}"
+    for name, operation in seen.operations.items():
+        held = seen.leases.get(operation["instance_id"], {}).get("op") == name
+        waits = operation["phase"] == "waiting"
+        assert held != waits, f"operation {name} is {operation['phase']}, holds its instance: {held}"
+        assert operation["instance_id"] in seen.instances, f"operation {name} is open, its instance is gone"
+        if waits:
+            holder = seen.operations.get(seen.leases.get(operation["instance_id"], {}).get("op", ""))
+            assert holder is not None, f"operation {name} waits for nobody"
+            assert holder.get("preempted_by") == name, f"operation {name} waits, its holder does not know"
+    opened = {name for name, operation in seen.operations.items() if operation["phase"] != "stuck"}
+    assert opened == seen.unsettled, f"unsettled are {sorted(opened)}, listed {sorted(seen.unsettled)}"
+
+
+def _require_addresses(seen: Seen) -> None:
+    for (network, address), port in seen.addresses.items():
+        assert seen.ports.get((network, port)) == address, f"address {address} is {port}'s, which does not know"
+    for (network, port), address in seen.ports.items():
+        assert seen.addresses.get((network, address)) == port, f"port {port} has {address}, which is another's"
+    owned = {(port["network_id"], port["id"]): port for one in seen.instances.values() for port in one["ports"]}
+    for key, port in owned.items():
+        assert seen.ports.get(key) == port["address"], f"{port['address']} is an instance's and free"
+        assert seen.macs.get(f"{key[0]} {port['mac']}") == port["id"], f"{port['mac']} is an instance's and free"
+        assert port["id"] not in seen.allocating, f"port {port['id']} is an instance's and noted as allocated"
+    for key in seen.ports:
+        assert key in owned or key[1] in seen.allocating, f"port {key[1]} is no instance's"
+    for mac, owner in seen.macs.items():
+        assert (mac.split(" ")[0], owner) in seen.ports, f"MAC {mac} is {owner}'s, which is not there"

@@ -1,0 +1,161 @@
+"""What processes do with a message: the real engine at work, and what `tasks/edge.py` does around it with Celery."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from math import ceil
+from typing import Any
+
+from tasks.door import Admitted
+from tasks.edge import TURN_S, TURNS_LIMIT
+from tasks.flows import FLOWS
+from tasks.periodic import Settler, Sweep
+from taskvisor.flow.ports import Ports
+from taskvisor.flow.runner import Next, Onward, StepMessage, StepRunner
+from taskvisor.model.errors import Busy, Conflicting, IdInUse, TaskvisorError
+from taskvisor.model.ids import HostName, OperationId
+from taskvisor.model.operation import Operation, Runner
+from taskvisor.model.records import Instance
+from taskvisor.model.states import Mark, Phase
+from taskvisor.state.connection import asking
+from taskvisor.state.writing import Outcome
+from tests.simulate.agenda import Agenda
+from tests.simulate.nodes import Process
+from tests.simulate.post import REQUEST, SETTLE, STEP, SWEEP, SYNC, TRACK, WISH, Message
+from tests.simulate.story import Story
+from tests.support.fleet import PERIOD_S, Fleet, TimeIsUp
+from workers.locks import InstanceLocks
+
+KEEP_S = 3600
+
+
+def result_key(operation_id: str) -> str:
+    """Where the caller's AsyncResult looks."""
+    return f"result:{operation_id}"
+
+
+def outcome_for(operation: Operation, instance: Instance | None) -> Outcome | None:
+    """As `Teller.outcome_for`, with the state for all of the payload."""
+    del instance
+    if operation.phase.settled:
+        state = "SUCCESS" if operation.phase is Phase.SUCCEEDED else "FAILURE"
+    elif operation.runner is None and any(record.do is not Mark.PENDING for record in operation.steps):
+        return None
+    else:
+        state = "PROGRESS"
+    return Outcome(key=result_key(operation.id), payload=state, keep_s=KEEP_S)
+
+
+class Work:
+    """Runs messages on a fleet. `ports` are each host's, watched."""
+
+    def __init__(
+        self, fleet: Fleet, agenda: Agenda, story: Story, ports: Mapping[HostName, Ports], sweep: Sweep
+    ) -> None:
+        self._fleet = fleet
+        self._agenda = agenda
+        self._story = story
+        self._ports = ports
+        self._sweep = sweep
+        self._settler = Settler(store=fleet.store, flows=FLOWS, now=fleet.clock.now, max_reschedules=2)
+
+    def run(self, message: Message, process: Process) -> str:
+        """Deal with the message; returns what became of it, in a word. Raises what the task would end with."""
+        if message.task == STEP:
+            return self._run_step(message, process)
+        if message.task == SETTLE:
+            following = self._settler.settle(OperationId(message.subject))
+            if following is not None:
+                self._agenda.launch(following)
+            return "settled" if following is None else f"on to {following.id}"
+        if message.task == REQUEST:
+            return self._request(message)
+        if message.task == WISH:
+            return self._wish(message)
+        if message.task == SWEEP:
+            return f"{self._sweep.run()} sent on"
+        report = self._fleet.hosts[process.node.host].report
+        if message.task == TRACK:
+            report.track()
+            return "tracked"
+        assert message.task == SYNC, message
+        return f"{report.sync_power_states()} synced"
+
+    def _run_step(self, message: Message, process: Process) -> str:
+        node, root = process.node, self._fleet.hosts[process.node.host].root
+        runner = StepRunner(
+            flows=FLOWS,
+            journal=self._fleet.store.journal,
+            ports=self._ports[node.host],
+            exclusion=InstanceLocks(root / "locks" / "instances"),
+            runner=Runner(host=node.host, incarnation=node.incarnation, pid=process.pid),
+            time_up=(TimeIsUp,),
+        )
+        asked = StepMessage(
+            operation_id=OperationId(message.subject), step=message.steps[0], direction=message.direction
+        )
+        return self._go_on(message, runner.run(asked))
+
+    def _go_on(self, message: Message, following: Next) -> str:
+        if following.onward is Onward.CONTINUE and message.steps[1:]:
+            self._agenda.send(replace(message, steps=message.steps[1:], due_at=0.0))
+        if following.onward is Onward.SEND and following.operation is not None:
+            self._agenda.launch(following.operation)
+        error = f", {type(following.error).__name__}" if following.error is not None else ""
+        ended = f", {following.ended.phase.value}" if following.ended is not None else ""
+        return f"{following.dropped or following.onward}{error}{ended}"
+
+    def _request(self, message: Message) -> str:
+        """As the edge's entry task."""
+        fields = dict(message.fields)
+        try:
+            answer = self._fleet.answer(fields.pop("task"), message.subject, fields)
+            if not isinstance(answer, Admitted):
+                self._show(message.subject, "SUCCESS")
+                return "already so"
+            return self._admitted(answer)
+        except IdInUse:
+            return "dropped: the id is in use"
+        except (Busy, Conflicting) as held:
+            limit = TURNS_LIMIT if isinstance(held, Busy) else ceil(fields.get("wait_turn_s", 0) / TURN_S)
+            if message.looks < limit:
+                again = replace(message, looks=message.looks + 1, due_at=self._fleet.clock.now() + TURN_S)
+                self._agenda.send(again)
+                return "looks again"
+            self._show(message.subject, "FAILURE")
+            raise
+        except (TaskvisorError, TimeIsUp):
+            self._show(message.subject, "FAILURE")
+            raise
+
+    def _admitted(self, answer: Admitted) -> str:
+        operation = answer.operation
+        if answer.stopping is not None:
+            self._agenda.launch(answer.stopping)
+        if operation.phase is Phase.SUCCEEDED:
+            self._show(operation.id, "SUCCESS")
+        elif operation.phase.settled:
+            self._show(operation.id, "FAILURE")
+        else:
+            self._agenda.launch(operation)
+        return f"admitted, {operation.phase.value} on {operation.host}"
+
+    def _show(self, operation_id: str, state: str) -> None:
+        """As Celery's result back end: a SUCCESS that is there stays."""
+        key = result_key(operation_id)
+        client: Any = self._fleet.client
+        with asking("store a result"):
+            if client.execute_command("GET", key) != "SUCCESS":
+                client.execute_command("SETEX", key, KEEP_S, state)
+
+    def _wish(self, message: Message) -> str:
+        door = self._fleet.door
+        wish = door.cancel if message.fields["wish"] == "operation.cancel" else door.retry
+        operation = wish(message.subject)
+        if not operation.phase.settled:
+            self._agenda.launch(operation)
+        return f"{message.fields['wish']}: {operation.phase.value}"
+
+
+def sweep_for(fleet: Fleet, agenda: Agenda, reclaim: Any) -> Sweep:
+    """The real sweep, whose messages go by the agenda."""
+    return Sweep(store=fleet.store, launch=agenda.launch, reclaim=reclaim, now=fleet.clock.now, period_s=PERIOD_S)
