@@ -32,7 +32,10 @@ def node() -> OpenNode:
     global _opened  # noqa: PLW0603 - one per process is what it is for
     if _opened is None or _opened.pid != os.getpid():
         _opened = OpenNode(
-            read_settings(), incarnation=_host_node.incarnation, outcome_for=_edge.teller.outcome_for, launch=_edge.launch
+            read_settings(),
+            incarnation=_host_node.incarnation,
+            outcome_for=_edge.teller.outcome_for,
+            launch=_edge.launch,
         )
     return _opened
 
