@@ -11,9 +11,15 @@ Nothing is skipped: what a test asks for and the machine lacks is a failure with
 `real`, `tests/fixtures/leftovers.py` proves that the test left nothing on its host.
 """
 
+from hypothesis import HealthCheck, settings
+
 pytest_plugins = (
     "tests.fixtures.redis_servers",
     "tests.fixtures.hosts",
     "tests.fixtures.guests",
     "tests.fixtures.leftovers",
 )
+
+# A crowded machine is no reason for a test to fail: no example has a deadline, and how long one takes to draw is not judged.
+settings.register_profile("taskvisor", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("taskvisor")

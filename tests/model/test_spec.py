@@ -380,7 +380,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.dictionaries(st.sampled_from([*BuildSpec.model_fields, "bogus"]), JSON))
 def test_whatever_json_is_asked_the_answer_is_a_spec_or_a_refusal(fields: dict[str, Any]) -> None:
     with suppress(Refused):
@@ -389,7 +389,7 @@ def test_whatever_json_is_asked_the_answer_is_a_spec_or_a_refusal(fields: dict[s
         image_url_for(spec.image)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.sampled_from(["", "/", "file://", "http://", "https://[", "simulated://"]), st.text())
 def test_whatever_an_image_is_called_the_answer_is_a_url_or_a_refusal(start: str, rest: str) -> None:
     with suppress(Refused):

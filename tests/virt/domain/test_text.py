@@ -31,7 +31,7 @@ def test_readable_text_stays_as_it_is() -> None:
     assert escaped("Größe: 10 GiB 🐙 <&>\n") == "Größe: 10 GiB 🐙 <&>\n"
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(ANY_TEXT)
 @example(HOSTILE_TEXT)
 @example(" ")
