@@ -223,7 +223,8 @@ class Door:
             ports = allocate_ports(self.store, spec, instance_id, self.now())
             return place(self.store, resolved.ask, instance_id, claiming)
         except StoreConflict:
-            raise  # somebody else let this very request in, ports and all: look again
+            release_ports(self.store, ports)  # but for those that came in with a twin of this request
+            raise
         except Exception as refusal:
             release_ports(self.store, ports)
             self._require_unmoved(operation_id, former, refusal)

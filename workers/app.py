@@ -72,6 +72,7 @@ def app_for(settings: Settings) -> Celery:
         worker_send_task_events=True,
         worker_lost_wait=1.0,
         worker_cancel_long_running_tasks_on_connection_loss=False,
+        worker_pool="workers.pool:TaskPool",
         worker_concurrency=settings.step_concurrency,
         beat_schedule=schedule_for(settings),
         beat_scheduler="workers.beat:Scheduler",

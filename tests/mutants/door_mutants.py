@@ -16,6 +16,14 @@ OF_RESCHEDULING = "tests/tasks/test_rescheduling.py"
 REQUESTS = (
     mutant_of(
         DOOR,
+        "late-twin-keeps-its-addresses",
+        "a request that finds itself let in already leaks no address",
+        "            release_ports(self.store, ports)  # but for those that came in with a twin of this request\n",
+        "",
+        OF_DOOR,
+    ),
+    mutant_of(
+        DOOR,
         "id-of-another-request",
         "an id stands for one request: another one is refused and changes nothing",
         "            return known\n        raise IdInUse(",

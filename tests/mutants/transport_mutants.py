@@ -7,6 +7,8 @@ READER = "workers/reader.py"
 CARRIER = "workers/transport.py"
 OF_INFLIGHT = "tests/workers/test_inflight.py"
 OF_TRANSPORT = "tests/workers/test_transport.py"
+POOL = "workers/pool.py"
+OF_POOL = "tests/workers/test_pool.py"
 
 
 def _on_the_way(file: str, name: str, promise: str, old: str, new: str, first: str) -> Mutant:
@@ -16,6 +18,22 @@ def _on_the_way(file: str, name: str, promise: str, old: str, new: str, first: s
 
 
 TRANSPORT_MUTANTS = (
+    _on_the_way(
+        POOL,
+        "half-read-result-forgotten",
+        "a node hears its pool processes across every reconnect",
+        "            hub.add_reader(fd, reading)\n",
+        "",
+        OF_POOL,
+    ),
+    _on_the_way(
+        POOL,
+        "half-read-result-of-another-process",
+        "what a dead process began to say is not read on from its successor",
+        " and self.fileno_to_outq.get(fd) is process",
+        "",
+        OF_POOL,
+    ),
     _on_the_way(
         CARRIER,
         "acknowledged-before-it-runs",

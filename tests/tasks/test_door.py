@@ -123,6 +123,20 @@ def test_a_twin_that_was_let_in_since_the_look_is_the_same_operation(redis_url: 
     fleet.close()
 
 
+def test_a_twin_that_comes_to_itself_when_the_guest_is_gone_again_keeps_no_address(fleet: Fleet) -> None:
+    """It looked before the first message was let in; built and deleted was the guest while Redis did not answer it."""
+
+    def whole_life() -> None:
+        fleet.build("web", "op")
+        fleet.ask("instance.delete", "delete-web", instance="web")
+
+    twin = Meanwhile(fleet, "catalog.read_operation", whole_life)
+
+    assert twin.door.build(OP, dict(ASKED)) == Admitted(operation=fleet.read("op"))
+    assert fleet.store.addresses.list_forgotten(1e12) == ()
+    assert fleet.client.keys(f"{KEYS.prefix}addresses:*") == []
+
+
 @pytest.mark.parametrize("flow", ["instance.stop", "instance.reboot", "instance.delete"])
 def test_a_change_whose_twin_was_let_in_since_the_look_is_the_same_operation(fleet: Fleet, flow: str) -> None:
     fleet.build()
