@@ -28,7 +28,7 @@ class Listening:
     def __init__(self) -> None:
         self.hub = Hub()
         self.pool = Pool(processes=1, threads=False, synack=False)
-        self.heard: list[object] = []
+        self.heard: list[tuple[int, object]] = []
         self.pool._result_handler.on_state_change = self.heard.append
         self.pool.register_with_event_loop(self.hub)
         self._turns = self.hub.create_loop()
@@ -91,19 +91,20 @@ def test_results_that_come_after_a_half_read_one_are_heard_too(listening: Listen
     assert len(listening.heard) == 3
 
 
-def test_a_process_that_took_the_place_of_one_that_died_in_the_midst_of_a_result_is_heard(listening: Listening) -> None:
+def test_a_process_is_heard_whose_predecessor_died_in_the_midst_of_a_result(listening: Listening) -> None:
     listening.say(WHOLE[:7])
     listening.turn()
-    died = listening.process.pid
+    died = listening.process
 
-    os.kill(died, 9)
-    listening.until(lambda: listening.process.pid != died and listening.heard, "the next process")
-    listening.heard.clear()
+    os.kill(died.pid, 9)
+    wait_until(lambda: died.exitcode is not None, "the process to die")
+    listening.pool.maintain_pool()
+    successor = listening.process
     listening.lose_connection()
-    listening.say(WHOLE)
 
-    listening.until(lambda: listening.heard, "the result")
-    assert listening.heard == [pickle.loads(MESSAGE)]  # noqa: S301 - its own bytes
+    assert successor.outqR_fd == died.outqR_fd, "the test is about a pipe of the same number"
+    listening.until(lambda: listening.heard, "the next process to say that it is up")
+    assert listening.heard == [(asynpool.WORKER_UP, (successor.pid,))], "it was heard itself, not one after it"
 
 
 def test_nodes_have_this_pool() -> None:
