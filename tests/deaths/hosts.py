@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import redis
 
 STOP_LIMIT_S = 30.0
-LOG_TAIL_BYTES = 4000
+LOG_TAIL_BYTES = 8000
 QUICK = {"sweep_s": 2.0, "heartbeat_s": 0.5, "metrics_port": 0}
 """Settings of hosts that need not be waited for."""
 ROOMY = {"vcpu_ratio": 64.0, "memory_ratio": 8.0, "disk_ratio": 64.0}

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
+from tests.deaths.account import account_of
 from tests.deaths.blows import Death, pause, strike
 from tests.deaths.callers import Caller, Life, Tally, Wish, life_for
 from tests.deaths.hosts import Installation
@@ -43,7 +44,16 @@ def run_round(
 
     `name` is in the names of the round's guests and images; with `seed` it says what happens in which order.
     """
-    about = f"{name}/{seed}"
+    try:
+        return _round(installation, deaths, f"{name}/{seed}", name, lives, build)
+    except AssertionError as error:
+        error.add_note(account_of(installation))
+        raise
+
+
+def _round(
+    installation: Installation, deaths: Sequence[Death], about: str, name: str, lives: int, build: Mapping[str, Any]
+) -> Survived:
     chance = Random(about)
     tally = Tally()
     plan = [_lives_of(name, number, lives, chance, build) for number in range(CALLERS)]
