@@ -113,7 +113,7 @@ class Door:
                 return Admitted(operation=known)
             seen = self.store.admission.read_holding(self.store.catalog.find_instance_id(spec.instance))
             if seen is None:
-                return _absent(flow, spec.instance)
+                return _absent(flow, spec.instance, known)
             return self._admit_change(flow, seen, request, operation_id, known)
 
         return self._looking_again(operation_id, look)
@@ -243,9 +243,7 @@ class Door:
         if seen.lease is not None:
             return self._admit_over(flow, seen, seen.lease, request, operation_id, former)
         if instance.vm_state is ALREADY.get(flow.name):
-            if former is not None:
-                raise IdInUse(f"task id: {operation_id} is that of an operation that failed; choose another")
-            return Already(result={**instance_view(instance), "already": True})
+            return _already({**instance_view(instance), "already": True}, former)
         _require_state(flow, instance)
         now = self.now()
         operation = transitions.accepted(flow, operation_id, instance, request, now, former)
@@ -302,16 +300,27 @@ def _may_end_here(holder: Operation) -> bool:
     return holder.runner is None and FLOWS[holder.flow].yields
 
 
-def _absent(flow: Flow, name: str) -> Already:
+def _already(result: Facts, former: Operation | None) -> Already:
+    """IdInUse when the id is a failed operation's: its caller would be told a success, its record a failure."""
+    if former is not None:
+        raise IdInUse(f"task id: {former.id} is that of an operation that failed; choose another")
+    return Already(result=result)
+
+
+def _absent(flow: Flow, name: str, former: Operation | None) -> Already:
     if flow.name != DELETE:
         raise Refused(f"instance: {name!r}: there is no instance of that name or id; see `taskvisor list`")
-    return Already(result={"id": name, "name": name, "vm_state": VmState.DELETED.value, "already": True})
+    return _already({"id": name, "name": name, "vm_state": VmState.DELETED.value, "already": True}, former)
 
 
 def _require_state(flow: Flow, instance: Instance) -> None:
     if instance.task_state is TaskState.DELETING and not flow.preempts:
         raise Refused(
             f"instance {instance.name} is half deleted: its delete failed; delete it again, there is nothing else to do"
+        )
+    if instance.launched_at is None and not flow.preempts:  # Nova's must_have_launched
+        raise Refused(
+            f"instance {instance.name} has never run: its build failed and was kept as it was; retry that, or delete it"
         )
     if instance.vm_state in flow.vm_states:
         return

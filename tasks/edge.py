@@ -353,12 +353,19 @@ class Edge:
 
 
 def _again(task: Task, delay_s: float, limit: int, reason: TaskvisorError) -> Exception:
-    """What to raise so that the request comes again after `delay_s`, at most `limit` times; then its caller gets `reason`."""
+    """What to raise so that the request comes again after `delay_s`, at most `limit` times; then its caller gets `reason`.
+
+    That it waits is stored before it is sent: the next look may be over before this process goes on, and what Celery stores
+    after the sending would hide its end for good.
+    """
     try:
+        if task.request.retries < limit:
+            task.backend.mark_as_retry(task.request.id, reason, request=task.request)
         task.retry(countdown=delay_s, max_retries=limit, exc=reason)
     except Reject as unsent:  # Redis was silent when it was to be sent anew: then this very message comes again
         again: Exception = Reject(unsent.reason, requeue=True)
     except Retry as sent:
+        task.request.ignore_result = True
         again = sent
     else:
         again = reason

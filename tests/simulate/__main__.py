@@ -3,6 +3,7 @@
 import argparse
 import logging
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -34,6 +35,7 @@ def main() -> int:
     asked = parse_arguments()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     seeds = [asked.seed] if asked.seed is not None else range(asked.first, asked.first + asked.seeds)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # a Redis that nobody stops would stay
     server = RedisServer(Path(tempfile.mkdtemp(prefix="tvt-redis-")))
     began_at, events, broken = time.monotonic(), 0, 0
     try:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from taskvisor.model.errors import CannotAsk
 from taskvisor.model.operation import Operation
 from tests.simulate.faults import Fault, Weather
-from tests.simulate.post import SWEEP, SYNC, TRACK, Message, launch_message
+from tests.simulate.post import REQUEST, SWEEP, SYNC, TRACK, Message, launch_message
 from tests.simulate.story import Story
 from tests.support.clock import FakeClock
 
@@ -28,6 +28,8 @@ class Agenda:
         self.weather = Weather(enabled=frozenset(), rate=0.0)
         self.silent_until = 0.0
         """Until when Redis, which is also the broker, is away."""
+        self.lost: set[str] = set()
+        """Requests of which a message was lost, or the answer."""
         self.pending: dict[int, Message] = {}
         """Messages that nobody has acknowledged, by number."""
         self.deliver: Callable[[int], None] = lambda _: None
@@ -64,7 +66,7 @@ class Agenda:
         if self.is_silent:
             raise CannotAsk("the broker is away: the message was not sent")
         if message.task not in TICKS and self._happens(Fault.MESSAGE_LOST):
-            self._story.tell(f"   lost on its way: {message}")
+            self._lose(message)
             return
         copies = 2 if self._happens(Fault.MESSAGE_DOUBLED) else 1
         for _ in range(copies):
@@ -78,6 +80,9 @@ class Agenda:
         for number, message in kept.items():
             if number not in self.pending:
                 self._push(number, replace(message, due_at=self._clock.now()))
+        for number, message in self.pending.items():
+            if number not in kept:
+                self._lose(message)
         self.pending = {number: self.pending.get(number, message) for number, message in kept.items()}
 
     def put_off(self, number: int, seconds: float) -> None:
@@ -94,6 +99,11 @@ class Agenda:
 
     def _push(self, number: int, message: Message) -> None:
         self.at(message.due_at, lambda: self.deliver(number))
+
+    def _lose(self, message: Message) -> None:
+        self._story.tell(f"   lost on its way: {message}")
+        if message.task == REQUEST:
+            self.lost.add(message.subject)
 
     def _happens(self, fault: Fault) -> bool:
         return self._rng.random() < 0.03 and fault in self.weather

@@ -10,7 +10,7 @@ from typing import Any
 
 import redis
 
-from taskvisor.model.ids import HostName
+from taskvisor.model.ids import HostName, InstanceId
 from taskvisor.model.states import Direction
 from tests.simulate.agenda import Agenda
 from tests.simulate.faults import AT_A_CALL, AT_A_STEP, Fault, contradiction, failure_for
@@ -22,6 +22,8 @@ from tests.support.spies import Moment, WorkerDied
 
 GRACE_S = 15.0
 DEPTH_LIMIT = 3
+HELD_UP_FOR = (1, 1, 2, 2, 3, 12)
+"""So many events go by while a process is held up, at most: mostly few, at times so many that what it does is out of date."""
 AHEAD_S = 30.0
 """While a process is held up, only what is due within that time happens."""
 
@@ -39,6 +41,8 @@ class Disturbance:
         """Which faults befell the messages of an operation, and which way it went."""
         self.runs: dict[str, list[tuple[str, Direction, str]]] = defaultdict(list)
         """The tries in which a step has called a port, by operation: step, direction and host."""
+        self.crowded: list[tuple[InstanceId, HostName, HostName]] = []
+        """Instances that two living processes were changing at once, and where."""
         self.calm = False
         self._touched: set[HostName] = set()
 
@@ -46,6 +50,7 @@ class Disturbance:
         """What `watched_ports` calls."""
         process = self.stack[-1]
         self._note_run(process)
+        self._note_company(process)
         self.touch(process.node.host)
         self._befall(process, f"{moment} {name}")
         fault = self._pick(AT_A_STEP)
@@ -113,7 +118,7 @@ class Disturbance:
 
     def _hold_up(self) -> None:
         """Others go on, until a process that waits in the stack is dead: that is then unwound first."""
-        for _ in range(self._rng.randint(1, 3)):
+        for _ in range(self._rng.choice(HELD_UP_FOR)):
             if not all(process.alive for process in self.stack):
                 return
             self._agenda.run_next(before=self._clock.now() + AHEAD_S)
@@ -143,6 +148,11 @@ class Disturbance:
         if not process.ran and message is not None and message.steps:
             process.ran = True
             self.runs[message.subject].append((message.steps[0], message.direction, process.node.host))
+
+    def _note_company(self, process: Process) -> None:
+        for other in self.stack[:-1]:
+            if other.alive and other.ran and process.instance is not None and other.instance == process.instance:
+                self.crowded.append((process.instance, other.node.host, process.node.host))
 
     def _tell(self, line: str, fault: Fault) -> None:
         self._story.tell(f"{self._indent}{line}")

@@ -8,11 +8,11 @@ from collections.abc import Iterable
 
 from tasks.flows import FLOWS
 from tasks.verify import host_seen
-from taskvisor.model.ids import HostName, OperationId, image_id_for, instance_id_for
+from taskvisor.model.ids import HostName, OperationId, image_id_for
 from taskvisor.model.observed import HostSeen
 from taskvisor.model.states import PowerState
 from tests.simulate.disturbance import Disturbance
-from tests.simulate.faults import Fault
+from tests.simulate.excuses import Excuses
 from tests.simulate.post import Message
 from tests.simulate.records import PREFIX, Records, Seen
 from tests.support.fleet import Fleet
@@ -21,19 +21,14 @@ OPEN = ("running", "rolling_back", "waiting")
 
 
 class Invariants:
-    """Asks them of one fleet, and remembers what callers were told and what a crash of Redis excuses.
-
-    A crash loses up to a second of writes: what was done on hosts in that second may have no owner afterwards, and may be
-    done again elsewhere. The records never disagree with each other because of it.
-    """
+    """Asks them of one fleet, and remembers what callers were told and what a crash of Redis excuses."""
 
     def __init__(self, fleet: Fleet, url: str, disturbance: Disturbance) -> None:
         self._fleet = fleet
         self._disturbance = disturbance
         self._records = Records(url)
         self._told: set[str] = set()
-        self.excused: set[str] = set()
-        """Instances, images and operations that a crash of Redis has set back."""
+        self.excuses = Excuses()
         self.seen = self._records.read()
         self._hosts = {host.name: self._look_at(host.name) for host in fleet.hosts.values()}
 
@@ -42,6 +37,7 @@ class Invariants:
         self.seen = seen = self._records.read()
         for name in self._disturbance.take_touched():
             self._hosts[name] = self._look_at(name)
+        self._require_alone()
         self._require_one_running()
         self._require_owners(seen)
         _require_claims(seen)
@@ -65,18 +61,10 @@ class Invariants:
         return flow.step(message.steps[0]).time_limit_s if flow is not None and known else float("inf")
 
     def excuse(self, changed: Iterable[str]) -> list[str]:
-        """What a crash has set back: these keys changed in the lost moment. Returns what is excused, for the story."""
-        fresh: set[str] = set()
-        for key in changed:
-            kind, _, name = key.removeprefix(PREFIX).partition(":")
-            if kind in ("instance", "lease"):
-                fresh.add(name)
-            elif kind in ("op", "result"):
-                operation = OperationId(name)
-                fresh |= {name, instance_id_for(operation), image_id_for(operation)}
-                self._told.discard(name)
-        self.excused |= fresh
-        return sorted(name for name in fresh if name.startswith("op-"))
+        """A crash has set back what these keys are about. Returns the operations among them, for the story."""
+        operations = self.excuses.add(changed)
+        self._told -= operations
+        return sorted(operations)
 
     def note_heartbeat(self, host: str, incarnation: str) -> None:
         """As the heartbeat of both nodes of a host; by no clock but the simulation's."""
@@ -89,6 +77,11 @@ class Invariants:
     def close(self) -> None:
         self._records.client.close()
 
+    def _require_alone(self) -> None:
+        for instance_id, host, other in self._disturbance.crowded:
+            fit = host != other and self.excuses.of(instance_id)
+            assert fit, f"instance {instance_id} is being changed by two processes at once, on {host} and {other}"
+
     def _require_one_running(self) -> None:
         running: dict[str, list[str]] = defaultdict(list)
         for name, found in self._hosts.items():
@@ -96,7 +89,7 @@ class Invariants:
                 if domain.power_state is PowerState.RUNNING:
                     running[domain.instance_id].append(name)
         for instance_id, hosts in running.items():
-            assert len(hosts) == 1 or instance_id in self.excused, f"instance {instance_id} runs on {hosts}"
+            assert len(hosts) == 1 or self.excuses.of(instance_id), f"instance {instance_id} runs on {hosts}"
 
     def _require_owners(self, seen: Seen) -> None:
         images = {record["id"] for record in seen.image_records.values()}
@@ -105,18 +98,18 @@ class Invariants:
         ports = {port["id"] for one in seen.instances.values() for port in one["ports"]}
         for name, found in self._hosts.items():
             for what, owner in _owned(found):
-                if owner not in self.excused:
+                if not self.excuses.of(owner):
                     there = seen.instances.get(owner)
                     assert there is not None, f"{what} on {name} has no owner: no instance {owner}"
                     assert there["host"] == name, f"{what} is on {name}, its instance on {there['host']}"
             for link in found.links:
-                fit = link.port_id in ports or link.instance_id in self.excused
+                fit = link.port_id in ports or self.excuses.of(link.instance_id)
                 assert fit, f"link {link.name} on {name} is of port {link.port_id}, which nobody has"
             for entry in found.dhcp:
-                fit = addresses.get(entry.mac) == entry.address or bool(self.excused)
+                fit = addresses.get(entry.mac) == entry.address or self.excuses.of(entry.mac)
                 assert fit, f"DHCP on {name} tells {entry.mac} {entry.address}, which is nobody's"
             for image in found.images:
-                fit = image.image_id in images or image.image_id in self.excused
+                fit = image.image_id in images or self.excuses.of(image.image_id)
                 assert fit, f"image {image.image_id} on {name} is nobody's"
 
     def _look_at(self, name: HostName) -> HostSeen:
@@ -131,9 +124,6 @@ class Invariants:
             if result == "SUCCESS" and phase is not None:  # else nothing was to be done
                 assert phase == "succeeded", f"the caller of {operation} was told SUCCESS, and it is {phase}"
                 self._told.add(operation)
-
-    def blamed(self, operation: str) -> set[Fault]:
-        return {fault for fault, _ in self._disturbance.blamed.get(operation, ())}
 
 
 def _owned(found: HostSeen) -> Iterable[tuple[str, str]]:

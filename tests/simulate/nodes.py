@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from taskvisor.model.ids import HostName
+from taskvisor.model.ids import HostName, InstanceId
 from tests.simulate.post import Message
 
 POOL = 2
@@ -28,6 +28,7 @@ class Process:
     told: bool = False  # that its time is up
     alive: bool = True
     ran: bool = False  # it has called a port
+    instance: InstanceId | None = None  # whose lock it has asked for
 
 
 @dataclass(kw_only=True)

@@ -1,5 +1,6 @@
 """What must hold at rest, when nothing goes wrong any more: all has ended, nothing is left, the timeline is true."""
 
+from collections.abc import Mapping, Set
 from typing import Any
 
 from taskvisor.model.finding import Code, Finding
@@ -12,53 +13,55 @@ from tests.simulate.records import Seen
 from tests.support.audits import audit
 from tests.support.fleet import Fleet
 
-LEFT_BY_LOST_WRITES = frozenset(
-    {
-        Code.DOMAIN_WITHOUT_RECORD,
-        Code.DOMAIN_ELSEWHERE,
-        Code.DOMAIN_MISSING,
-        Code.DIRECTORY_WITHOUT_RECORD,
-        Code.DIRECTORY_MISSING,
-        Code.LINK_WITHOUT_RECORD,
-        Code.LINK_MISSING,
-        Code.DHCP_WITHOUT_RECORD,
-        Code.DHCP_MISSING,
-        Code.IMAGE_FILE_WITHOUT_RECORD,
-        Code.IMAGE_FILE_MISSING,
-    }
-)
-"""What a crash of Redis may leave between hosts and records. The audit names it; the records themselves stay whole."""
-
-LACKING = frozenset({Code.DOMAIN_MISSING, Code.DIRECTORY_MISSING})
+ENDS = {"succeeded": "SUCCESS", "failed": "FAILURE", "cancelled": "FAILURE", "stuck": "FAILURE"}
+"""What a caller sees, by how the operation ended."""
+LEFT = ("failed", "stuck")
+SILENCE = frozenset({Fault.REDIS_RESTART, Fault.ANSWER_LOST})
+EXPLAINED_BY: Mapping[str, frozenset[Fault]] = {
+    "injected": frozenset({Fault.FAILING, Fault.CONTRADICTION}),
+    "took longer than its limit": frozenset({Fault.SLOW}),
+    "worker died or lost its node each time": frozenset({Fault.CHILD_DEATH}) | SILENCE,
+    "Redis did not answer": SILENCE,
+}
+"""What a failure says, and the faults of which one must have befallen that very operation for it to say so."""
 
 
-def require_rest(fleet: Fleet, invariants: Invariants, disturbance: Disturbance) -> None:
-    """AssertionError with what is not so."""
+def require_rest(
+    fleet: Fleet, invariants: Invariants, disturbance: Disturbance, *, asked: Set[str], lost: Set[str]
+) -> None:
+    """AssertionError with what is not so. `asked` are the ids of requests; of those in `lost` a message or the answer was."""
     seen = invariants.read_all()
     for name, operation in seen.operations.items():
-        _require_end(name, operation, invariants, disturbance)
-        if name not in invariants.excused:
+        _require_end(name, operation)
+        if not invariants.excuses.of_work(operation):
+            _require_reason(name, operation, disturbance.blamed.get(name, set()))
+        if not invariants.excuses.of_operation(name):
             _require_true_timeline(name, operation, disturbance)
-    _require_results(seen, invariants)
+    _require_results(seen, lost)
+    for name in sorted(asked - lost):
+        fit = seen.results.get(name) in ENDS.values() or invariants.excuses.of_operation(name)
+        assert fit, f"{name} was asked, and its caller sees {seen.results.get(name)}"
+    _require_half_deleted(seen)
     _require_builds(fleet, seen, invariants)
     _require_audit(fleet, invariants, half_deleted(seen))
 
 
-def _require_end(name: str, operation: Any, invariants: Invariants, disturbance: Disturbance) -> None:
+def _require_end(name: str, operation: Any) -> None:
     assert operation["phase"] in ("succeeded", "failed", "cancelled", "stuck"), f"{name} is {operation['phase']}"
     assert operation.get("runner") is None, f"{name} has ended and has a runner"
-    if operation["phase"] == "stuck" and name not in invariants.excused:
-        blamed = disturbance.blamed.get(name, set())
-        fair = any(fault is Fault.CONTRADICTION or way is Direction.UNDO for fault, way in blamed)
-        assert fair, f"{name} is STUCK for nothing that was done to it: {operation['failure']}"
-    if operation["phase"] == "failed" and name not in invariants.excused:
-        failure = operation["failure"]
-        assert invariants.blamed(name) or _is_fair(failure), f"{name} failed for nothing: {failure}"
 
 
-def _is_fair(failure: Any) -> bool:
-    """What goes wrong without a fault of ours: an image that is gone, or the disks of a guest that is half deleted."""
-    return "there is no image" in failure["message"] or "which is not there" in failure["message"]
+def _require_reason(name: str, operation: Any, blamed: Set[tuple[Fault, Direction]]) -> None:
+    """What has not succeeded was told to stop, or a fault that befell it explains in its very words why."""
+    phase, failure = operation["phase"], operation.get("failure")
+    if phase == "cancelled":
+        wished = operation.get("cancel_requested") or operation.get("preempted_by")
+        assert wished, f"{name} is cancelled, and nobody wished it: {failure}"
+    if phase in ("failed", "stuck"):
+        way = operation.get("stuck_way") or Direction.DO
+        befallen = {fault for fault, went in blamed if went == way}
+        fair = any(words in failure["message"] and faults & befallen for words, faults in EXPLAINED_BY.items())
+        assert fair, f"{name} is {phase} for nothing that was done to it: {failure}, {sorted(befallen)}"
 
 
 def _require_true_timeline(name: str, operation: Any, disturbance: Disturbance) -> None:
@@ -87,12 +90,11 @@ def _told_done(entries: list[Any]) -> list[tuple[str, str, str]]:
     return [(entry["step"], entry["direction"], entry["host"]) for entry in entries if entry["outcome"] == "done"]
 
 
-def _require_results(seen: Seen, invariants: Invariants) -> None:
-    wanted = {"succeeded": "SUCCESS", "failed": "FAILURE", "cancelled": "FAILURE", "stuck": "FAILURE"}
+def _require_results(seen: Seen, lost: Set[str]) -> None:
     for name, phase in seen.phases.items():
         found = seen.results.get(name)
-        fit = found == wanted[phase] or name in invariants.excused
-        assert fit, f"{name} has {phase}, its caller sees {found}"
+        asked_again = name in lost and found == "RETRY"  # another request of that id waited for its turn, and was lost
+        assert found == ENDS[phase] or asked_again, f"{name} has {phase}, its caller sees {found}"
 
 
 def _require_builds(fleet: Fleet, seen: Seen, invariants: Invariants) -> None:
@@ -107,7 +109,7 @@ def _require_builds(fleet: Fleet, seen: Seen, invariants: Invariants) -> None:
     ]
     for name, operation in seen.operations.items():
         instance_id = instance_id_for(OperationId(name))
-        if operation["flow"] != "instance.build" or {name, instance_id} & invariants.excused:
+        if operation["flow"] != "instance.build" or invariants.excuses.of_work(operation):
             continue
         there = seen.instances.get(instance_id)
         if operation["phase"] == "succeeded":
@@ -123,9 +125,28 @@ def _require_builds(fleet: Fleet, seen: Seen, invariants: Invariants) -> None:
 
 
 def half_deleted(seen: Seen) -> set[str]:
-    """Instances of which a delete failed: they are in ERROR, with what is left of them, until they are deleted again."""
-    deletes = [one for one in seen.operations.values() if one["flow"] == "instance.delete"]
-    return {one["instance_id"] for one in deletes if one["phase"] in ("failed", "stuck")}
+    """Instances of which a delete failed or is STUCK: what is left of them stays, until they are deleted again.
+
+    Who has failed gives its lease back and leaves its fault. Its id may be used for another request since.
+    """
+    found: set[str] = set()
+    for instance_id, there in seen.instances.items():
+        holder = seen.leases.get(instance_id, {}).get("op") or (there.get("fault") or {}).get("operation_id")
+        told = seen.operations.get(holder or "")
+        if told is None:
+            continue
+        failed = (told["flow"], told["instance_id"]) == ("instance.delete", instance_id) and told["phase"] in LEFT
+        used_again = told["instance_id"] != instance_id and there.get("task_state") == "deleting"
+        if failed or used_again:
+            found.add(instance_id)
+    return found
+
+
+def _require_half_deleted(seen: Seen) -> None:
+    for instance_id in half_deleted(seen) - seen.leases.keys():  # who is STUCK leaves the record as it was
+        there = seen.instances[instance_id]
+        state = there["vm_state"], there.get("task_state")
+        assert state == ("error", "deleting"), f"a delete of {there['name']} has failed, and it is {state}"
 
 
 def _is_of(delete: Any, instance_id: str, after: float) -> bool:
@@ -141,6 +162,6 @@ def _require_audit(fleet: Fleet, invariants: Invariants, halves: set[str]) -> No
 def _is_excused(finding: Finding, invariants: Invariants, halves: set[str]) -> bool:
     if finding.code is Code.OPERATION_STUCK:
         return True  # judged above
-    if finding.code in LACKING and finding.subject in halves:
-        return True  # a stop of what is left of it succeeds, and says STOPPED
-    return finding.code in LEFT_BY_LOST_WRITES and bool(invariants.excused)
+    if finding.code is Code.INSTANCE_WITHOUT_OPERATION and finding.subject in halves:
+        return True  # it says DELETING until it is deleted again
+    return invariants.excuses.of_finding(finding)

@@ -17,11 +17,11 @@ from tests.simulate.disturbance import Disturbance
 from tests.simulate.faults import Fault, weather_for
 from tests.simulate.invariants import Invariants
 from tests.simulate.nodes import Node, Process, Role
-from tests.simulate.post import STEP, SWEEP, SYNC, TRACK, Message
+from tests.simulate.post import REQUEST, STEP, SWEEP, SYNC, TRACK, Message
 from tests.simulate.rest import require_rest
 from tests.simulate.store import Disk, Snapshot, hook
 from tests.simulate.story import Story
-from tests.simulate.work import Work, outcome_for, sweep_for
+from tests.simulate.work import ComesAgain, Work, outcome_for, sweep_for
 from tests.support.fleet import PERIOD_S, Fleet, TimeIsUp
 from tests.support.spies import WorkerDied, watched_ports
 from workers.host import HostNode
@@ -79,6 +79,8 @@ class Simulation:
         self.callers = Callers(self.rng, seed, hosts)
         self.disk = Disk(url)
         self.invariants = Invariants(self.fleet, url, self.disturbance)
+        self.sent: set[str] = set()
+        """Requests that callers could send."""
         self.events = 0
         self.processes = 0
         self.broken: str | None = None
@@ -90,7 +92,7 @@ class Simulation:
             while self.events < events and self.agenda.run_next():
                 self.invariants.require()
             self._come_to_rest()
-            require_rest(self.fleet, self.invariants, self.disturbance)
+            require_rest(self.fleet, self.invariants, self.disturbance, asked=self.sent, lost=self.agenda.lost)
         except AssertionError as broken:
             last = tuple(self.story.last(30))
             return Broken(seed=self.seed, event=self.events, invariant=str(broken), last=last)
@@ -160,6 +162,9 @@ class Simulation:
             self.agenda.send(message)
         except TaskvisorError as silence:
             self.story.tell(f"     not sent: {silence}")
+            return
+        if message.task == REQUEST:
+            self.sent.add(message.subject)
 
     def _sweep(self) -> None:
         for _ in range(2 if self._has(Fault.DOUBLE_BEAT) else 1):
@@ -195,7 +200,12 @@ class Simulation:
         if process is None:
             return
         self._tell(f"{message} by {process.node.host}/{process.pid}")
-        became = self._run(process, message)
+        try:
+            became = self._run(process, message)
+        except ComesAgain as silence:
+            self.story.tell(f"     comes again: {silence}")
+            self.agenda.put_off(number, self.rng.uniform(0.01, 0.1))
+            return
         if became is None:
             self._after_death(process, message, number)
             return

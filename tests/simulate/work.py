@@ -1,9 +1,12 @@
 """What processes do with a message: the real engine at work, and what `tasks/edge.py` does around it with Celery."""
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from math import ceil
 from typing import Any
+
+import redis
 
 from tasks.door import Admitted
 from tasks.edge import TURN_S, TURNS_LIMIT
@@ -11,8 +14,8 @@ from tasks.flows import FLOWS
 from tasks.periodic import Settler, Sweep
 from taskvisor.flow.ports import Ports
 from taskvisor.flow.runner import Next, Onward, StepMessage, StepRunner
-from taskvisor.model.errors import Busy, Conflicting, IdInUse, TaskvisorError
-from taskvisor.model.ids import HostName, OperationId
+from taskvisor.model.errors import Busy, CannotAsk, Conflicting, IdInUse, TaskvisorError
+from taskvisor.model.ids import HostName, InstanceId, OperationId
 from taskvisor.model.operation import Operation, Runner
 from taskvisor.model.records import Instance
 from taskvisor.model.states import Mark, Phase
@@ -26,6 +29,13 @@ from tests.support.fleet import PERIOD_S, Fleet, TimeIsUp
 from workers.locks import InstanceLocks
 
 KEEP_S = 3600
+STORE_TRIES = 20
+"""Celery tries so often, a second apart, to store a result; then nobody hears of it."""
+READY = ("SUCCESS", "FAILURE")
+
+
+class ComesAgain(Exception):
+    """The message was not dealt with and stays where it is. As `Reject(requeue=True)`."""
 
 
 def result_key(operation_id: str) -> str:
@@ -59,7 +69,7 @@ class Work:
         self._settler = Settler(store=fleet.store, flows=FLOWS, now=fleet.clock.now, max_reschedules=2)
 
     def run(self, message: Message, process: Process) -> str:
-        """Deal with the message; returns what became of it, in a word. Raises what the task would end with."""
+        """Deal with the message; returns what became of it, in a word. Raises what the task would end with, or ComesAgain."""
         if message.task == STEP:
             return self._run_step(message, process)
         if message.task == SETTLE:
@@ -68,7 +78,7 @@ class Work:
                 self._agenda.launch(following)
             return "settled" if following is None else f"on to {following.id}"
         if message.task == REQUEST:
-            return self._request(message)
+            return self._asked(message)
         if message.task == WISH:
             return self._wish(message)
         if message.task == SWEEP:
@@ -86,7 +96,7 @@ class Work:
             flows=FLOWS,
             journal=self._fleet.store.journal,
             ports=self._ports[node.host],
-            exclusion=InstanceLocks(root / "locks" / "instances"),
+            exclusion=_SeenLocks(InstanceLocks(root / "locks" / "instances"), process),
             runner=Runner(host=node.host, incarnation=node.incarnation, pid=process.pid),
             time_up=(TimeIsUp,),
         )
@@ -104,48 +114,86 @@ class Work:
         ended = f", {following.ended.phase.value}" if following.ended is not None else ""
         return f"{following.dropped or following.onward}{error}{ended}"
 
-    def _request(self, message: Message) -> str:
-        """As the edge's entry task."""
-        fields = dict(message.fields)
+    def _asked(self, message: Message) -> str:
+        """As the edge's entry task, and what Celery does around it."""
         try:
-            answer = self._fleet.answer(fields.pop("task"), message.subject, fields)
-            if not isinstance(answer, Admitted):
-                self._show(message.subject, "SUCCESS")
-                return "already so"
-            return self._admitted(answer)
+            became, state = self._enter(message)
+        except CannotAsk as silence:
+            raise ComesAgain(str(silence)) from silence
+        except TaskvisorError as refusal:
+            self._store(message.subject, "FAILURE")
+            raise refusal from None
+        if state is not None:
+            self._store(message.subject, state)
+        return became
+
+    def _enter(self, message: Message) -> tuple[str, str | None]:
+        """As `Edge._enter`: what became of the request, and what Celery is to store under its id, if anything."""
+        fields, operation_id = dict(message.fields), OperationId(message.subject)
+        if self._shown(operation_id) in READY and self._fleet.store.catalog.read_operation(operation_id) is None:
+            return "dropped: late", None
+        try:
+            answer = self._fleet.answer(fields.pop("task"), operation_id, fields)
         except IdInUse:
-            return "dropped: the id is in use"
-        except (Busy, Conflicting) as held:
-            limit = TURNS_LIMIT if isinstance(held, Busy) else ceil(fields.get("wait_turn_s", 0) / TURN_S)
-            if message.looks < limit:
-                again = replace(message, looks=message.looks + 1, due_at=self._fleet.clock.now() + TURN_S)
-                self._agenda.send(again)
-                return "looks again"
-            self._show(message.subject, "FAILURE")
-            raise
-        except (TaskvisorError, TimeIsUp):
-            self._show(message.subject, "FAILURE")
-            raise
+            return "dropped: the id is in use", None
+        except Busy as busy:
+            return self._again(message, busy.delay_s, TURNS_LIMIT, busy)
+        except Conflicting as held:
+            return self._again(message, TURN_S, ceil(fields.get("wait_turn_s", 0) / TURN_S), held)
+        if isinstance(answer, Admitted):
+            return self._admitted(answer), None
+        return "already so", "SUCCESS"
+
+    def _again(self, message: Message, delay_s: float, limit: int, reason: TaskvisorError) -> tuple[str, str | None]:
+        if message.looks >= limit:
+            raise reason
+        self._show(message.subject, "RETRY")
+        self._agenda.send(replace(message, looks=message.looks + 1, due_at=self._fleet.clock.now() + delay_s))
+        return "looks again", None
 
     def _admitted(self, answer: Admitted) -> str:
         operation = answer.operation
         if answer.stopping is not None:
-            self._agenda.launch(answer.stopping)
-        if operation.phase is Phase.SUCCEEDED:
-            self._show(operation.id, "SUCCESS")
-        elif operation.phase.settled:
-            self._show(operation.id, "FAILURE")
+            self._launch_or_leave(answer.stopping)
+        if operation.phase.settled:
+            self._show(operation.id, "SUCCESS" if operation.phase is Phase.SUCCEEDED else "FAILURE")
         else:
-            self._agenda.launch(operation)
+            self._launch_or_leave(operation)
         return f"admitted, {operation.phase.value} on {operation.host}"
 
+    def _launch_or_leave(self, operation: Operation) -> None:
+        """As the edge's: what could not be sent is the sweep's."""
+        with suppress(CannotAsk):
+            self._agenda.launch(operation)
+
+    def _store(self, operation_id: str, state: str) -> None:
+        """What Celery does when a task has ended, of which nothing is heard when Redis is away for too long."""
+        try:
+            self._show(operation_id, state)
+        except CannotAsk:
+            self._agenda.lost.add(operation_id)
+            self._story.tell(f"     {state} could not be stored")
+
     def _show(self, operation_id: str, state: str) -> None:
-        """As Celery's result back end: a SUCCESS that is there stays."""
-        key = result_key(operation_id)
+        """As Celery's result back end: a SUCCESS that is there stays. CannotAsk when Redis is away for too long."""
         client: Any = self._fleet.client
         with asking("store a result"):
-            if client.execute_command("GET", key) != "SUCCESS":
-                client.execute_command("SETEX", key, KEEP_S, state)
+            if self._shown(operation_id) == "SUCCESS":
+                return
+            for left in reversed(range(STORE_TRIES)):
+                try:
+                    client.execute_command("SETEX", result_key(operation_id), KEEP_S, state)
+                    return
+                except redis.ConnectionError:
+                    if not left:
+                        raise
+                    self._fleet.clock.sleep(1.0)
+
+    def _shown(self, operation_id: str) -> str | None:
+        client: Any = self._fleet.client
+        with asking("read a result"):
+            state: str | None = client.execute_command("GET", result_key(operation_id))
+        return state
 
     def _wish(self, message: Message) -> str:
         door = self._fleet.door
@@ -154,6 +202,18 @@ class Work:
         if not operation.phase.settled:
             self._agenda.launch(operation)
         return f"{message.fields['wish']}: {operation.phase.value}"
+
+
+class _SeenLocks:
+    """The real locks. The process is known to be about an instance from when it asks for its lock."""
+
+    def __init__(self, locks: InstanceLocks, process: Process) -> None:
+        self._locks = locks
+        self._process = process
+
+    def hold(self, instance_id: InstanceId) -> AbstractContextManager[bool]:
+        self._process.instance = instance_id
+        return self._locks.hold(instance_id)
 
 
 def sweep_for(fleet: Fleet, agenda: Agenda, reclaim: Any) -> Sweep:

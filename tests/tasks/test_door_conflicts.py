@@ -11,7 +11,7 @@ from taskvisor.model.states import Phase, VmState
 from taskvisor.state.codec import encode
 from tests.support.fleet import KEYS, Fleet
 from tests.support.world import read_everything, read_held
-from tests.tasks.doors import Meanwhile
+from tests.tasks.doors import Failing, Meanwhile
 
 OP = OperationId("op")
 
@@ -113,3 +113,12 @@ def test_the_id_of_a_failed_operation_is_not_used_for_a_request_that_leaves_no_r
 
     with pytest.raises(IdInUse, match="task id: op is that of an operation that failed; choose another"):
         fleet.answer("instance.stop", "op", {"instance": "other"})
+
+
+def test_the_id_of_a_failed_delete_is_not_used_for_a_delete_of_what_is_not_there(fleet: Fleet) -> None:
+    fleet.build("web")
+    fleet.use_port("disks", Failing())
+    assert fleet.ask("instance.delete", "op", instance="web").phase is Phase.FAILED
+
+    with pytest.raises(IdInUse, match="task id: op is that of an operation that failed; choose another"):
+        fleet.answer("instance.delete", "op", {"instance": "nobody"})

@@ -160,6 +160,21 @@ def test_a_kept_build_is_deleted_like_any_guest(fleet: Fleet) -> None:
         fleet.door.retry("op")
 
 
+@pytest.mark.parametrize("flow", ["instance.start", "instance.stop", "instance.reboot", "instance.snapshot"])
+def test_a_kept_build_that_never_ran_can_only_be_retried_or_deleted(fleet: Fleet, kept: Path, flow: str) -> None:
+    """A stop of what never ran would say STOPPED of a guest that is not there, and nobody could retry its build."""
+    before = fleet.instance()
+
+    with pytest.raises(Refused, match="instance web has never run"):
+        fleet.answer(flow, "change", {"instance": "web", **({"image": "g"} if flow == "instance.snapshot" else {})})
+
+    assert fleet.instance() == before
+    kept.write_bytes(bytes(510) + b"\x55\xaa")
+    fleet.post.launch(fleet.door.retry("op"))
+    fleet.post.deliver_all()
+    assert fleet.instance().vm_state is VmState.ACTIVE
+
+
 @pytest.mark.usefixtures("kept")
 def test_a_kept_build_is_not_retried_while_another_operation_holds_its_guest(fleet: Fleet) -> None:
     fleet.begin("instance.delete", "del", instance="web")
