@@ -11,6 +11,8 @@ Nothing is skipped: what a test asks for and the machine lacks is a failure with
 `real`, `tests/fixtures/leftovers.py` proves that the test left nothing on its host.
 """
 
+import signal
+
 from hypothesis import HealthCheck, settings
 
 pytest_plugins = (
@@ -23,3 +25,6 @@ pytest_plugins = (
 # A crowded machine is no reason for a test to fail: no example has a deadline, and how long one takes to draw is not judged.
 settings.register_profile("taskvisor", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("taskvisor")
+
+# A shell's background job ignores SIGINT, and all that it starts does too: what is tested must be interruptible.
+signal.signal(signal.SIGINT, signal.default_int_handler)
