@@ -26,5 +26,6 @@ pytest_plugins = (
 settings.register_profile("taskvisor", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("taskvisor")
 
-# A shell's background job ignores SIGINT, and all that it starts does too: what is tested must be interruptible.
+# A shell's background job ignores these two, and all that it starts does too: what is tested must be interruptible.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGQUIT, signal.SIG_DFL)
