@@ -10,16 +10,24 @@ from taskvisor.model.observed import HypervisorFacts
 from taskvisor.model.plan import DiskLayout, DiskPlan, DiskRole, VifPlan
 from taskvisor.model.records import Instance
 from taskvisor.model.states import VirtType
-from virt.domain.character import ChannelConfig, LogAppend, SerialConfig
+from virt.domain.boot import OsConfig, SmbiosMode, SysinfoConfig
+from virt.domain.character import ChannelConfig, LogAppend, LogConfig, SerialConfig
+from virt.domain.character_backend import PtyBackend, UnixBackend
+from virt.domain.clock import ClockConfig, ClockOffset, TickPolicy, TimerConfig, TimerName
 from virt.domain.config import DeviceConfig
-from virt.domain.disk import DiskCache, DiskConfig, DiskKind
-from virt.domain.display import VideoConfig, VncConfig
-from virt.domain.domain import DomainConfig
-from virt.domain.interface import TapInterfaceConfig
-from virt.domain.machine import ClockConfig, CpuConfig, FeaturesConfig, OsConfig, SysinfoConfig, TimerConfig
+from virt.domain.connection import TapConnection
+from virt.domain.controller import UsbControllerConfig, UsbModel
+from virt.domain.cpu import CpuCheck, CpuConfig, CpuMatch, CpuMode, ModelFallback
+from virt.domain.disk import Discard, DiskCache, DiskConfig, DiskDriverConfig, DiskKind
+from virt.domain.disk_source import FileSourceConfig
+from virt.domain.display import VideoConfig, VideoModel, VncConfig
+from virt.domain.domain import CrashAction, DomainConfig, LifecycleAction
+from virt.domain.features import FeaturesConfig
+from virt.domain.interface import InterfaceConfig, InterfaceModel
 from virt.domain.owner import OwnerConfig
+from virt.domain.placement import VcpusConfig
 from virt.domain.text import one_line
-from virt.domain.virtual import BalloonConfig, ControllerConfig, RngConfig
+from virt.domain.virtual import BalloonConfig, BalloonModel, RandomBackendConfig, RngConfig
 
 EMULATED_CPU = "Nehalem"
 """For TCG: x86-64-v2, which today's distributions need and QEMU's default qemu64 is not; no AVX and no 5-level paging,
@@ -45,17 +53,17 @@ def domain_config_for(
         name=domain_name_for(instance),
         uuid=instance.id,
         title=one_line(instance.name),
-        owner=owner_for(instance),
+        owners=(owner_for(instance),),
         memory_mib=instance.flavor.memory_mib,
-        vcpus=instance.flavor.vcpus,
+        vcpus=VcpusConfig(count=instance.flavor.vcpus),
         sysinfo=_sysinfo_for(instance),
-        os=OsConfig(arch=host.arch, machine=host.machine, smbios_mode="sysinfo"),
-        features=FeaturesConfig(names=("acpi", "apic")),
+        os=OsConfig(arch=host.arch, machine=host.machine, smbios_mode=SmbiosMode.SYSINFO),
+        features=FeaturesConfig(acpi=True, apic=True),
         cpu=_cpu_for(instance, host),
         clock=_clock(),
-        on_poweroff="destroy",
-        on_reboot="restart",
-        on_crash="destroy",
+        on_poweroff=LifecycleAction.DESTROY,
+        on_reboot=LifecycleAction.RESTART,
+        on_crash=CrashAction.DESTROY,
         emulator=host.emulator,
         devices=tuple(_devices_for(layout, vifs, disk_cache)),
     )
@@ -109,19 +117,28 @@ def _cpu_for(instance: Instance, host: HypervisorFacts) -> CpuConfig:
     # One socket: guests schedule best, and some licences count sockets.
     sockets, cores, threads = 1, instance.flavor.vcpus, 1
     if host.virt_type is VirtType.KVM:
-        return CpuConfig(mode="host-model", check="partial", sockets=sockets, cores=cores, threads=threads)
+        return CpuConfig(mode=CpuMode.HOST_MODEL, check=CpuCheck.PARTIAL, sockets=sockets, cores=cores, threads=threads)
     # check none: TCG lacks the model's vme, and a guest does without.
-    return CpuConfig(mode="custom", check="none", model=EMULATED_CPU, sockets=sockets, cores=cores, threads=threads)
+    return CpuConfig(
+        mode=CpuMode.CUSTOM,
+        match=CpuMatch.EXACT,
+        check=CpuCheck.NONE,
+        model=EMULATED_CPU,
+        model_fallback=ModelFallback.FORBID,
+        sockets=sockets,
+        cores=cores,
+        threads=threads,
+    )
 
 
 def _clock() -> ClockConfig:
     # A guest that was not scheduled gets its lost RTC ticks back, and late PIT ticks late; the HPET only costs wake-ups.
     return ClockConfig(
-        offset="utc",
+        offset=ClockOffset.UTC,
         timers=(
-            TimerConfig(name="rtc", tick_policy="catchup"),
-            TimerConfig(name="pit", tick_policy="delay"),
-            TimerConfig(name="hpet", present="no"),
+            TimerConfig(name=TimerName.RTC, tick_policy=TickPolicy.CATCHUP),
+            TimerConfig(name=TimerName.PIT, tick_policy=TickPolicy.DELAY),
+            TimerConfig(name=TimerName.HPET, present=False),
         ),
     )
 
@@ -130,39 +147,42 @@ def _devices_for(layout: DiskLayout, vifs: Sequence[VifPlan], disk_cache: DiskCa
     for disk in layout.disks:
         yield _disk_for(disk, disk_cache)
     for vif in vifs:
-        yield TapInterfaceConfig(mac=vif.mac, tap=vif.tap, model="virtio", mtu=vif.mtu)
+        yield InterfaceConfig(
+            connection=TapConnection(tap=vif.tap), mac=vif.mac, model=InterfaceModel.VIRTIO, mtu=vif.mtu
+        )
     # "on": the log outlives reboots and hard reboots. virtlogd bounds it.
-    yield SerialConfig(log_path=layout.console_log, log_append=LogAppend.ON)
-    yield ChannelConfig(name=GUEST_AGENT)
+    yield SerialConfig(backend=PtyBackend(), log=LogConfig(path=layout.console_log, append=LogAppend.ON))
+    yield ChannelConfig(backend=UnixBackend(), name=GUEST_AGENT)
     # Loopback only: VNC has no password here, so whoever reaches the port has the screen.
     yield VncConfig(listen_address="127.0.0.1")
     # The one card that every guest shows something on without a driver.
-    yield VideoConfig(model="vga")
-    yield RngConfig(model="virtio", source="/dev/urandom")
+    yield VideoConfig(model=VideoModel.VGA)
+    yield RngConfig(backend=RandomBackendConfig(path="/dev/urandom"))
     # No USB: an idle tablet wakes the host for each poll, and a server has none plugged in.
-    yield ControllerConfig(type="usb", index=0, model="none")
-    yield BalloonConfig(model="virtio", auto_deflate="on", free_page_reporting="on", stats_period_s=STATS_PERIOD_S)
+    yield UsbControllerConfig(index=0, model=UsbModel.NONE)
+    yield BalloonConfig(
+        model=BalloonModel.VIRTIO, auto_deflate=True, free_page_reporting=True, stats_period_s=STATS_PERIOD_S
+    )
 
 
 def _disk_for(disk: DiskPlan, disk_cache: DiskCache) -> DiskConfig:
     if disk.role is DiskRole.SEED:
         return DiskConfig(
             kind=DiskKind.CDROM,
-            path=disk.path,
-            format=disk.format,
+            source=FileSourceConfig(path=disk.path),
+            driver=DiskDriverConfig(format=disk.format),
             device=disk.device,
             bus=disk.bus,
             readonly=True,
             boot_order=disk.boot_index,
         )
+    # Discard: what the guest trims is given back to the host.
     return DiskConfig(
         kind=DiskKind.DISK,
-        path=disk.path,
-        format=disk.format,
+        source=FileSourceConfig(path=disk.path),
+        driver=DiskDriverConfig(format=disk.format, cache=disk_cache, discard=Discard.UNMAP),
         device=disk.device,
         bus=disk.bus,
-        cache=disk_cache,
-        discard="unmap",  # what the guest trims is given back to the host
         serial=disk.role,  # /dev/disk/by-id/virtio-root, whatever the order of discovery
         boot_order=disk.boot_index,
     )

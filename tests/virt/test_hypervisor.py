@@ -243,7 +243,7 @@ def test_a_name_that_is_taken_between_look_and_act_is_left_to_its_taker(
         lambda _xml: "",
         lambda xml: xml.removesuffix("</domain>\n"),
         lambda xml: xml.replace("<features>", "<bogus/><features>"),
-        lambda xml: xml.replace('unit="MiB"', 'unit="lots"'),
+        lambda xml: xml.replace('unit="KiB"', 'unit="lots"'),
         lambda xml: xml.replace(INSTANCE.id, OTHER.id),
         lambda xml: xml.replace(NAMESPACE, "urn:somebody:else"),
     ],

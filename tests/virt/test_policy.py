@@ -11,12 +11,15 @@ from taskvisor.model.plan import DiskBus
 from taskvisor.model.records import Instance
 from taskvisor.model.states import VirtType
 from tests.virt.sample_guests import INSTANCE, PC_HOST, Q35_KVM_HOST, vif_of
-from virt.domain.character import LogAppend, SerialConfig
+from virt.domain.character import LogAppend, LogConfig, SerialConfig
+from virt.domain.character_backend import PtyBackend
 from virt.domain.config import DeviceConfig
+from virt.domain.connection import TapConnection
+from virt.domain.cpu import CpuMode
 from virt.domain.disk import DiskCache, DiskConfig, DiskKind
 from virt.domain.display import VncConfig
 from virt.domain.domain import DomainConfig
-from virt.domain.interface import TapInterfaceConfig
+from virt.domain.interface import InterfaceConfig
 from virt.layout import disk_layout_for
 from virt.policy import domain_config_for, domain_name_for
 
@@ -39,18 +42,18 @@ def test_the_same_record_gives_the_same_xml() -> None:
 
 def test_size_and_board_come_from_flavor_and_host() -> None:
     config = config_for()
-    assert (config.memory_mib, config.vcpus, config.cpu.cores) == (512, 2, 2)
+    assert (config.memory_mib, config.vcpus.count, config.cpu.cores) == (512, 2, 2)
     assert (config.os.arch, config.os.machine, config.emulator) == (PC_HOST.arch, PC_HOST.machine, PC_HOST.emulator)
 
 
 def test_on_kvm_the_guest_sees_the_hosts_cpu() -> None:
     config = config_for(host=Q35_KVM_HOST)
-    assert (config.virt_type, config.cpu.mode, config.cpu.model) == (VirtType.KVM, "host-model", None)
+    assert (config.virt_type, config.cpu.mode, config.cpu.model) == (VirtType.KVM, CpuMode.HOST_MODEL, None)
 
 
 def test_an_emulated_guest_sees_a_model_that_todays_distributions_run_on() -> None:
     config = config_for()
-    assert (config.virt_type, config.cpu.mode, config.cpu.model) == (VirtType.QEMU, "custom", "Nehalem")
+    assert (config.virt_type, config.cpu.mode, config.cpu.model) == (VirtType.QEMU, CpuMode.CUSTOM, "Nehalem")
 
 
 def test_an_instance_made_for_kvm_is_refused_where_there_is_none() -> None:
@@ -87,17 +90,19 @@ def test_only_the_root_disk_is_booted_from_and_the_seed_is_read_only() -> None:
 def test_the_cache_mode_is_the_one_asked_for() -> None:
     layout = disk_layout_for(INSTANCE, instances_dir="/srv", machine=PC_HOST.machine)
     config = domain_config_for(INSTANCE, layout, (), PC_HOST, disk_cache=DiskCache.NONE)
-    assert [disk.cache for disk in devices(config, DiskConfig)] == [DiskCache.NONE, None]
+    assert [disk.driver.cache for disk in devices(config, DiskConfig)] == [DiskCache.NONE, None]
 
 
 def test_each_nic_is_on_its_tap() -> None:
-    nics = devices(config_for(), TapInterfaceConfig)
-    assert [(nic.tap, nic.mac, nic.mtu) for nic in nics] == [(vif.tap, vif.mac, vif.mtu) for vif in VIFS]
+    nics = devices(config_for(), InterfaceConfig)
+    wanted = [(TapConnection(tap=vif.tap), vif.mac, vif.mtu) for vif in VIFS]
+    assert [(nic.connection, nic.mac, nic.mtu) for nic in nics] == wanted
 
 
 def test_the_console_log_outlives_a_reboot() -> None:
     (serial,) = devices(config_for(), SerialConfig)
-    assert serial == SerialConfig(log_path=f"/srv/{INSTANCE.id}/console.log", log_append=LogAppend.ON)
+    log = LogConfig(path=f"/srv/{INSTANCE.id}/console.log", append=LogAppend.ON)
+    assert serial == SerialConfig(backend=PtyBackend(), log=log)
 
 
 def test_vnc_listens_on_the_loopback_only() -> None:

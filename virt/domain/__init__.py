@@ -1,4 +1,4 @@
-"""Config to XML: one XML element, one small frozen class, in the order in which Nova's guests have them.
+"""Config to XML: one XML element, one small frozen class, in the order in which libvirt gives them back.
 
 Conversion only. Which devices a guest has, and how they are set, is decided in `virt.policy`; nothing here reads a
 file, a setting or a hypervisor.

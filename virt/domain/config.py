@@ -41,3 +41,46 @@ def element(
         made.text = str(text)
     made.extend(child for child in children if child is not None)
     return made
+
+
+def text_element(tag: str, text: str | int | None, /, **attributes: Attribute) -> etree._Element | None:
+    """`<tag>text</tag>`; None when there is no text."""
+    return None if text is None else element(tag, text=text, **attributes)
+
+
+def flag_element(tag: str, is_set: bool) -> etree._Element | None:
+    """`<tag/>`, which says all by being there; None when it is not set."""
+    return element(tag) if is_set else None
+
+
+def element_of(config: Config | None) -> etree._Element | None:
+    """The element of a part that a domain may lack."""
+    return None if config is None else config.to_element()
+
+
+def unless_empty(made: etree._Element) -> etree._Element | None:
+    """The element; None when it has neither attribute, text nor child, and so says nothing."""
+    return made if made.attrib or made.text or len(made) else None
+
+
+def on_off(value: bool | None) -> str | None:
+    """libvirt's virOnOff; None is left to libvirt."""
+    return None if value is None else ("on" if value else "off")
+
+
+def yes_no(value: bool | None) -> str | None:
+    """libvirt's virYesNo; None is left to libvirt."""
+    return None if value is None else ("yes" if value else "no")
+
+
+def number_set(numbers: frozenset[int] | None) -> str | None:
+    """Numbers of CPUs or nodes as libvirt writes them: `0-3,8`. None for no set, and for one without members."""
+    if not numbers:
+        return None
+    ranges: list[list[int]] = []
+    for number in sorted(numbers):
+        if ranges and number == ranges[-1][-1] + 1:
+            ranges[-1][1:] = [number]
+        else:
+            ranges.append([number])
+    return ",".join("-".join(map(str, found)) for found in ranges)
