@@ -12,6 +12,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from taskvisor.model.spec import OBJECT_STORES
+
 HOST_NAME_PATTERN = r"^[A-Za-z0-9]([A-Za-z0-9.-]{0,62}[A-Za-z0-9])?$"
 
 
@@ -20,6 +22,20 @@ def _names_no_queue(host: str) -> str:
     if host.endswith((".control", ".dead")) or ".inflight." in host:
         raise ValueError("must not end in .control or .dead, nor hold .inflight.: its queues would be another's")
     return host
+
+
+def _absolute_directories(directories: str) -> str:
+    if not all(directory.startswith("/") and ".." not in Path(directory).parts for directory in directories.split(":")):
+        raise ValueError("must be absolute paths without '..', with colons between them")
+    return directories
+
+
+def _object_stores(schemes: str) -> str:
+    if unknown := set(filter(None, schemes.split(","))) - OBJECT_STORES:
+        raise ValueError(
+            f"must be of {', '.join(sorted(OBJECT_STORES))}, with commas between them; not {min(unknown)!r}"
+        )
+    return schemes
 
 
 class Settings(BaseSettings):
@@ -96,7 +112,22 @@ class Settings(BaseSettings):
     """Further hosts tried after one says that the guest does not fit. Nova tries 3 hosts in all."""
 
     max_image_gib: Annotated[int, Field(ge=1)] = 1024
-    """Largest image that is fetched."""
+    """Largest image that is fetched, and largest file that a conversion may write."""
+
+    max_image_disk_gib: Annotated[int, Field(ge=1, le=64 * 1024)] = 2048
+    """Largest disk that an image may claim to be: a compressed image of a few MiB may unpack to any size."""
+
+    image_roots: Annotated[str, AfterValidator(_absolute_directories)] = "/"
+    """Directories, with colons between them, that images are read from by path. Who may enqueue chooses the path, so name
+    the ones where images lie where callers are not trusted. Never read, whatever is set here: /dev, /etc, /proc, /run, /sys
+    and the state directory, but for the snapshots in it. Links are not followed."""
+
+    image_stores: Annotated[str, AfterValidator(_object_stores)] = "s3,gs,abfs"
+    """Object stores that images are read from, by the schemes of their URLs, with commas between them. Each needs its fsspec
+    library on the hosts: taskvisor[s3] brings that of s3. End points and keys are for that library to find."""
+
+    image_keep_s: Annotated[int, Field(ge=3600)] = 86400
+    """A cached image that no build asked for in so long, and that no disk stands on, may go when the disk is full."""
 
     shutdown_timeout_s: Annotated[int, Field(ge=1, le=3600)] = 60
     """A stop waits so long for the guest to shut down before it is switched off. Nova's default."""

@@ -15,7 +15,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import IO
 
@@ -76,18 +76,27 @@ def run_command(
     *,
     time_limit_s: float,
     memory_limit_bytes: int | None = None,
+    cpu_limit_s: int | None = None,
+    file_limit_bytes: int | None = None,
     output_limit_bytes: int = OUTPUT_LIMIT_BYTES,
     on_output: Callable[[bytes], None] | None = None,
 ) -> str:
     """Run a program to its end and return what it wrote to stdout. Never a shell; stdin is empty; messages in English.
 
-    `memory_limit_bytes` bounds its address space (RLIMIT_AS). `on_output` sees stdout as it comes; if it raises, the
+    `memory_limit_bytes` bounds its address space (RLIMIT_AS), `cpu_limit_s` its CPU time (beyond: SIGXCPU),
+    `file_limit_bytes` each file that it writes (beyond: SIGXFSZ). `on_output` sees stdout as it comes; if it raises, the
     child is killed and the exception passes through, as does any other that interrupts the wait.
 
     DoesNotFit when the program is not installed; CommandFailed (a Retryable) when it ends with anything but 0;
     Retryable when it exceeds its time or output.
     """
-    with _started([_found(argv[0]), *argv[1:]], memory_limit_bytes) as process:
+    limits = {
+        resource.RLIMIT_CORE: 0,
+        resource.RLIMIT_AS: memory_limit_bytes,
+        resource.RLIMIT_CPU: cpu_limit_s,
+        resource.RLIMIT_FSIZE: file_limit_bytes,
+    }
+    with _started([_found(argv[0]), *argv[1:]], limits) as process:
         output = _Output(limit_bytes=output_limit_bytes, watcher=on_output)
         deadline = time.monotonic() + time_limit_s
         try:
@@ -116,7 +125,7 @@ def _found(name: str) -> str:
 
 
 @contextlib.contextmanager
-def _started(argv: Sequence[str], memory_limit_bytes: int | None) -> Iterator[subprocess.Popen[bytes]]:
+def _started(argv: Sequence[str], limits: Mapping[int, int | None]) -> Iterator[subprocess.Popen[bytes]]:
     """The running child; whatever ends the block, the child has ended too."""
     parent = os.getpid()
     process = subprocess.Popen(
@@ -127,7 +136,7 @@ def _started(argv: Sequence[str], memory_limit_bytes: int | None) -> Iterator[su
         env={"PATH": SEARCH_PATH, "LC_ALL": "C"},
         cwd="/",
         start_new_session=True,  # a Ctrl-C for the worker is the worker's business
-        preexec_fn=lambda: _limit_child(parent, memory_limit_bytes),  # noqa: PLW1509 - system calls only, see there
+        preexec_fn=lambda: _limit_child(parent, limits),  # noqa: PLW1509 - system calls only, see there
     )
     try:
         yield process
@@ -135,14 +144,14 @@ def _started(argv: Sequence[str], memory_limit_bytes: int | None) -> Iterator[su
         _end(process)
 
 
-def _limit_child(parent: int, memory_limit_bytes: int | None) -> None:
+def _limit_child(parent: int, limits: Mapping[int, int | None]) -> None:
     """Between fork and exec. System calls only: another thread may have held any lock at the moment of the fork."""
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # the parent died before prctl: its signal will never come
         os._exit(1)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if memory_limit_bytes is not None:
-        resource.setrlimit(resource.RLIMIT_AS, (memory_limit_bytes, memory_limit_bytes))
+    for kind, limit in limits.items():
+        if limit is not None:  # at the hard limit of CPU time the kernel kills without a word, so it lies above
+            resource.setrlimit(kind, (limit, limit + 1 if kind == resource.RLIMIT_CPU else limit))
 
 
 def _collect(process: subprocess.Popen[bytes], output: _Output, deadline: float) -> None:

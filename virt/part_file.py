@@ -17,9 +17,11 @@ import msgspec
 import structlog
 
 from taskvisor.model.errors import Retryable
+from taskvisor.model.states import ImageFormat
 from virt.durable import ensure_no_file
-from virt.image_source import CHUNK_BYTES, Opened, ResumePoint, SourceIdentity, SourceLimits, open_source, shown_url
+from virt.image_source import open_source
 from virt.progress import Progress
+from virt.source import CHUNK_BYTES, Opened, ResumePoint, SourceIdentity, SourceLimits, shown_url
 from virt.space import check_space, gib
 
 log = structlog.get_logger(__name__)
@@ -39,12 +41,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Fetched:
-    """A part that is complete. `spliced`: it was not brought by one transfer alone."""
+    """A part that is complete. `spliced`: it was not brought by one transfer alone. `declared`: by the source itself."""
 
     identity: SourceIdentity
     sha256: str
     size_bytes: int
     spliced: bool
+    declared: ImageFormat | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +56,7 @@ class _State:
 
     identity: SourceIdentity
     boot_id: str
+    declared: ImageFormat | None = None
 
 
 class PartFile:
@@ -76,7 +80,7 @@ class PartFile:
         ensure_no_file(self._state_path)
 
     def fetch(self, url: str, limits: SourceLimits, progress: Progress) -> Fetched:
-        """The part holds the whole content of the URL, synced to disk.
+        """The part holds the whole content of the URL. Who keeps it syncs it: what is only read once more need not be.
 
         Goes on from what is there when the source is known to be the same, and in place after a cut that had brought
         something. Errors as `open_source`; what came is kept. DoesNotFit when the rest would not fit on the file system.
@@ -100,29 +104,38 @@ class PartFile:
             if opened is not None:
                 if opened.offset == 0:
                     digest = hashlib.sha256()
-                    self._begin(opened.identity)
+                    self._begin(opened)
                 self._take(url, opened, digest, progress)
                 opened.confirm()
         identity = opened.identity if opened is not None else complete
         assert identity is not None  # noqa: S101 - open_source yields None only for what is known
-        spliced = opened is None or opened.offset > 0
-        return Fetched(identity=identity, sha256=digest.hexdigest(), size_bytes=self.size_bytes, spliced=spliced)
+        return Fetched(
+            identity=identity,
+            sha256=digest.hexdigest(),
+            size_bytes=self.size_bytes,
+            spliced=opened is None or opened.offset > 0,
+            declared=self._read_state().declared,
+        )
 
     def _resume_point(self) -> ResumePoint | None:
         """Where to go on; None when there is nothing, or nothing to be trusted."""
         try:
-            state = msgspec.json.decode(self._state_path.read_bytes(), type=_State)
+            state = self._read_state()
         except (FileNotFoundError, msgspec.DecodeError):  # a crash may have cut the sidecar itself short
             return None
         if state.boot_id != _boot_id() or self.size_bytes == 0:
             return None
         return ResumePoint(identity=state.identity, offset=self.size_bytes)
 
-    def _begin(self, identity: SourceIdentity) -> None:
+    def _read_state(self) -> _State:
+        return msgspec.json.decode(self._state_path.read_bytes(), type=_State)
+
+    def _begin(self, opened: Opened) -> None:
         """An empty part of this content. The old bytes go before the new name comes: they never bear it."""
         self.discard()
         self.path.touch(mode=0o600)
-        self._state_path.write_bytes(msgspec.json.encode(_State(identity=identity, boot_id=_boot_id())))
+        state = _State(identity=opened.identity, boot_id=_boot_id(), declared=opened.declared)
+        self._state_path.write_bytes(msgspec.json.encode(state))
 
     def _take(self, url: str, opened: Opened, digest: "Digest", progress: Progress) -> None:
         """The rest of the content is in the part, and in the digest."""
@@ -134,7 +147,6 @@ class PartFile:
                 if total_bytes is not None:
                     check_space(self.path, total_bytes - opened.offset, f"fetch {shown_url(url)} ({gib(total_bytes)})")
                 _copy(opened, part, digest, progress)
-            os.fsync(part.fileno())
         if total_bytes is not None and self.size_bytes != total_bytes:
             message = f"{shown_url(url)} brought {self.size_bytes} bytes, {total_bytes} were announced"
             self.discard()

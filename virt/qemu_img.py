@@ -28,10 +28,14 @@ CHECK_TIME_LIMIT_S: Final = 300.0
 CONVERT_TIME_LIMIT_S: Final = 6 * 3600.0
 READER_MEMORY_LIMIT_BYTES: Final = 1 << 30
 """Of what reads images of unknown origin: a crafted header can ask for huge tables."""
+IMPORT_MEMORY_LIMIT_BYTES: Final = 4 << 30
+"""Of address space: threads and their arenas take up much that is never touched."""
+IMPORT_CPU_LIMIT_S: Final = 3600
 
 _CORRUPT = 2  # exit codes of qemu-img check
 _LEAKS_ONLY = 3
 _PERCENT = re.compile(rb"\((\d+(?:\.\d+)?)/100%\)")
+_DRIVERS = {ImageFormat.VHD: "vpc", ImageFormat.ISO: "raw"}
 _FULL = "No space left on device"
 _LOCKED = re.compile(r"Failed to (?:get|lock)")
 
@@ -42,36 +46,60 @@ class Corrupt(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class ImageInfo:
-    """What QEMU makes of an image."""
+    """What QEMU makes of an image. `extents`: the files that it takes its data from, where the format can name some."""
 
     virtual_bytes: int
     backing_file: str | None
+    extents: tuple[str, ...] = ()
+
+
+class _Extent(msgspec.Struct):
+    filename: str
+
+
+class _Specific(msgspec.Struct):
+    extents: tuple[_Extent, ...] = ()
+
+
+class _Specifics(msgspec.Struct):
+    data: _Specific
 
 
 class _Info(msgspec.Struct, rename="kebab"):
     virtual_size: int
     backing_filename: str | None = None
+    format_specific: _Specifics | None = None
 
 
 def read_info(path: Path, image_format: ImageFormat) -> ImageInfo:
     """What QEMU says of the image, opened as `image_format`, in bounded time and memory. CommandFailed when it cannot."""
     answer = _qemu_img(
-        "info", "--output=json", "-f", image_format, path,
+        "info", "--output=json", "-f", _driver(image_format), path,
         time_limit_s=QUICK_TIME_LIMIT_S, memory_limit_bytes=READER_MEMORY_LIMIT_BYTES,
     )  # fmt: skip
     info = msgspec.json.decode(answer, type=_Info)
-    return ImageInfo(virtual_bytes=info.virtual_size, backing_file=info.backing_filename)
+    extents = info.format_specific.data.extents if info.format_specific is not None else ()
+    return ImageInfo(
+        virtual_bytes=info.virtual_size,
+        backing_file=info.backing_filename,
+        extents=tuple(extent.filename for extent in extents),
+    )
 
 
 def check_qcow2(path: Path) -> None:
-    """Every cluster that the qcow2 image refers to is in the file. Leaked clusters (harmless, only waste) are let pass.
+    """As `check`, of a qcow2 image."""
+    check(path, ImageFormat.QCOW2)
+
+
+def check(path: Path, image_format: ImageFormat) -> None:
+    """Every cluster that the image refers to is in the file. Leaked clusters (harmless, only waste) are let pass.
 
     Corrupt otherwise. That is how a file cut short is told, whose header is as good as new: QEMU would open it and read
     zeros where data should be. Costs reading the metadata, not the data.
     """
     try:
         _qemu_img(
-            "check", "-q", "-f", ImageFormat.QCOW2, path,
+            "check", "-q", "-f", _driver(image_format), path,
             time_limit_s=CHECK_TIME_LIMIT_S, memory_limit_bytes=READER_MEMORY_LIMIT_BYTES,
         )  # fmt: skip
     except CommandFailed as error:
@@ -108,11 +136,37 @@ def compress(source: Path, target: Path, *, virtual_bytes: int, progress: Progre
     _convert(source, target, ("-c",), virtual_bytes, progress)
 
 
+def import_image(
+    source: Path,
+    target: Path,
+    source_format: ImageFormat,
+    *,
+    virtual_bytes: int,
+    output_limit_bytes: int,
+    progress: Progress,
+) -> None:
+    """`target` is a qcow2 image with all that the foreign image `source` holds.
+
+    Bounded in time, CPU time, memory and size of what is written: CommandFailed by SIGXCPU or SIGXFSZ beyond.
+    """
+    _qemu_img(
+        "convert", "-p", "-f", _driver(source_format), "-O", ImageFormat.QCOW2, source, target,
+        time_limit_s=CONVERT_TIME_LIMIT_S, memory_limit_bytes=IMPORT_MEMORY_LIMIT_BYTES,
+        cpu_limit_s=IMPORT_CPU_LIMIT_S, file_limit_bytes=output_limit_bytes,
+        on_output=_percent_reader(virtual_bytes, progress),
+    )  # fmt: skip
+
+
 def _convert(source: Path, target: Path, options: tuple[str, ...], virtual_bytes: int, progress: Progress) -> None:
     _qemu_img(
         "convert", "-p", *options, "-f", ImageFormat.QCOW2, "-O", ImageFormat.QCOW2, source, target,
         time_limit_s=CONVERT_TIME_LIMIT_S, on_output=_percent_reader(virtual_bytes, progress),
     )  # fmt: skip
+
+
+def _driver(image_format: ImageFormat) -> str:
+    """What QEMU calls the format."""
+    return _DRIVERS.get(image_format, image_format.value)
 
 
 def _percent_reader(virtual_bytes: int, progress: Progress) -> Callable[[bytes], None]:
@@ -136,6 +190,8 @@ def _qemu_img(
     *words: str | Path,
     time_limit_s: float,
     memory_limit_bytes: int | None = None,
+    cpu_limit_s: int | None = None,
+    file_limit_bytes: int | None = None,
     on_output: Callable[[bytes], None] | None = None,
 ) -> str:
     relative = [word for word in words if isinstance(word, Path) and not word.is_absolute()]
@@ -143,7 +199,14 @@ def _qemu_img(
         raise ValueError(f"qemu-img is given absolute paths only, not {relative[0]}")
     argv = ["qemu-img", *map(str, words)]
     try:
-        return run_command(argv, time_limit_s=time_limit_s, memory_limit_bytes=memory_limit_bytes, on_output=on_output)
+        return run_command(
+            argv,
+            time_limit_s=time_limit_s,
+            memory_limit_bytes=memory_limit_bytes,
+            cpu_limit_s=cpu_limit_s,
+            file_limit_bytes=file_limit_bytes,
+            on_output=on_output,
+        )
     except CommandFailed as error:
         raise _translated(error, words) from error
 

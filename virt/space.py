@@ -14,6 +14,15 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _UNUSABLE = frozenset({errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO})
 
 
+class NoSpace(DoesNotFit):
+    """A file system is full. Whoever can make room tells it by this from what else does not fit."""
+
+    @property
+    def code(self) -> str:
+        """Callers are told of the reaction, which is the same."""
+        return DoesNotFit.__name__
+
+
 @dataclass(frozen=True, kw_only=True)
 class Space:
     """Of one file system; `free_bytes` is what is left for us, without the blocks reserved for root."""
@@ -31,18 +40,16 @@ def read_space(path: Path) -> Space:
 
 
 def check_space(path: Path, needed_bytes: int, what: str) -> None:
-    """DoesNotFit when the file system of `path` has fewer than `needed_bytes` free."""
+    """NoSpace (a DoesNotFit) when the file system of `path` has fewer than `needed_bytes` free."""
     if read_space(path).free_bytes < needed_bytes:
         raise no_space(path, needed_bytes, what)
 
 
-def no_space(path: Path, needed_bytes: int | None, what: str) -> DoesNotFit:
+def no_space(path: Path, needed_bytes: int | None, what: str) -> NoSpace:
     """The error for a full file system, with its numbers; `what` completes "cannot …"."""
     free = f"{gib(read_space(path).free_bytes)} free"
     needed = f", and {gib(needed_bytes)} more are needed" if needed_bytes is not None else ""
-    return DoesNotFit(
-        f"cannot {what}: the file system of {path} has {free}{needed}; free some space, or build elsewhere"
-    )
+    return NoSpace(f"cannot {what}: the file system of {path} has {free}{needed}; free some space, or build elsewhere")
 
 
 @contextlib.contextmanager

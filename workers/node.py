@@ -158,14 +158,36 @@ def _open_real(settings: Settings) -> Adapters:
     from net.fabric import LinuxFabric  # noqa: PLC0415
     from virt.disks import LocalDisks  # noqa: PLC0415
     from virt.hypervisor import LibvirtHypervisor  # noqa: PLC0415
-    from virt.image_cache import LocalImageCache  # noqa: PLC0415
 
     root = settings.state_dir
     return (
         LibvirtHypervisor(settings.libvirt_uri, virt_type=settings.virt_type),
         LocalDisks(root),
-        LocalImageCache(root / "cache", max_image_bytes=settings.max_image_gib * GIB),
+        open_image_cache(settings),
         LinuxFabric(root),
+    )
+
+
+def open_image_cache(settings: Settings) -> ImageCache:
+    """The cache of this host. By path, of the state directory only published snapshots are read: the rest is guests' own."""
+    from virt.image_cache import LocalImageCache  # noqa: PLC0415
+    from virt.source import KERNEL_DIRECTORIES, SourceLimits  # noqa: PLC0415
+
+    root = settings.state_dir.resolve()  # a path that is asked for is judged by where it really leads
+    snapshots = root / "images"
+    limits = SourceLimits(
+        image_bytes=settings.max_image_gib * GIB,
+        file_roots=(*(Path(named).resolve() for named in settings.image_roots.split(":")), snapshots),
+        closed_directories=(*KERNEL_DIRECTORIES, root),
+        open_directories=(snapshots,),
+        store_schemes=frozenset(filter(None, settings.image_stores.split(","))),
+    )
+    return LocalImageCache(
+        settings.state_dir / "cache",
+        limits=limits,
+        virtual_limit_bytes=settings.max_image_disk_gib * GIB,
+        disk_roots=(root / "instances", snapshots),
+        evict_after_s=settings.image_keep_s,
     )
 
 

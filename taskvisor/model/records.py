@@ -52,14 +52,17 @@ class Port:
 class ImageSource:
     """Where an image is read from, and what is known of its content."""
 
-    url: str  # file:///… or http(s)://…
+    url: str  # file:///…, http(s)://…, glance://…, or of an object store: s3://…
     sha256: str | None = None
     format: ImageFormat | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Image:
-    """A registered image. `host` is set when its file lies on one host only (a snapshot does)."""
+    """A registered image. `host` is set when its file lies on one host only (a snapshot does).
+
+    `properties` are Nova's and Glance's words for what a guest made of it needs: hw_disk_bus, os_type, …
+    """
 
     id: ImageId
     name: str
@@ -71,6 +74,7 @@ class Image:
     min_disk_gib: int = 0
     min_memory_mib: int = 0
     instance_id: InstanceId | None = None  # the instance it is a snapshot of
+    properties: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

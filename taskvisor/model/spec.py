@@ -23,6 +23,9 @@ FLAVOR_NAME = re.compile(r"c(\d{1,3})-m(\d{1,8})-d(\d{1,6})")
 USER_DATA_LIMIT_BYTES = 65_535
 """Nova's limit of user data, before base64."""
 
+OBJECT_STORES = frozenset({"abfs", "abfss", "az", "gcs", "gs", "oci", "oss", "s3", "s3a"})
+"""URL schemes that fsspec knows of stores that keep objects in buckets: such a URL names no server and no file of a host."""
+
 NEVER_QUOTED = frozenset({"user_data"})
 """What is wrong with these is told without showing them: they may hold secrets, and errors are logged."""
 
@@ -106,7 +109,10 @@ class NicSpec(Spec):
 
 
 class BuildSpec(Spec):
-    """What `instance.build` makes. `image` is a path, a file:// or http(s):// URL, or a registered image's name."""
+    """What `instance.build` makes.
+
+    `image` is a path, a URL (file, http(s), glance, an object store's), or a registered image's name.
+    """
 
     name: Name
     image: Annotated[str, Field(min_length=1, max_length=4096)]
@@ -240,12 +246,16 @@ def image_url_for(image: str) -> str | None:
         url = urlsplit(image)
     except ValueError as error:
         raise Refused(f"image: {image!r}: is no URL: {error}") from error
-    if url.scheme not in ("file", "http", "https", "simulated"):
-        raise Refused(f"image: {image!r}: scheme {url.scheme!r} is not known; use a path, file://, http:// or https://")
+    if url.scheme not in ("file", "http", "https", "glance", "simulated", *OBJECT_STORES):
+        raise Refused(
+            f"image: {image!r}: scheme {url.scheme!r} is not known; use a path, file://, http://, https://, glance:// or s3://"
+        )
     if url.scheme == "file" and (url.netloc not in ("", "localhost") or not _stays_below(unquote(url.path))):
         raise Refused(f"image: {image!r}: must name a file of the host, as file:///path, without '..'")
     if url.scheme in ("http", "https") and not url.hostname:
         raise Refused(f"image: {image!r}: names no server")
+    if url.scheme in OBJECT_STORES and not (url.netloc and url.path.strip("/")):
+        raise Refused(f"image: {image!r}: must name a bucket and an object, as {url.scheme}://bucket/path")
     return image
 
 

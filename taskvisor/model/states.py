@@ -118,8 +118,22 @@ class NetworkKind(StrEnum):
 
 
 class ImageFormat(StrEnum):
+    """What a disk image may be, in Glance's words. Guests' disks are qcow2 or raw; what else comes in is converted."""
+
     QCOW2 = "qcow2"
     RAW = "raw"
+    ISO = "iso"  # kept as it is, and read as raw
+    VMDK = "vmdk"
+    VDI = "vdi"
+    VHD = "vhd"  # vpc to QEMU
+    VHDX = "vhdx"
+
+    @property
+    def kept_as(self) -> "ImageFormat":
+        """What a cache makes of an image of this format, and guests' disks are told that it is."""
+        if self in (ImageFormat.RAW, ImageFormat.ISO):
+            return ImageFormat.RAW
+        return ImageFormat.QCOW2
 
 
 class Phase(StrEnum):

@@ -188,13 +188,16 @@ BAD_OTHERS: tuple[tuple[type[Spec], dict[str, Any], str], ...] = (
     ),
 )
 
-SCHEMES = "is not known; use a path, file://, http:// or https://"
+SCHEMES = "is not known; use a path, file://, http://, https://, glance:// or s3://"
 A_FILE = "must name a file of the host, as file:///path, without '..'"
 CONTROL = "must not hold spaces or control characters; write them as %20 and the like"
 
 BAD_IMAGES = (
     ("ftp://x/y", f"scheme 'ftp' {SCHEMES}"),
-    ("s3://bucket/key", f"scheme 's3' {SCHEMES}"),
+    ("local:///etc/passwd", f"scheme 'local' {SCHEMES}"),
+    ("simplecache::s3://bucket/key", f"scheme 'simplecache' {SCHEMES}"),
+    ("s3://bucket", "must name a bucket and an object, as s3://bucket/path"),
+    ("s3:///key", "must name a bucket and an object, as s3://bucket/path"),
     ("javascript://x", f"scheme 'javascript' {SCHEMES}"),
     ("://x", f"scheme '' {SCHEMES}"),
     ("file://elsewhere/x", A_FILE),
@@ -357,6 +360,8 @@ def test_a_flavor_by_size_has_the_same_limits(name: str, sentence: str) -> None:
         ("https://example.org/x.qcow2?a=b", "https://example.org/x.qcow2?a=b"),
         ("http://[::1]:8080/x", "http://[::1]:8080/x"),
         ("simulated://debian", "simulated://debian"),
+        ("s3://bucket/key", "s3://bucket/key"),
+        ("glance://lab/5f5a3e2c-6d0e-4a51-9d43-0f1f6f1f0001", "glance://lab/5f5a3e2c-6d0e-4a51-9d43-0f1f6f1f0001"),
         ("gold", None),
         ("../gold", None),
     ],

@@ -136,3 +136,14 @@ def test_commands_of_several_threads_do_not_wait_for_each_other() -> None:
     for thread in threads:
         thread.join()
     assert time.monotonic() - started < 1.9
+
+
+def test_cpu_time_is_bounded() -> None:
+    with pytest.raises(CommandFailed, match="was ended by SIGXCPU"):
+        run_command([sys.executable, "-c", "while True: pass"], time_limit_s=120, cpu_limit_s=1)
+
+
+def test_what_is_written_to_a_file_is_bounded(tmp_path: Path) -> None:
+    with pytest.raises(CommandFailed, match="was ended by SIGXFSZ"):
+        run_command(["dd", "if=/dev/zero", f"of={tmp_path / 'x'}", "bs=4096"], time_limit_s=60, file_limit_bytes=8192)
+    assert (tmp_path / "x").stat().st_size == 8192

@@ -13,15 +13,17 @@ from pathlib import Path
 import pytest
 
 from taskvisor.model.errors import Busy, DoesNotFit, Refused, Retryable
-from taskvisor.model.plan import CachedImage
+from taskvisor.model.plan import CachedImage, Seed
 from taskvisor.model.records import ImageSource
 from taskvisor.model.states import ImageFormat
+from tests.virt.hostile_images import foreign
 from tests.virt.image_server import ImageServer, running_image_server
-from tests.virt.images import MIB, noise, partitioned, qcow2, qemu_img, write_at
+from tests.virt.images import MIB, noise, partitioned, qcow2, qemu_img, read_disk, write_at
 from virt import image_cache, part_file, space
 from virt.image_cache import LocalImageCache
-from virt.image_source import SourceLimits
 from virt.progress import ignore_progress
+from virt.seed_iso import iso_for
+from virt.source import SourceLimits
 
 pytestmark = pytest.mark.real
 
@@ -29,6 +31,10 @@ ROOT = Path(__file__).parents[2]
 LIMITS = SourceLimits(connect_time_limit_s=2.0, read_time_limit_s=20.0)
 SIZE = 8 * MIB
 RAW = partitioned(SIZE)
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing may handle it."""
 
 
 @pytest.fixture(autouse=True)
@@ -217,6 +223,120 @@ def test_blocks_are_shared_where_the_file_system_can(
     found = ensure(cache, image.as_uri())
     assert asked == [0x40049409]
     assert found.sha256 == sha256(image.read_bytes()) == sha256(Path(found.path).read_bytes())
+
+
+# Foreign images
+
+
+@pytest.fixture
+def foreign_image(tmp_path: Path) -> Path:
+    return foreign("vmdk", "subformat=streamOptimized")(tmp_path / "image.vmdk")
+
+
+def test_a_foreign_image_is_kept_as_the_qcow2_image_that_it_becomes(
+    cache: LocalImageCache, root: Path, server: ImageServer, foreign_image: Path, tmp_path: Path
+) -> None:
+    url = server.serve("/x", foreign_image.read_bytes(), etag='"1"')
+    found = ensure(cache, url)
+    assert (found.format, found.virtual_bytes) == (ImageFormat.QCOW2, 8 * MIB)
+    assert found.sha256 == sha256(Path(found.path).read_bytes()) == Path(found.path).name
+    assert Path(found.path).stat().st_mode & 0o777 == 0o444
+    assert read_disk(Path(found.path), tmp_path) == read_disk(foreign_image, tmp_path)
+    original = sha256(foreign_image.read_bytes())
+    images = {name for name in files_in(root) if "." not in name}
+    assert images == {found.sha256}
+    assert f"{original}.json" in files_in(root)  # leads from the original to it
+    assert parts_in(root) == []
+
+
+def test_a_foreign_image_is_fetched_and_converted_once(
+    cache: LocalImageCache, server: ImageServer, foreign_image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = server.serve("/x", foreign_image.read_bytes(), etag='"1"')
+    first = ensure(cache, url)
+    monkeypatch.setattr(subprocess, "Popen", None)
+    assert ensure(cache, url) == first
+    assert len(server.transfers) == 1
+    declared = sha256(foreign_image.read_bytes())  # of what was asked for, not of what it became
+    assert ensure(cache, "http://127.0.0.1:1/gone", sha256=declared, format=ImageFormat.VMDK) == first
+    with pytest.raises(Refused, match="declared qcow2 but is vmdk"):
+        ensure(cache, url, format=ImageFormat.QCOW2)
+
+
+def test_a_foreign_image_at_two_urls_is_converted_once(
+    cache: LocalImageCache, server: ImageServer, foreign_image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = ensure(cache, server.serve("/x", foreign_image.read_bytes(), etag='"1"'))
+    monkeypatch.setattr(image_cache, "convert", None)
+    assert ensure(cache, server.serve("/y", foreign_image.read_bytes(), etag='"1"')) == first
+
+
+def test_a_foreign_image_whose_qcow2_image_is_gone_is_fetched_and_converted_again(
+    cache: LocalImageCache, server: ImageServer, foreign_image: Path
+) -> None:
+    url = server.serve("/x", foreign_image.read_bytes(), etag='"1"')
+    first = ensure(cache, url)
+    Path(first.path).unlink()
+    assert Path(ensure(cache, url).path).exists()
+    assert len(server.transfers) == 2
+
+
+def test_progress_tells_of_the_transfer_then_of_the_conversion(
+    cache: LocalImageCache, server: ImageServer, foreign_image: Path
+) -> None:
+    reports: list[tuple[int, int | None]] = []
+    source = ImageSource(url=server.serve("/x", foreign_image.read_bytes(), etag='"1"'))
+    cache.ensure_cached(source, lambda done, total: reports.append((done, total)))
+    size_bytes = foreign_image.stat().st_size
+    assert (size_bytes, size_bytes) in reports
+    assert reports[-1] == (8 * MIB, 8 * MIB)
+
+
+@pytest.mark.parametrize("step", ["inspect_image", "convert", "digest_of", "sync_file", "sync_directory"])
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_death_at_any_step_of_a_conversion_costs_no_second_transfer(
+    cache: LocalImageCache,
+    root: Path,
+    server: ImageServer,
+    foreign_image: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    step: str,
+    moment: str,
+) -> None:
+    url = server.serve("/x", foreign_image.read_bytes(), etag='"1"')
+    real = getattr(image_cache, step)
+
+    def dying(*args: object, **kwargs: object) -> None:
+        if moment == "after":
+            real(*args, **kwargs)
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(image_cache, step, dying)
+        with pytest.raises(Killed):
+            ensure(cache, url)
+    assert ensure(cache, url).format is ImageFormat.QCOW2
+    assert len(server.transfers) == 1
+    assert parts_in(root) == []
+    assert not list(root.rglob("*.converted"))
+
+
+def test_an_iso_is_kept_as_it_is_and_read_as_raw(cache: LocalImageCache, tmp_path: Path) -> None:
+    path = tmp_path / "image.iso"
+    path.write_bytes(iso_for(Seed(meta_data="", user_data="", network_config="")))
+    found = ensure(cache, path.as_uri())
+    assert (found.format, found.sha256) == (ImageFormat.RAW, sha256(path.read_bytes()))
+    for declared in (ImageFormat.ISO, ImageFormat.RAW):
+        assert ensure(cache, path.as_uri(), format=declared) == found
+
+
+def test_an_image_that_claims_too_large_a_disk_is_refused(root: Path, tmp_path: Path) -> None:
+    path = tmp_path / "bomb"
+    qemu_img("create", "-q", "-f", "qcow2", path, "1T")
+    assert path.stat().st_size < MIB
+    with pytest.raises(Refused, match=r"claims a disk of 1024.00 GiB; it must be above 0 and at most 100.00 GiB"):
+        ensure(LocalImageCache(root, virtual_limit_bytes=100 << 30), path.as_uri())
+    assert files_in(root) == set()
 
 
 # Refused
@@ -512,10 +632,6 @@ def test_what_a_killed_process_had_fetched_is_not_fetched_again(
 
 
 STEPS = ["_check_content", "inspect_image", "sync_file", "sync_directory"]
-
-
-class Killed(BaseException):
-    """Stands for SIGKILL: nothing may handle it."""
 
 
 @pytest.mark.parametrize("step", STEPS)

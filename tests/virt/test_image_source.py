@@ -4,6 +4,7 @@ import logging
 import os
 import socket
 import ssl
+import stat
 import subprocess
 import threading
 import time
@@ -17,15 +18,9 @@ import pytest
 from taskvisor.model.errors import Refused, Retryable
 from tests.virt.image_server import ImageServer, running_image_server
 from tests.virt.images import noise
-from virt import image_source
-from virt.image_source import (
-    ResumePoint,
-    SourceIdentity,
-    SourceLimits,
-    open_source,
-    read_is_unchanged,
-    shown_url,
-)
+from virt import link_local, source_file, source_http
+from virt.image_source import open_source, read_is_unchanged
+from virt.source import ResumePoint, SourceIdentity, SourceLimits, shown_url
 
 CONTENT = noise(3_000_000)
 LIMITS = SourceLimits(connect_time_limit_s=2.0, read_time_limit_s=0.3)
@@ -104,9 +99,9 @@ def test_a_file_that_changes_under_the_reader_is_read_again(image: Path) -> None
     ("url", "words"),
     [
         ("file:///no/such/file.qcow2", "/no/such/file.qcow2 does not exist on this host"),
-        ("file:///etc/passwd/x", "does not exist on this host"),
-        ("file:///etc", "is not a regular file"),
-        ("file:///dev/zero", "is not a regular file"),
+        ("file:///usr/bin/env/x", "does not exist on this host"),
+        ("file:///usr", "is a directory, not a regular file"),
+        ("file:///dev/zero", "lies where no image is read from"),
         ("file://otherhost/x", "names no file on this host"),
         ("file:x", "names no file on this host"),
         ("ftp://host/x", "use file:///…, http://… or https://…"),
@@ -124,12 +119,85 @@ def test_files_outside_of_the_allowed_directories_are_refused_also_by_a_link(tmp
     allowed = tmp_path / "allowed"
     allowed.mkdir()
     (allowed / "link").symlink_to(image)
+    (allowed / "way out").symlink_to(tmp_path)
     limits = replace(LIMITS, file_roots=(allowed,))
-    for path in (image, allowed / "link", allowed / ".." / image.name):
+    for path in (image, allowed / "link", allowed / ".." / image.name, allowed / "way out" / image.name):
         with pytest.raises(Refused, match="not among the directories"):
             read(f"file://{path}".replace(" ", "%20"), limits=limits)
     (allowed / "own").write_bytes(CONTENT)
     assert read((allowed / "own").as_uri(), limits=limits)[1] == CONTENT
+
+
+def test_of_closed_directories_only_the_open_parts_are_read(tmp_path: Path, image: Path) -> None:
+    (tmp_path / "images").mkdir()
+    snapshot = tmp_path / "images" / "snapshot"
+    snapshot.write_bytes(CONTENT)
+    limits = replace(LIMITS, closed_directories=(tmp_path,), open_directories=(tmp_path / "images",))
+    with pytest.raises(Refused, match="lies where no image is read from"):
+        read(image.as_uri(), limits=limits)
+    assert read(snapshot.as_uri(), limits=limits)[1] == CONTENT
+
+
+def test_a_link_is_not_followed_even_to_where_images_may_be_read(tmp_path: Path, image: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(image)
+    with pytest.raises(Refused, match=r"is a symbolic link; give the path of the image itself"):
+        read(link.as_uri())
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    with pytest.raises(Refused, match="loop"):
+        read(loop.as_uri())
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        (stat.S_IFBLK, "is a block device, not a regular file"),
+        (stat.S_IFCHR, "is a character device, not a regular file"),
+        (stat.S_IFIFO, "is a pipe, not a regular file"),
+        (stat.S_IFSOCK, "is a socket, not a regular file"),
+    ],
+)
+def test_a_node_that_is_no_file_is_refused_unopened(tmp_path: Path, kind: int, words: str) -> None:
+    node = tmp_path / "node"
+    os.mknod(node, kind | 0o600, os.makedev(1, 7))
+    with pytest.raises(Refused, match=words):
+        read(node.as_uri())
+
+
+def test_a_file_that_becomes_a_link_once_it_was_looked_at_is_not_followed(
+    image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look = source_file._check_regular
+
+    def swap(path: Path, mode: int) -> None:
+        look(path, mode)
+        image.unlink()
+        image.symlink_to("/etc/passwd")
+
+    monkeypatch.setattr(source_file, "_check_regular", swap)
+    with pytest.raises(Refused, match="it leads through links"):
+        read(image.as_uri())
+
+
+def test_a_file_whose_directory_is_swapped_for_a_link_once_it_was_looked_at_is_found_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    allowed, outside = tmp_path / "allowed", tmp_path / "outside"
+    for directory in (allowed / "a", outside):
+        directory.mkdir(parents=True)
+        (directory / "disk").write_bytes(CONTENT)
+    look = source_file._check_regular
+
+    def swap(path: Path, mode: int) -> None:
+        look(path, mode)
+        if not (allowed / "a").is_symlink():
+            (allowed / "a").rename(tmp_path / "away")
+            (allowed / "a").symlink_to(outside)
+
+    monkeypatch.setattr(source_file, "_check_regular", swap)
+    with pytest.raises(Refused, match="outside/disk is not among the directories"):
+        read((allowed / "a" / "disk").as_uri(), limits=replace(LIMITS, file_roots=(allowed,)))
 
 
 def test_a_source_larger_than_allowed_is_refused_before_it_is_read(image: Path) -> None:
@@ -299,8 +367,60 @@ def test_redirects_are_followed_within_bounds(server: ImageServer) -> None:
 @pytest.mark.parametrize("target", ["ftp://127.0.0.1/x", "file:///etc/passwd"])
 def test_a_redirect_leads_to_no_other_scheme(server: ImageServer, target: str) -> None:
     url = server.serve("/x", b"", status=302, headers={"Location": target})
-    with pytest.raises(Refused, match="cannot be fetched"):
+    with pytest.raises(Refused, match=f"leads to a {target.partition(':')[0]}:// URL; only http and https"):
         read(url)
+
+
+LINK_LOCAL = [
+    "169.254.169.254",
+    "169.254.0.1:8080",
+    "2852039166",
+    "0xa9fea9fe",
+    "[fe80::1]",
+    "[::ffff:169.254.169.254]",
+    "[64:ff9b::a9fe:a9fe]",
+    "[fd00:ec2::254]",
+]
+
+
+@pytest.mark.parametrize("place", LINK_LOCAL)
+def test_neither_a_url_nor_a_redirect_leads_to_a_link_local_address(server: ImageServer, place: str) -> None:
+    bad = f"http://{place}/latest/meta-data"
+    for url in (bad, server.serve("/x", b"", status=302, headers={"Location": bad})):
+        with pytest.raises(Refused, match=r"leads to the link-local address .* give a URL of an image server"):
+            read(url)
+
+
+@pytest.mark.parametrize("address", ["169.254.169.254", "fe80::1%lo"])
+def test_a_name_that_has_a_link_local_address_is_refused(
+    server: ImageServer, monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    ask = socket.getaddrinfo
+
+    def answer(host: str, *rest: object, **how: object) -> object:
+        return [(family, 1, 6, "", (address, 0))] if host == "metadata.test" else ask(host, *rest, **how)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(socket, "getaddrinfo", answer)
+    with pytest.raises(Refused, match=r"link-local address .* \(as metadata.test\)"):
+        read(server.serve("/x", b"", status=302, headers={"Location": "http://metadata.test/x"}))
+
+
+def test_a_name_that_leads_elsewhere_once_it_was_checked_is_refused_by_its_peer(
+    server: ImageServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = server.serve("/x", CONTENT)
+    monkeypatch.setattr(link_local, "is_link_local", lambda address: address == "127.0.0.1")
+    monkeypatch.setattr(
+        link_local, "_addresses_of", lambda host: ("192.0.2.1",) if host else ()
+    )  # when it was looked at
+    with pytest.raises(Refused, match=r"link-local address 127\.0\.0\.1"):
+        read(url)
+
+
+def test_addresses_that_are_not_link_local_pass(server: ImageServer) -> None:
+    harmless = ("127.0.0.1", "10.0.0.1", "169.253.255.255", "::1", "fec0::1", "2001:db8::1", "no address")
+    assert not any(map(link_local.is_link_local, harmless))
 
 
 @pytest.fixture
@@ -325,7 +445,7 @@ def test_https_is_read_and_not_left_for_http(
     tls_server: ImageServer, server: ImageServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trusting = ssl.create_default_context(cafile=str(tmp_path / "cert.pem"))
-    monkeypatch.setattr(image_source, "_tls_context", lambda: trusting)
+    monkeypatch.setattr(source_http, "_tls_context", lambda: trusting)
     assert read(tls_server.serve("/x", CONTENT))[1] == CONTENT
     plain = server.serve("/x", CONTENT)
     moved = tls_server.serve("/moved", b"", status=302, headers={"Location": plain})

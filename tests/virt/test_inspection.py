@@ -106,12 +106,7 @@ REFUSED: list[tuple[str, Callable[[Path], Path], str]] = [
     ("qcow2 cut after its header", cut(4096), "is cut short: it has 4096 bytes"),
     ("qcow2 cut in its data", cut(800_000), "damaged or cut short"),
     ("qcow2 whose L1 table is elsewhere", patched(40, struct.pack(">Q", 1 << 50)), "is cut short"),
-    ("vmdk", created("vmdk"), "is a vmdk image; only qcow2 and raw are taken: convert it"),
-    ("vmdk, flat", created("vmdk", "-o", "subformat=monolithicFlat"), "is a vmdk image"),
-    ("vdi", created("vdi"), "is a vdi image"),
-    ("vhd", created("vpc"), "is a vhd image"),
-    ("vhdx", created("vhdx"), "is a vhdx image"),
-    ("qed", created("qed"), "is a qed image"),
+    ("qed", created("qed"), "is a qed image, which is not taken: convert it first"),
     ("luks", written(b"LUKS\xba\xbe\x00\x01" + noise(4088)), "is a luks image"),
     ("several at once", written(b"QFI\xfb" + partitioned()[4:]), "signatures of several formats .gpt, qcow2."),
 ]
@@ -146,7 +141,7 @@ def test_a_disk_with_a_partition_table_is_raw_without_being_declared(tmp_path: P
     assert inspect(path, ImageFormat.RAW) == raw
 
 
-def test_an_iso_is_raw_without_being_declared(tmp_path: Path) -> None:
+def test_an_iso_is_known_without_being_declared_and_may_be_declared_raw_too(tmp_path: Path) -> None:
     from taskvisor.model.plan import Seed
     from virt.seed_iso import iso_for
 
@@ -154,7 +149,9 @@ def test_an_iso_is_raw_without_being_declared(tmp_path: Path) -> None:
     bootable = content[:510] + b"\x55\xaa" + content[512:]  # a hybrid: ISO and partition table in one
     for kind in (content, bootable):
         found = inspect(written(kind)(tmp_path / "image"))
-        assert (found.format, found.evidence) == (ImageFormat.RAW, Evidence.CONTENT)
+        assert (found.format, found.evidence) == (ImageFormat.ISO, Evidence.CONTENT)
+        assert inspect(tmp_path / "image", ImageFormat.ISO) == inspect(tmp_path / "image", ImageFormat.RAW) == found
+        assert found.format.kept_as is ImageFormat.RAW
 
 
 def test_a_disk_without_signature_is_raw_when_declared(tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
 """The cache of a simulated host: files of this host are looked into, everything else is taken to exist.
 
-`file://` must be there and be an image (a real one, or a simulated one). `simulated://name?virtual_gib=2`, and any
-http(s) URL, is an image of that size (1 GiB when it is not said) with no byte sent over a network: whoever tests without
-KVM can keep the URLs of their real images. Must never know who uses an image.
+`file://` must be there and be an image (a real one, or a simulated one). `simulated://name?virtual_gib=2`, and any URL of
+a server or store, is an image of that size (1 GiB when it is not said) with no byte sent over a network: whoever tests
+without KVM can keep the URLs of their real images. Must never know who uses an image.
 """
 
 import hashlib
@@ -13,13 +13,14 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from taskvisor.model.errors import CannotAsk, Refused
 from taskvisor.model.plan import CachedImage
 from taskvisor.model.records import ImageSource
+from taskvisor.model.spec import OBJECT_STORES
 from taskvisor.model.states import ImageFormat
 from virt.progress import Progress
 from virt.simulated.image_file import ImageFile, put_image_file, read_image_file
 from virt.simulated.world import Lock, Shelf
 
 GIB = 1024**3
-TAKEN_TO_EXIST = ("simulated", "http", "https")
+TAKEN_TO_EXIST = ("simulated", "http", "https", "glance", *OBJECT_STORES)
 
 
 class SimulatedImageCache:
@@ -95,7 +96,7 @@ def _file_path(url: str) -> Path | None:
         return Path(unquote(parts.path))
     if parts.scheme in TAKEN_TO_EXIST:
         return None
-    raise Refused(f"the image {url} is neither file://, http://, https:// nor simulated://")
+    raise Refused(f"the image {url} is neither file://, http://, https://, glance://, s3:// nor simulated://")
 
 
 def _taken_to_exist(source: ImageSource) -> ImageFile:
@@ -107,5 +108,5 @@ def _taken_to_exist(source: ImageSource) -> ImageFile:
         made_from=source.url,
         virtual_bytes=virtual_bytes,
         size_bytes=virtual_bytes // 8,  # about what a compressed system image has
-        format=source.format or ImageFormat.QCOW2,
+        format=source.format.kept_as if source.format else ImageFormat.QCOW2,
     )
