@@ -10,6 +10,7 @@ from taskvisor.model.plan import CachedImage, DiskLayout, DiskRole
 from taskvisor.model.records import Instance
 from taskvisor.model.states import InstanceAction, OnFailure, PowerState, TaskState, VirtType, VmState
 from taskvisor.model.view import instance_view
+from virt.policy import machine_for
 from virt.seed import seed_for
 
 
@@ -61,8 +62,11 @@ class FetchImage(Step[FetchedImage]):
 
 @dataclass(frozen=True, kw_only=True)
 class RenderedXml:
+    """`machine` None: rendered by a version that did not keep it."""
+
     xml: str
     virt_type: VirtType
+    machine: str | None = None
 
 
 class RenderXml(Step[RenderedXml]):
@@ -72,7 +76,8 @@ class RenderXml(Step[RenderedXml]):
     facts_type = RenderedXml
 
     def do(self, ctx: StepContext) -> RenderedXml:
-        return RenderedXml(xml=xml_of(ctx), virt_type=ctx.ports.hypervisor.read_facts().virt_type)
+        host = ctx.ports.hypervisor.read_facts()
+        return RenderedXml(xml=xml_of(ctx), virt_type=host.virt_type, machine=machine_for(ctx.instance, host))
 
 
 class ReplugVif(Step[NoFacts]):
@@ -125,13 +130,16 @@ class DefineAndStart(StartGuest):
 
 
 def running(operation: Operation, instance: Instance, now: float) -> Instance:
-    """The record of a guest that was just started."""
+    """The record of a guest that was just started. It keeps the board that it was first started with."""
+    rendered = operation.facts[RenderXml.name]
+    machine = rendered.get("machine")
     return replace(
         instance,
         vm_state=VmState.ACTIVE,
         task_state=None,
         power_state=PowerState.RUNNING,
-        virt_type=VirtType(operation.facts[RenderXml.name]["virt_type"]),
+        virt_type=VirtType(rendered["virt_type"]),
+        machine=instance.machine or (None if machine is None else str(machine)),
         launched_at=instance.launched_at or now,
         fault=None,
     )

@@ -5,13 +5,13 @@ from taskvisor.flow.step import StepContext
 from taskvisor.model.plan import DiskLayout, VifPlan
 from virt.domain import render
 from virt.layout import disk_layout_for
-from virt.policy import domain_config_for
+from virt.policy import domain_config_for, machine_for
 from virt.seed import host_name_for
 
 
 def layout_of(ctx: StepContext) -> DiskLayout:
     """The guest's disks on this host."""
-    machine = ctx.ports.hypervisor.read_facts().machine
+    machine = machine_for(ctx.instance, ctx.ports.hypervisor.read_facts())
     return disk_layout_for(ctx.instance, instances_dir=ctx.ports.limits.instances_dir, machine=machine)
 
 

@@ -1,5 +1,6 @@
 """From what a build's spec says to the records it stands for: flavor, image, ports with their addresses."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tasks.store import Store
@@ -8,8 +9,9 @@ from taskvisor.model.errors import Refused
 from taskvisor.model.ids import HostName, InstanceId, mac_for, port_id_for
 from taskvisor.model.records import Flavor, Image, ImageSource, Instance, Port
 from taskvisor.model.spec import BuildSpec, NicSpec, flavor_for, image_url_for
-from taskvisor.model.states import PowerState, VmState
+from taskvisor.model.states import ImageFormat, PowerState, VmState
 from taskvisor.state.addresses import Allocated
+from virt.options import guest_options_for
 
 GIB = 1024**3
 
@@ -24,6 +26,11 @@ class Resolved:
     image: Image | None
 
     @property
+    def image_properties(self) -> Mapping[str, str]:
+        """What the image needs: a registered one's own, else what was said with the request."""
+        return self.spec.image_properties if self.image is None else self.image.properties
+
+    @property
     def ask(self) -> Ask:
         """What is to be placed."""
         return Ask(
@@ -34,7 +41,16 @@ class Resolved:
 
 
 def resolve(store: Store, spec: BuildSpec) -> Resolved:
-    """Refused when the flavor or the image is unknown, or the image is known not to fit into the flavor."""
+    """Refused when the flavor or the image is unknown, the image is known not to fit into the flavor, or what the two ask of
+    the guest can't be met anywhere.
+    """
+    resolved = _resolved(store, spec)
+    _require_made(resolved)
+    guest_options_for(resolved.flavor.extra_specs, resolved.image_properties)
+    return resolved
+
+
+def _resolved(store: Store, spec: BuildSpec) -> Resolved:
     flavor = flavor_for(spec.flavor)
     url = image_url_for(spec.image)
     if url is not None:
@@ -45,10 +61,27 @@ def resolve(store: Store, spec: BuildSpec) -> Resolved:
         raise Refused(
             f"image: {spec.image!r}: no image of that name is registered; see `taskvisor images`, or give a path or a URL"
         )
+    if spec.image_properties:
+        raise Refused(f"image_properties: image {image.name!r} is registered with its own; leave them out")
     if spec.image_sha256 not in (None, image.source.sha256):
         raise Refused(f"image_sha256: image {image.name!r} has {image.source.sha256}, not {spec.image_sha256}")
     _require_fit(image, flavor)
     return Resolved(spec=spec, flavor=flavor, source=image.source, image=image)
+
+
+def _require_made(resolved: Resolved) -> None:
+    # The layout has these disks; no port makes them yet, and the guest would fail at its start.
+    flavor = resolved.flavor
+    if flavor.swap_mib or flavor.ephemeral_gib:
+        raise Refused(
+            f"flavor: {flavor.name} has {flavor.swap_mib} MiB of swap and an ephemeral disk of {flavor.ephemeral_gib} GiB, "
+            "which hosts of this version do not make; leave them out"
+        )
+    if resolved.source.format is ImageFormat.ISO and flavor.disk_gib:
+        raise Refused(
+            f"flavor: {flavor.name} has a disk of {flavor.disk_gib} GiB beside the ISO {resolved.spec.image!r}, which hosts of "
+            "this version do not make; choose a flavor without a disk"
+        )
 
 
 def _require_fit(image: Image, flavor: Flavor) -> None:
@@ -117,5 +150,6 @@ def instance_for(
         ssh_keys=spec.ssh_keys,
         user_data=spec.user_data,
         metadata=spec.metadata,
+        image_properties=resolved.image_properties,
         created_at=now,
     )

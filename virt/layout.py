@@ -1,21 +1,31 @@
 """Which disks a guest has, and how it sees them: bus, device name, boot order. Pure; touches no file.
 
-Names are handed out per bus in the order of the layout, so a disk added at the end never renames another.
+The rules are Nova's (nova/virt/libvirt/blockinfo.py). Names are handed out per bus: root, ephemeral, swap, volumes, CD-ROMs;
+a volume that asks for a name has it before any other. In the XML volumes stand last, so that one more renames nothing.
 """
 
 import itertools
 import os
+import re
 import string
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from taskvisor.model.errors import Refused
-from taskvisor.model.plan import DiskBus, DiskLayout, DiskPlan, DiskRole
+from taskvisor.model.plan import DiskBus, DiskLayout, DiskMedium, DiskPlan, DiskRole, DiskStorage, VolumePlan
 from taskvisor.model.records import Instance
 from taskvisor.model.states import ImageFormat
+from virt.options import GuestOptions, guest_options_for
 
 GIB = 1 << 30
-FILE_NAMES = {DiskRole.ROOT: "disk", DiskRole.SEED: "disk.config"}
+MIB = 1 << 20
+FILE_NAMES = {
+    DiskRole.ROOT: "disk",
+    DiskRole.TARGET: "disk.target",
+    DiskRole.EPHEMERAL: "disk.eph0",
+    DiskRole.SWAP: "disk.swap",
+    DiskRole.SEED: "disk.config",
+}
 CONSOLE_LOG = "console.log"
 PREFIXES = {DiskBus.VIRTIO: "vd", DiskBus.IDE: "hd", DiskBus.SCSI: "sd", DiskBus.SATA: "sd", DiskBus.USB: "sd"}
 """SCSI, SATA and USB disks share one series: libvirt lets no two targets of a domain have the same name."""
@@ -30,30 +40,31 @@ class _Wish:
     role: DiskRole
     bus: DiskBus
     format: ImageFormat
+    path: str
     size_bytes: int = 0
     boot_index: int | None = None
+    medium: DiskMedium = DiskMedium.DISK
+    storage: DiskStorage = DiskStorage.FILE
+    serial: str | None = None
+    device: str | None = None
 
 
-def disk_layout_for(instance: Instance, *, instances_dir: str, machine: str) -> DiskLayout:
-    """The disks of an instance on a host whose guests have that `machine` (`HypervisorFacts.machine`).
+def disk_layout_for(
+    instance: Instance, *, instances_dir: str, machine: str, volumes: Sequence[VolumePlan] = ()
+) -> DiskLayout:
+    """The disks of an instance on a host, for the `machine` that the guest has there (`machine_for`).
 
-    Refused for a machine that we know no CD-ROM bus of.
+    Refused for a machine that we know no CD-ROM bus of, a bus that it lacks or that is full, a device name that is asked
+    for twice or is none of the disk's bus, and two disks that are to be booted from at the same place.
     """
+    options = guest_options_for(instance.flavor.extra_specs, instance.image_properties)
     directory = os.path.join(instances_dir, instance.id)
-    wishes = (
-        _Wish(
-            role=DiskRole.ROOT,
-            bus=DiskBus.VIRTIO,
-            format=ImageFormat.QCOW2,
-            size_bytes=instance.flavor.disk_gib * GIB,
-            boot_index=1,
-        ),
-        _Wish(role=DiskRole.SEED, bus=cdrom_bus_for(machine), format=ImageFormat.RAW),
-    )
+    wishes = tuple(_wishes(instance, options, directory, machine, volumes))
+    _require_distinct_boot_indexes(wishes)
     return DiskLayout(
         directory=directory,
         console_log=os.path.join(directory, CONSOLE_LOG),
-        disks=tuple(_placed(wishes, directory)),
+        disks=tuple(sorted(_placed(wishes), key=lambda disk: disk.role is DiskRole.VOLUME)),
     )
 
 
@@ -78,20 +89,121 @@ def next_device(bus: DiskBus, taken: Iterable[str]) -> str:
     raise Refused(f"cannot add another disk on bus {bus}: it takes {LIMITS[bus]}, and all are in use; use another bus")
 
 
-def _placed(wishes: Iterable[_Wish], directory: str) -> Iterator[DiskPlan]:
-    taken: list[str] = []
+def _wishes(
+    instance: Instance, options: GuestOptions, directory: str, machine: str, volumes: Sequence[VolumePlan]
+) -> Iterator[_Wish]:
+    # In the order in which names are handed out.
+    default_cdrom_bus = cdrom_bus_for(machine)
+    bus = _usable(options.disk.bus or DiskBus.VIRTIO, machine, "hw_disk_bus")
+    asked = options.disk.cdrom_bus
+    cdrom_bus = default_cdrom_bus if asked is None else _usable(DiskBus(asked), machine, "hw_cdrom_bus")
+    is_iso = instance.image.format is ImageFormat.ISO
+    if not is_iso:
+        yield _disk(DiskRole.ROOT, bus, directory, instance.flavor.disk_gib * GIB, boot_index=1)
+    elif instance.flavor.disk_gib:
+        # Before the ISO: it holds nothing to boot until the guest has installed itself, and is what to boot ever after.
+        yield _disk(DiskRole.TARGET, bus, directory, instance.flavor.disk_gib * GIB, boot_index=1)
+    if instance.flavor.ephemeral_gib:
+        yield _disk(DiskRole.EPHEMERAL, bus, directory, instance.flavor.ephemeral_gib * GIB)
+    if instance.flavor.swap_mib:
+        yield _disk(DiskRole.SWAP, bus, directory, instance.flavor.swap_mib * MIB)
+    yield from (_volume(volume, bus) for volume in volumes)
+    if is_iso:
+        yield _cdrom(DiskRole.ROOT, cdrom_bus, ImageFormat.QCOW2, directory, boot_index=2)
+    yield _cdrom(DiskRole.SEED, cdrom_bus, ImageFormat.RAW, directory)
+
+
+def _disk(role: DiskRole, bus: DiskBus, directory: str, size_bytes: int, *, boot_index: int | None = None) -> _Wish:
+    # Only the root disk stands on an image; the others are made as they are, and need no format but their own.
+    return _Wish(
+        role=role,
+        bus=bus,
+        format=ImageFormat.QCOW2 if role is DiskRole.ROOT else ImageFormat.RAW,
+        path=os.path.join(directory, FILE_NAMES[role]),
+        size_bytes=size_bytes,
+        boot_index=boot_index,
+    )
+
+
+def _cdrom(
+    role: DiskRole, bus: DiskBus, image_format: ImageFormat, directory: str, *, boot_index: int | None = None
+) -> _Wish:
+    return _Wish(
+        role=role,
+        bus=bus,
+        format=image_format,
+        path=os.path.join(directory, FILE_NAMES[role]),
+        boot_index=boot_index,
+        medium=DiskMedium.CDROM,
+    )
+
+
+def _volume(volume: VolumePlan, bus: DiskBus) -> _Wish:
+    booted = volume.boot_index is not None and volume.boot_index >= 0
+    return _Wish(
+        role=DiskRole.VOLUME,
+        bus=bus,
+        format=volume.format,
+        path=volume.path,
+        boot_index=(volume.boot_index or 0) + 1 if booted else None,
+        storage=volume.storage,
+        serial=volume.serial,
+        device=None if volume.device is None else volume.device.removeprefix("/dev/"),
+    )
+
+
+def _usable(bus: DiskBus, machine: str, key: str) -> DiskBus:
+    if bus is DiskBus.IDE and "q35" in machine:
+        raise Refused(f"{key}=ide: machine {machine} has no IDE; use sata, or hw_machine_type=pc")
+    return bus
+
+
+def _placed(wishes: Sequence[_Wish]) -> Iterator[DiskPlan]:
+    taken = [_required_device(wish) for wish in wishes if wish.device is not None]
+    for name in taken:
+        if taken.count(name) > 1:
+            raise Refused(f"cannot name two disks {name}; ask for another name, or for none")
     for wish in wishes:
-        device = next_device(wish.bus, taken)
-        taken.append(device)
+        device = wish.device
+        if device is None:
+            device = next_device(wish.bus, taken)
+            taken.append(device)
         yield DiskPlan(
             role=wish.role,
-            path=os.path.join(directory, FILE_NAMES[wish.role]),
+            path=wish.path,
             format=wish.format,
             bus=wish.bus,
             device=device,
             size_bytes=wish.size_bytes,
             boot_index=wish.boot_index,
+            medium=wish.medium,
+            storage=wish.storage,
+            serial=wish.serial,
         )
+
+
+def _required_device(wish: _Wish) -> str:
+    device, prefix = str(wish.device), PREFIXES[wish.bus]
+    if not re.fullmatch(prefix + "[a-z]{1,2}", device):
+        raise Refused(f"cannot name a disk on bus {wish.bus} {device!r}: its names are like {prefix}b")
+    most = LIMITS.get(wish.bus)
+    if most is not None and device not in itertools.islice(_names(prefix), most):
+        raise Refused(f"cannot name a disk {device}: bus {wish.bus} takes {most}; use another bus")
+    return device
+
+
+def _require_distinct_boot_indexes(wishes: Iterable[_Wish]) -> None:
+    seen: dict[int, _Wish] = {}
+    for wish in wishes:
+        if wish.boot_index is None:
+            continue
+        if wish.boot_index in seen:
+            other = seen[wish.boot_index]
+            raise Refused(
+                f"cannot boot both {other.serial or other.role} and {wish.serial or wish.role} at place "
+                f"{wish.boot_index - 1}; give one of them another boot index, or -1"
+            )
+        seen[wish.boot_index] = wish
 
 
 def _names(prefix: str) -> Iterator[str]:

@@ -42,8 +42,10 @@ Rule = Callable[[Ask, Host], str | None]
 
 
 def resources_for(flavor: Flavor) -> Resources:
-    """What a guest of that size claims."""
-    return Resources(vcpus=flavor.vcpus, memory_mib=flavor.memory_mib, disk_gib=flavor.disk_gib)
+    """What a guest of that size claims: of disk, all that it has, and a part of a GiB as a whole one."""
+    swap_gib = -(-flavor.swap_mib // 1024)
+    disk_gib = flavor.disk_gib + flavor.ephemeral_gib + swap_gib
+    return Resources(vcpus=flavor.vcpus, memory_mib=flavor.memory_mib, disk_gib=disk_gib)
 
 
 def _is_up(_: Ask, host: Host) -> str | None:

@@ -1,6 +1,7 @@
 """What was seen on a host. Facts are asked for each time; a record of them is only ever a snapshot."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from taskvisor.model.ids import ImageId, InstanceId, PortId
 from taskvisor.model.states import PowerState, VirtType
@@ -27,8 +28,42 @@ class LinkFacts:
 
 
 @dataclass(frozen=True, kw_only=True)
+class GuestSupport:
+    """What the hypervisor can give a guest, in libvirt's words. `machines`: the names that it takes, and what each is now.
+
+    What was not asked is None, and then nothing is known of it. https://libvirt.org/formatdomaincaps.html
+    """
+
+    machines: Mapping[str, str] | None = None
+    firmwares: frozenset[str] | None = None
+    secure_boot: bool | None = None
+    cpu_modes: frozenset[str] | None = None
+    cpu_models: frozenset[str] | None = None
+    disk_buses: frozenset[str] | None = None
+    video_models: frozenset[str] | None = None
+    tpm_models: frozenset[str] | None = None
+    tpm_versions: frozenset[str] | None = None
+    memory_encryption: bool | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostCell:
+    """A NUMA cell of a host. `cores`: its CPUs, the hyperthreads of a core together. `pages`: how many, by size in KiB."""
+
+    id: int
+    memory_mib: int
+    cores: tuple[frozenset[int], ...]
+    pages: Mapping[int, int] = field(default_factory=dict)
+
+    @property
+    def cpus(self) -> frozenset[int]:
+        """All its CPUs."""
+        return frozenset().union(*self.cores)
+
+
+@dataclass(frozen=True, kw_only=True)
 class HypervisorFacts:
-    """What the hypervisor says of its host."""
+    """What the hypervisor says of its host. `cells` is empty where it was not asked."""
 
     cpus: int
     memory_mib: int
@@ -38,6 +73,8 @@ class HypervisorFacts:
     emulator: str
     machine: str
     domains: int
+    support: GuestSupport = GuestSupport()
+    cells: tuple[HostCell, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,8 +8,12 @@ from taskvisor.model.states import ImageFormat
 
 
 class DiskRole(StrEnum):
-    ROOT = "root"
+    ROOT = "root"  # made from the image; a cdrom when that is an ISO
     SEED = "seed"  # the cloud-init NoCloud ISO, a cdrom
+    TARGET = "target"  # the empty disk that a guest which boots from an ISO installs on
+    EPHEMERAL = "ephemeral"
+    SWAP = "swap"
+    VOLUME = "volume"  # lives on without the guest
 
 
 class DiskBus(StrEnum):
@@ -20,11 +24,41 @@ class DiskBus(StrEnum):
     USB = "usb"
 
 
+class DiskMedium(StrEnum):
+    """What the guest takes it for."""
+
+    DISK = "disk"
+    CDROM = "cdrom"
+
+
+class DiskStorage(StrEnum):
+    """What `path` is on the host."""
+
+    FILE = "file"
+    BLOCK = "block"  # a device
+
+
+@dataclass(frozen=True, kw_only=True)
+class VolumePlan:
+    """A volume that is attached when the guest is built: connected already, at `path`. `serial` is what the guest sees.
+
+    `device` is the name asked for; None: the next free one. `boot_index` counts from 0, as callers count; None or less
+    than 0 is never booted from.
+    """
+
+    serial: str
+    path: str
+    storage: DiskStorage
+    format: ImageFormat = ImageFormat.RAW
+    device: str | None = None
+    boot_index: int | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class DiskPlan:
     """One disk of a guest: the file, and how the guest sees it. `boot_index` counts from 1; None is never booted from.
 
-    `size_bytes` is the size the guest sees; 0 means as large as what it is made from.
+    `size_bytes` is the size the guest sees; 0 means as large as what it is made from. `serial` None: its role.
     """
 
     role: DiskRole
@@ -34,6 +68,14 @@ class DiskPlan:
     device: str  # vda, sda, hda: the name libvirt gives as <target dev>
     size_bytes: int
     boot_index: int | None = None
+    medium: DiskMedium = DiskMedium.DISK
+    storage: DiskStorage = DiskStorage.FILE
+    serial: str | None = None
+
+    @property
+    def is_cdrom(self) -> bool:
+        """Whether the guest sees a CD-ROM. A seed always was one, also in records that do not say so."""
+        return self.role is DiskRole.SEED or self.medium is DiskMedium.CDROM
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +87,7 @@ class DiskLayout:
     disks: tuple[DiskPlan, ...]
 
     def disk(self, role: DiskRole) -> DiskPlan:
-        """The disk of that role; KeyError when the guest has none."""
+        """The first disk of that role; KeyError when the guest has none."""
         for disk in self.disks:
             if disk.role is role:
                 return disk
@@ -75,6 +117,7 @@ class VifPlan:
     dhcp: bool
     dns: tuple[str, ...]
     hostname: str
+    queues: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,12 +12,18 @@ from taskvisor.model.states import ImageFormat, NetworkKind, PowerState, TaskSta
 
 @dataclass(frozen=True, kw_only=True)
 class Flavor:
-    """The size of a guest. `disk_gib` 0 means: as large as the image."""
+    """The size of a guest. `disk_gib` 0 means: as large as the image.
+
+    `swap_mib` and `ephemeral_gib` are disks of their own; 0: none. `extra_specs` ask for more, under Nova's names.
+    """
 
     name: str
     vcpus: int
     memory_mib: int
     disk_gib: int
+    swap_mib: int = 0
+    ephemeral_gib: int = 0
+    extra_specs: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +80,7 @@ class Image:
     min_disk_gib: int = 0
     min_memory_mib: int = 0
     instance_id: InstanceId | None = None  # the instance it is a snapshot of
-    properties: Mapping[str, str] = field(default_factory=dict)
+    properties: Mapping[str, str] = field(default_factory=dict)  # what its guests need, under Nova's names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +98,8 @@ class Fault:
 class Instance:
     """The record of one VM. The hypervisor's copy of it is in the domain's metadata.
 
-    `image` is what the root disk was made from. `host` is where its claim, disks and domain are.
+    `image` is what the root disk was made from. `host` is where its claim, disks and domain are. `machine` is the board
+    that it was first built with; it keeps it, so that an upgraded hypervisor does not change the guest.
     """
 
     id: InstanceId
@@ -106,6 +113,8 @@ class Instance:
     image_name: str
     ports: tuple[Port, ...]
     virt_type: VirtType | None = None  # None until the host that runs it has decided
+    machine: str | None = None  # likewise
+    image_properties: Mapping[str, str] = field(default_factory=dict)
     ssh_keys: tuple[str, ...] = ()
     user_data: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)

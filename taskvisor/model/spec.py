@@ -19,7 +19,7 @@ NAME_RULE = "1 to 63 letters, digits, dots or hyphens, beginning and ending with
 NAME_PATTERN = r"[A-Za-z0-9]([A-Za-z0-9.-]{0,61}[A-Za-z0-9])?"
 MAC_PATTERN = r"[0-9a-f]{2}(:[0-9a-f]{2}){5}"
 UNPRINTABLE = re.compile(r"[\x00-\x20\x7f]")
-FLAVOR_NAME = re.compile(r"c(\d{1,3})-m(\d{1,8})-d(\d{1,6})")
+FLAVOR_NAME = re.compile(r"c(\d{1,3})-m(\d{1,8})-d(\d{1,6})(?:-s(\d{1,7}))?(?:-e(\d{1,6}))?")
 USER_DATA_LIMIT_BYTES = 65_535
 """Nova's limit of user data, before base64."""
 
@@ -85,6 +85,8 @@ SshKey = Annotated[str, Field(max_length=16_384), AfterValidator(_ssh_key)]
 Ipv4 = Annotated[str, AfterValidator(_ipv4)]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 MetadataKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9 _.:-]{1,255}$")]
+OptionKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:-]{1,255}$")]
+OptionValue = Annotated[str, StringConstraints(max_length=2047, pattern=r"^[^\x00-\x1f\x7f]*$")]
 MetadataValue = Annotated[str, StringConstraints(max_length=255, pattern=r"^[^\x00-\x08\x0b\x0c\x0e-\x1f]*$")]
 
 
@@ -98,6 +100,10 @@ class FlavorSpec(Spec):
     vcpus: Annotated[int, Field(ge=1, le=256)]
     memory_mib: Annotated[int, Field(ge=16, le=16 * 1024 * 1024)]
     disk_gib: Annotated[int, Field(ge=0, le=64 * 1024)] = 0
+    swap_mib: Annotated[int, Field(ge=0, le=1024 * 1024)] = 0
+    ephemeral_gib: Annotated[int, Field(ge=0, le=64 * 1024)] = 0
+    extra_specs: Annotated[dict[OptionKey, OptionValue], Field(max_length=128)] = {}
+    """What more a guest of that size has, under Nova's names (docs/guest-options.md)."""
 
 
 class NicSpec(Spec):
@@ -117,6 +123,8 @@ class BuildSpec(Spec):
     name: Name
     image: Annotated[str, Field(min_length=1, max_length=4096)]
     image_sha256: Sha256 | None = None
+    image_properties: Annotated[dict[OptionKey, OptionValue], Field(max_length=128)] = {}
+    """What guests of an image given by path or URL need, under Nova's names; a registered image has its own."""
     flavor: Annotated[str, Field(max_length=64)] | FlavorSpec = "m1.tiny"
     networks: Annotated[tuple[Name | NicSpec, ...], Field(max_length=8, strict=False)] = ("default",)
     ssh_keys: Annotated[tuple[SshKey, ...], Field(max_length=64, strict=False)] = ()
@@ -218,18 +226,34 @@ def _first_rule_broken(error: ValidationError) -> str:
 
 
 def flavor_for(asked: str | FlavorSpec) -> Flavor:
-    """The flavor of that name (a default one, or spelled out as c1-m128-d1). Refused when there is none."""
+    """The flavor of that name (a default one, or spelled out as c1-m128-d1). Refused when there is none.
+
+    A name may go on with swap (MiB) and ephemeral disk (GiB): c1-m128-d1-s512-e2.
+    """
     if isinstance(asked, FlavorSpec):
-        name = f"c{asked.vcpus}-m{asked.memory_mib}-d{asked.disk_gib}"
-        return Flavor(name=name, vcpus=asked.vcpus, memory_mib=asked.memory_mib, disk_gib=asked.disk_gib)
+        return _flavor_of(asked)
     if asked in DEFAULT_FLAVORS:
         return DEFAULT_FLAVORS[asked]
     match = FLAVOR_NAME.fullmatch(asked)
     if match is None:
         known = ", ".join(DEFAULT_FLAVORS)
         raise Refused(f"flavor: {asked!r}: there is no such flavor; use one of {known}, or a size like c1-m512-d1")
-    vcpus, memory_mib, disk_gib = (int(part) for part in match.groups())
-    return flavor_for(parse_spec(FlavorSpec, {"vcpus": vcpus, "memory_mib": memory_mib, "disk_gib": disk_gib}))
+    sizes = ("vcpus", "memory_mib", "disk_gib", "swap_mib", "ephemeral_gib")
+    return _flavor_of(parse_spec(FlavorSpec, dict(zip(sizes, map(int, match.groups(default="0")), strict=True))))
+
+
+def _flavor_of(spec: FlavorSpec) -> Flavor:
+    swap = f"-s{spec.swap_mib}" if spec.swap_mib else ""
+    ephemeral = f"-e{spec.ephemeral_gib}" if spec.ephemeral_gib else ""
+    return Flavor(
+        name=f"c{spec.vcpus}-m{spec.memory_mib}-d{spec.disk_gib}{swap}{ephemeral}",
+        vcpus=spec.vcpus,
+        memory_mib=spec.memory_mib,
+        disk_gib=spec.disk_gib,
+        swap_mib=spec.swap_mib,
+        ephemeral_gib=spec.ephemeral_gib,
+        extra_specs=spec.extra_specs,
+    )
 
 
 def image_url_for(image: str) -> str | None:

@@ -98,6 +98,11 @@ def test_what_was_asked_is_what_is_claimed() -> None:
     assert resources_for(Flavor(name="x", vcpus=2, memory_mib=512, disk_gib=10)) == ASKED
 
 
+def test_a_guest_claims_the_disk_of_its_swap_and_ephemeral_disks_too() -> None:
+    flavor = Flavor(name="x", vcpus=2, memory_mib=512, disk_gib=6, swap_mib=1025, ephemeral_gib=2)
+    assert resources_for(flavor) == ASKED
+
+
 def test_when_nothing_fits_every_host_and_every_reason_is_named() -> None:
     found = placement_for(ASK, [host("h1", up=False, free_mib=1), host("h2", free_mib=100)])
 

@@ -244,7 +244,15 @@ def test_all_limits_may_be_reached() -> None:
         "name": "a" * 63,
         "image": "/" + "x" * 4095,
         "image_sha256": "0" * 64,
-        "flavor": {"vcpus": 256, "memory_mib": 16_777_216, "disk_gib": 65_536},
+        "image_properties": {f"{number:03}" + "k" * 252: "v" * 2047 for number in range(128)},
+        "flavor": {
+            "vcpus": 256,
+            "memory_mib": 16_777_216,
+            "disk_gib": 65_536,
+            "swap_mib": 1_048_576,
+            "ephemeral_gib": 65_536,
+            "extra_specs": {f"{number:03}" + "k" * 252: "v" * 2047 for number in range(128)},
+        },
         "networks": ["a.b-c"] * 8,
         "ssh_keys": ["ssh-ed25519 AAAA"] * 64,
         "user_data": "x" * 65_535,
@@ -312,6 +320,11 @@ def test_the_reboot_type_is_soft_unless_said() -> None:
     [
         ("m1.tiny", DEFAULT_FLAVORS["m1.tiny"]),
         ("c2-m512-d7", Flavor(name="c2-m512-d7", vcpus=2, memory_mib=512, disk_gib=7)),
+        (
+            "c2-m512-d7-s64-e3",
+            Flavor(name="c2-m512-d7-s64-e3", vcpus=2, memory_mib=512, disk_gib=7, swap_mib=64, ephemeral_gib=3),
+        ),
+        ("c2-m512-d7-e3", Flavor(name="c2-m512-d7-e3", vcpus=2, memory_mib=512, disk_gib=7, ephemeral_gib=3)),
         ("c02-m0512-d07", Flavor(name="c2-m512-d7", vcpus=2, memory_mib=512, disk_gib=7)),
         (
             FlavorSpec(vcpus=2, memory_mib=512),
@@ -405,3 +418,18 @@ def test_whatever_an_image_is_called_the_answer_is_a_url_or_a_refusal(start: str
 def test_every_id_that_a_request_may_have_names_its_operation(operation_id: str) -> None:
     assert OPERATION_ID_RULE.fullmatch(operation_id)
     assert parse_spec(OperationSpec, {"operation": operation_id}).operation == operation_id
+
+
+@pytest.mark.parametrize(("key", "value"), [("a b", "x"), ("", "x"), ("hw:cpu_policy", "a\nb"), ("k", "v" * 2048)])
+def test_an_extra_spec_or_a_property_that_is_no_line_of_text_is_refused(key: str, value: str) -> None:
+    flavor = {"vcpus": 1, "memory_mib": 64, "extra_specs": {key: value}}
+    for fields in ({**LEAST, "flavor": flavor}, {**LEAST, "image_properties": {key: value}}):
+        with pytest.raises(Refused):
+            parse_spec(BuildSpec, fields)
+
+
+def test_a_flavor_spelled_out_keeps_its_extra_specs() -> None:
+    spec = FlavorSpec(vcpus=1, memory_mib=64, swap_mib=8, extra_specs={"hw:cpu_policy": "shared"})
+    assert flavor_for(spec) == Flavor(
+        name="c1-m64-d0-s8", vcpus=1, memory_mib=64, disk_gib=0, swap_mib=8, extra_specs={"hw:cpu_policy": "shared"}
+    )

@@ -190,3 +190,10 @@ def test_the_image_that_was_asked_for_is_kept_as_it_was_spelled(fleet: Fleet) ->
     fleet.build()
 
     assert (fleet.instance().image_name, fleet.instance().image.url) == (IMAGE, IMAGE)
+
+
+def test_a_guest_keeps_the_machine_that_it_was_built_with(fleet: Fleet) -> None:
+    fleet.build()
+
+    guest = fleet.instance()
+    assert guest.machine == fleet.hosts[H1].ports.hypervisor.read_facts().machine

@@ -110,3 +110,33 @@ def test_the_record_of_a_guest_that_is_to_be_built(fleet: Fleet) -> None:
         ports,
         7.0,
     )
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"image_properties": {"hw_disk_buss": "scsi"}}, "nearest one is hw_disk_bus"),
+        (
+            {"flavor": {"vcpus": 1, "memory_mib": 64, "extra_specs": {"hw:cpu_policy": "mixed"}}},
+            "hw:cpu_dedicated_mask",
+        ),
+        ({"flavor": "c1-m64-d0-s64"}, "64 MiB of swap"),
+        ({"flavor": "c1-m64-d0-e2"}, "ephemeral disk of 2 GiB"),
+    ],
+)
+def test_what_no_guest_can_have_is_refused_at_the_door(fleet: Fleet, fields: dict[str, object], reason: str) -> None:
+    with pytest.raises(Refused, match=reason):
+        resolve(fleet.store, parse_spec(BuildSpec, {"name": "web", "image": "/srv/debian.qcow2", **fields}))
+
+
+def test_what_was_asked_of_the_guest_is_in_its_record(fleet: Fleet) -> None:
+    fields = {
+        "name": "web",
+        "image": "/srv/debian.qcow2",
+        "image_properties": {"hw_disk_bus": "scsi"},
+        "flavor": {"vcpus": 1, "memory_mib": 64, "extra_specs": {"hw:watchdog_action": "reset"}},
+    }
+    resolved = resolve(fleet.store, parse_spec(BuildSpec, fields))
+    record = instance_for(resolved, GUEST, HostName("h1"), (), 7.0)
+    assert record.image_properties == {"hw_disk_bus": "scsi"}
+    assert record.flavor.extra_specs == {"hw:watchdog_action": "reset"}

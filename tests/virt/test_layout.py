@@ -7,12 +7,30 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taskvisor.model.errors import Refused
-from taskvisor.model.plan import DiskBus, DiskLayout, DiskPlan, DiskRole
+from taskvisor.model.plan import DiskBus, DiskLayout, DiskMedium, DiskPlan, DiskRole, DiskStorage, VolumePlan
+from taskvisor.model.records import Flavor, Instance
 from taskvisor.model.states import ImageFormat
 from tests.virt.sample_guests import INSTANCE, INSTANCE_ID
 from virt.layout import cdrom_bus_for, disk_layout_for, next_device
 
 DIRECTORY = f"/srv/instances/{INSTANCE_ID}"
+
+VOLUME = VolumePlan(serial="v1", path="/dev/mapper/v1", storage=DiskStorage.BLOCK)
+
+
+def instance_with(**changes: object) -> Instance:
+    """An instance whose flavor, image or image's properties are as said; the rest is of no interest here."""
+    flavor = Flavor(name="f", vcpus=1, memory_mib=512, disk_gib=10)
+    fields = {name: changes.pop(name) for name in ("disk_gib", "swap_mib", "ephemeral_gib") if name in changes}
+    return replace(INSTANCE, flavor=replace(flavor, **fields), **changes)  # type: ignore[arg-type]
+
+
+def disks_of(
+    instance: Instance, *volumes: VolumePlan, machine: str = "pc-i440fx-7.2"
+) -> list[tuple[str, str, int | None]]:
+    """Of each disk, in the order of the XML: role, device, boot index."""
+    layout = disk_layout_for(instance, instances_dir="/srv", machine=machine, volumes=volumes)
+    return [(disk.role.value, disk.device, disk.boot_index) for disk in layout.disks]
 
 
 def test_a_guest_has_a_root_disk_and_a_seed() -> None:
@@ -36,6 +54,7 @@ def test_a_guest_has_a_root_disk_and_a_seed() -> None:
                 bus=DiskBus.IDE,
                 device="hda",
                 size_bytes=0,
+                medium=DiskMedium.CDROM,
             ),
         ),
     )
@@ -90,3 +109,81 @@ def test_names_are_unique_whatever_the_buses(buses: list[DiskBus]) -> None:
     for bus in buses:
         taken.append(next_device(bus, taken))
     assert len(set(taken)) == len(buses)
+
+
+def test_names_go_to_root_ephemeral_swap_volumes_and_the_seed_and_volumes_stand_last() -> None:
+    assert disks_of(instance_with(swap_mib=512, ephemeral_gib=2, image_properties={"hw_cdrom_bus": "usb"}), VOLUME) == [
+        ("root", "vda", 1),
+        ("ephemeral", "vdb", None),
+        ("swap", "vdc", None),
+        ("seed", "sda", None),
+        ("volume", "vdd", None),
+    ]
+
+
+def test_the_seed_takes_the_name_after_the_volumes_when_it_shares_their_bus() -> None:
+    scsi = instance_with(image_properties={"hw_disk_bus": "scsi", "hw_cdrom_bus": "scsi"})
+    assert disks_of(scsi, VOLUME) == [("root", "sda", 1), ("seed", "sdc", None), ("volume", "sdb", None)]
+
+
+def test_swap_and_ephemeral_disks_are_raw_and_as_large_as_the_flavor_says() -> None:
+    layout = disk_layout_for(instance_with(swap_mib=512, ephemeral_gib=2), instances_dir="/srv", machine="q35")
+    swap, ephemeral = layout.disk(DiskRole.SWAP), layout.disk(DiskRole.EPHEMERAL)
+    assert (swap.format, swap.size_bytes, swap.path) == (ImageFormat.RAW, 512 * 2**20, f"/srv/{INSTANCE_ID}/disk.swap")
+    assert (ephemeral.format, ephemeral.size_bytes) == (ImageFormat.RAW, 2 * 2**30)
+
+
+def test_an_iso_is_a_cdrom_that_is_booted_until_the_guest_has_installed_itself() -> None:
+    iso = instance_with(image=replace(INSTANCE.image, format=ImageFormat.ISO))
+    assert disks_of(iso) == [("target", "vda", 1), ("root", "hda", 2), ("seed", "hdb", None)]
+    root = disk_layout_for(iso, instances_dir="/srv", machine="q35").disk(DiskRole.ROOT)
+    assert (root.is_cdrom, root.size_bytes, root.device) == (True, 0, "sda")
+
+
+def test_a_live_system_has_no_disk_but_its_iso() -> None:
+    iso = instance_with(disk_gib=0, image=replace(INSTANCE.image, format=ImageFormat.ISO))
+    assert disks_of(iso) == [("root", "hda", 2), ("seed", "hdb", None)]
+
+
+def test_a_seed_is_a_cdrom_also_in_a_record_that_does_not_say_so() -> None:
+    seed = disk_layout_for(INSTANCE, instances_dir="/srv", machine="q35").disk(DiskRole.SEED)
+    assert replace(seed, medium=DiskMedium.DISK).is_cdrom
+
+
+def test_a_volume_has_the_name_that_it_asks_for_and_the_others_go_round_it() -> None:
+    named = replace(VOLUME, device="/dev/vda", boot_index=1)
+    assert disks_of(INSTANCE, named, VOLUME) == [
+        ("root", "vdb", 1),
+        ("seed", "hda", None),
+        ("volume", "vda", 2),
+        ("volume", "vdc", None),
+    ]
+
+
+@pytest.mark.parametrize("boot_index", [-1, None])
+def test_a_volume_without_a_place_is_not_booted_from(boot_index: int | None) -> None:
+    assert disks_of(INSTANCE, replace(VOLUME, boot_index=boot_index))[-1] == ("volume", "vdb", None)
+
+
+@pytest.mark.parametrize(
+    ("volumes", "properties", "reason"),
+    [
+        ([replace(VOLUME, boot_index=0)], {}, "boot both root and v1 at place 0"),
+        ([replace(VOLUME, device="vdc")] * 2, {}, "two disks vdc"),
+        ([replace(VOLUME, device="sdb")], {}, "names are like vdb"),
+        ([replace(VOLUME, device="../vdb")], {}, "names are like vdb"),
+        ([replace(VOLUME, device="hde")], {"hw_disk_bus": "ide"}, "bus ide takes 4"),
+        ([VOLUME] * 3, {"hw_disk_bus": "ide"}, "ide: it takes 4"),
+    ],
+)
+def test_what_can_not_be_laid_out_is_refused(
+    volumes: list[VolumePlan], properties: dict[str, str], reason: str
+) -> None:
+    with pytest.raises(Refused, match=reason):
+        disks_of(instance_with(image_properties=properties), *volumes)
+
+
+@pytest.mark.parametrize("key", ["hw_disk_bus", "hw_cdrom_bus"])
+def test_there_is_no_ide_on_q35(key: str) -> None:
+    with pytest.raises(Refused, match=f"{key}=ide: machine pc-q35-8.2 has no IDE"):
+        disks_of(instance_with(image_properties={key: "ide"}), machine="pc-q35-8.2")

@@ -43,6 +43,7 @@ def rebuilt(instance: Instance) -> Instance:
         task_state=None,
         power_state=PowerState.RUNNING,
         virt_type=VirtType.QEMU,
+        machine=PC_HOST.machine,
         ssh_keys=(),
         user_data=None,
     )
@@ -53,6 +54,13 @@ def rebuilt(instance: Instance) -> Instance:
     [
         INSTANCE,
         replace(INSTANCE, ports=(), metadata={}, image=ImageSource(url="file:///x")),
+        replace(
+            INSTANCE,
+            flavor=replace(
+                INSTANCE.flavor, swap_mib=64, ephemeral_gib=1, extra_specs={"hw:cpu_cores": "2", "a": HOSTILE_TEXT}
+            ),
+            image_properties={"hw_disk_bus": "sata", "os_note": HOSTILE_TEXT},
+        ),
         replace(INSTANCE, name=HOSTILE_TEXT, image_name=HOSTILE_TEXT, metadata={HOSTILE_TEXT: HOSTILE_TEXT}),
     ],
 )

@@ -1,7 +1,7 @@
 """The copy of the instance's record that the domain carries, so that Redis can be rebuilt from the hosts."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 from lxml import etree
 
@@ -24,8 +24,12 @@ class OwnerConfig(Config):
     Values are attributes and never element text: libvirt drops text that is only white space.
 
         <tv:instance xmlns:tv="urn:taskvisor:instance:1" schema="1" id="6ba7…" name="web" host="node1" created_at="1700000000.0">
-          <tv:flavor name="small" vcpus="1" memory_mib="512" disk_gib="10"/>
-          <tv:image name="debian-12" url="https://…" sha256="…" format="qcow2"/>
+          <tv:flavor name="small" vcpus="1" memory_mib="512" disk_gib="10" swap_mib="64" ephemeral_gib="1">
+            <tv:entry key="hw:cpu_policy" value="dedicated"/>
+          </tv:flavor>
+          <tv:image name="debian-12" url="https://…" sha256="…" format="qcow2">
+            <tv:entry key="hw_disk_bus" value="scsi"/>
+          </tv:image>
           <tv:port id="…" network="default" network_id="…" mac="52:54:00:…" address="10.0.0.5" index="0"/>
           <tv:entry key="role" value="db"/>
         </tv:instance>
@@ -42,6 +46,7 @@ class OwnerConfig(Config):
     image_name: str
     ports: tuple[Port, ...]
     metadata: Mapping[str, str]
+    image_properties: Mapping[str, str] = field(default_factory=dict)
 
     def to_element(self) -> etree._Element:
         root = _owned(
@@ -55,22 +60,32 @@ class OwnerConfig(Config):
         root.append(self._flavor())
         root.append(self._image())
         root.extend(_port(port) for port in self.ports)
-        root.extend(_owned("entry", key=key, value=value) for key, value in sorted(self.metadata.items()))
+        root.extend(_entries(self.metadata))
         return root
 
     def _flavor(self) -> etree._Element:
         flavor = self.flavor
-        return _owned(
+        made = _owned(
             "flavor",
             name=flavor.name,
             vcpus=flavor.vcpus,
             memory_mib=flavor.memory_mib,
             disk_gib=flavor.disk_gib,
+            swap_mib=flavor.swap_mib or None,
+            ephemeral_gib=flavor.ephemeral_gib or None,
         )
+        made.extend(_entries(flavor.extra_specs))
+        return made
 
     def _image(self) -> etree._Element:
         image = self.image
-        return _owned("image", name=self.image_name, url=image.url, sha256=image.sha256, format=image.format)
+        made = _owned("image", name=self.image_name, url=image.url, sha256=image.sha256, format=image.format)
+        made.extend(_entries(self.image_properties))
+        return made
+
+
+def _entries(texts: Mapping[str, str]) -> Iterator[etree._Element]:
+    return (_owned("entry", key=key, value=value) for key, value in sorted(texts.items()))
 
 
 def _port(port: Port) -> etree._Element:

@@ -10,6 +10,7 @@ from tests.virt.domain.device_cases import device_cases
 from tests.virt.domain.display_cases import display_cases
 from tests.virt.domain.machine_cases import machine_cases
 from tests.virt.domain.owner_cases import owner_cases
+from tests.virt.domain.record_cases import record_cases
 from tests.virt.domain.storage_cases import storage_cases
 from tests.virt.domain.walkthrough import WALKTHROUGH
 from tests.virt.sample_guests import INSTANCE, PC_HOST, Q35_KVM_HOST, vif_of
@@ -26,7 +27,16 @@ HOSTILE_TEXT = "<b>\"&'</b> \\u0041 \x00\x1b\ud800\ufffe\r\n\t é 🐙 \x7f"
 
 def cases() -> Mapping[str, Config]:
     """Every Config by the name of its golden file."""
-    kinds = (policy_cases, owner_cases, cpu_cases, machine_cases, storage_cases, device_cases, display_cases)
+    kinds = (
+        policy_cases,
+        owner_cases,
+        record_cases,
+        cpu_cases,
+        machine_cases,
+        storage_cases,
+        device_cases,
+        display_cases,
+    )
     return {"walkthrough": WALKTHROUGH} | {
         name: case for cases_of_a_kind in kinds for name, case in cases_of_a_kind().items()
     }

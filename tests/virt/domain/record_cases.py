@@ -1,0 +1,28 @@
+"""What the domain's copy of the record says of a flavor and an image that ask for more, and of each format of images."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from taskvisor.model.records import ImageSource
+from taskvisor.model.states import ImageFormat
+from tests.virt.domain.bases import PC
+from tests.virt.sample_guests import INSTANCE
+from virt.domain.domain import DomainConfig
+from virt.policy import owner_for
+
+ASKING = replace(
+    INSTANCE,
+    flavor=replace(
+        INSTANCE.flavor, swap_mib=512, ephemeral_gib=4, extra_specs={"hw:cpu_policy": "shared", "owner": "<me>"}
+    ),
+    image_properties={"hw_disk_bus": "scsi", "hw_qemu_guest_agent": "yes"},
+)
+
+
+def record_cases() -> Mapping[str, DomainConfig]:
+    """Each by the name of its golden file."""
+    cases = {"asking_for_more": replace(PC, owners=(owner_for(ASKING),))}
+    for image_format in ImageFormat:
+        image = ImageSource(url=f"file:///srv/image.{image_format}", format=image_format)
+        cases[f"image_of_{image_format}"] = replace(PC, owners=(owner_for(replace(INSTANCE, image=image)),))
+    return cases

@@ -1,0 +1,24 @@
+"""Every decision about a guest's virtual hardware. Pure: what it needs to know it is given.
+
+A new device, model or default is decided here and nowhere else; `virt.options` says what was asked for, `virt.domain` only
+writes down what was decided.
+"""
+
+from virt.policy.choices import Dialect, HostChoices, NovaOwnership, Vendor
+from virt.policy.guest import domain_config_for, domain_name_for, machine_for, options_of, owner_for
+from virt.policy.placement import GuestPlacement, PciDevicePlan, placement_for
+
+__all__ = [
+    "Dialect",
+    "GuestPlacement",
+    "HostChoices",
+    "NovaOwnership",
+    "PciDevicePlan",
+    "Vendor",
+    "domain_config_for",
+    "domain_name_for",
+    "machine_for",
+    "options_of",
+    "owner_for",
+    "placement_for",
+]
