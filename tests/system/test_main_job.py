@@ -8,7 +8,9 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import libvirt
 import pytest
+from lxml import etree
 
 from taskvisor.model.ids import OperationId
 from taskvisor.model.records import Instance
@@ -31,7 +33,7 @@ def nodes(libvirtd: Libvirtd, host_namespace: str, redis_url: str, tmp_state_dir
             running.ask("instance.delete", instance=name)
         kinds = ("lease", "claims", "addresses", "ports", "instance", "names", "macs", "ops:", "allocating")
         left = [key for kind in kinds for key in running.redis.keys(f"taskvisor:{kind}*")]
-        assert (left, list((tmp_state_dir / "instances").iterdir())) == ([], [])
+        assert (left, list(tmp_state_dir.glob("instances/*"))) == ([], [])
 
 
 @pytest.fixture
@@ -57,6 +59,15 @@ def wait_for_page(instance: object, **wanted: str) -> dict[str, str]:
 
     wait_until(answers, f"{instance} to answer with {wanted}", BOOT_LIMIT_S)
     return page(instance)
+
+
+def defined(libvirtd: Libvirtd, instance_id: str) -> etree._Element:
+    """The guest's definition, as libvirt has it."""
+    connection = libvirt.open(libvirtd.uri)
+    try:
+        return etree.fromstring(connection.lookupByUUIDString(instance_id).XMLDesc())
+    finally:
+        connection.close()
 
 
 def test_guests_are_built_used_rebooted_snapshotted_and_deleted(nodes: Nodes, guest_image: Path) -> None:
@@ -92,6 +103,55 @@ def test_guests_are_built_used_rebooted_snapshotted_and_deleted(nodes: Nodes, gu
     assert nodes.ask("instance.snapshot", instance="web2", image="cold")["snapshot"]["sha256"]
     nodes.ask("instance.start", instance="web2")
     wait_for_page(second, boots="2")
+
+
+def test_a_guest_has_what_its_flavor_and_its_image_ask_for(nodes: Nodes, libvirtd: Libvirtd, guest_image: Path) -> None:
+    specs = {"hw:cpu_sockets": "2", "hw:watchdog_action": "reset", "quota:disk_total_iops_sec": "2000"}
+    properties = {
+        "hw_machine_type": "q35",
+        "hw_disk_bus": "sata",
+        "hw_video_model": "virtio",
+        "hw_pointer_model": "usbtablet",
+    }
+    flavor = {**SMALL, "vcpus": 2, "extra_specs": specs}
+
+    built = nodes.ask("instance.build", name="web1", image=str(guest_image), image_properties=properties, flavor=flavor)
+    wait_for_page(built)
+    first = defined(libvirtd, built["id"])
+    nodes.ask("instance.reboot", instance="web1", type="hard")
+    wait_for_page(built)
+
+    again = defined(libvirtd, built["id"])
+    for domain in (first, again):
+        assert "q35" in str(domain.xpath("string(os/type/@machine)"))
+        assert domain.xpath("string(cpu/topology/@sockets)") == "2"
+        assert domain.xpath("string(devices/disk[@device='disk']/target/@bus)") == "sata"
+        assert domain.xpath("string(devices/disk[@device='disk']/iotune/total_iops_sec)") == "2000"
+        assert domain.xpath("string(devices/watchdog/@action)") == "reset"
+        assert domain.xpath("string(devices/video/model/@type)") == "virtio"
+        assert domain.xpath("devices/input[@type='tablet' and @bus='usb']")
+    assert again.xpath("string(os/type/@machine)") == first.xpath("string(os/type/@machine)")
+
+
+def test_what_no_guest_can_have_is_refused_with_what_was_asked(nodes: Nodes, guest_image: Path) -> None:
+    for specs, properties, sentence in (
+        ({"hw:cpu_polcy": "shared"}, {}, "nearest one is hw:cpu_policy"),
+        (
+            {"hw:cpu_policy": "shared"},
+            {"hw_cpu_policy": "dedicated"},
+            "hw:cpu_policy='shared', the image says hw_cpu_policy='dedicated'",
+        ),
+        ({}, {"hw_disk_bus": "floppy"}, "hw_disk_bus='floppy': must be one of"),
+    ):
+        with pytest.raises(Exception, match=sentence):
+            nodes.ask(
+                "instance.build",
+                name="web1",
+                image=str(guest_image),
+                image_properties=properties,
+                flavor={**SMALL, "extra_specs": specs},
+            )
+    assert nodes.catalog.list_instances() == ()
 
 
 def test_a_delete_takes_over_from_a_build_that_is_fetching(
