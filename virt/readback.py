@@ -110,7 +110,9 @@ def _instance(root: etree._Element, owner: etree._Element, power_state: PowerSta
         image_name=_text(_child(owner, "image"), "name"),
         ports=tuple(_port(port, instance_id) for port in owner.iterfind(f"{_OURS}port")),
         virt_type=VirtType(root.get("type", "")),
-        metadata={_text(entry, "key"): _text(entry, "value") for entry in owner.iterfind(f"{_OURS}entry")},
+        machine=_machine(root),
+        image_properties=_entries(_child(owner, "image")),
+        metadata=_entries(owner),
         created_at=float(_text(owner, "created_at")),
     )
 
@@ -147,7 +149,19 @@ def _flavor(found: etree._Element) -> Flavor:
         vcpus=int(_text(found, "vcpus")),
         memory_mib=int(_text(found, "memory_mib")),
         disk_gib=int(_text(found, "disk_gib")),
+        swap_mib=int(found.get("swap_mib", "0")),
+        ephemeral_gib=int(found.get("ephemeral_gib", "0")),
+        extra_specs=_entries(found),
     )
+
+
+def _entries(found: etree._Element) -> dict[str, str]:
+    return {_text(entry, "key"): _text(entry, "value") for entry in found.iterfind(f"{_OURS}entry")}
+
+
+def _machine(root: etree._Element) -> str | None:
+    found = root.find("os/type")
+    return None if found is None else found.get("machine")
 
 
 def _image(found: etree._Element) -> ImageSource:
