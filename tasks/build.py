@@ -20,15 +20,22 @@ class PreparedDisk:
 
 
 class PrepareDisk(Step[PreparedDisk]):
-    """The disk layout is decided, and the instance's directory is there with its owner's name in it."""
+    """The disk layout is decided, the instance's directory bears its owner's name, and what needs no image is in it.
+
+    Swap, ephemeral and target disks are made before the image is fetched: a host that can't make them says so early.
+    """
 
     name = "prepare_disk"
     facts_type = PreparedDisk
+    time_limit_s = 600
     task_state = TaskState.BLOCK_DEVICE_MAPPING
 
     def do(self, ctx: StepContext) -> PreparedDisk:
         layout = layout_of(ctx)
         ctx.ports.disks.ensure_directory(layout, ctx.instance.id)
+        for disk in layout.disks:
+            if disk.content is not None:
+                ctx.ports.disks.ensure_data_disk(disk)
         return PreparedDisk(layout=layout)
 
     def undo(self, ctx: StepContext) -> None:

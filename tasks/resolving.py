@@ -9,7 +9,7 @@ from taskvisor.model.errors import Refused
 from taskvisor.model.ids import HostName, InstanceId, mac_for, port_id_for
 from taskvisor.model.records import Flavor, Image, ImageSource, Instance, Port
 from taskvisor.model.spec import BuildSpec, NicSpec, flavor_for, image_url_for
-from taskvisor.model.states import ImageFormat, PowerState, VmState
+from taskvisor.model.states import PowerState, VmState
 from taskvisor.state.addresses import Allocated
 from virt.options import guest_options_for
 
@@ -45,7 +45,6 @@ def resolve(store: Store, spec: BuildSpec) -> Resolved:
     the guest can't be met anywhere.
     """
     resolved = _resolved(store, spec)
-    _require_made(resolved)
     guest_options_for(resolved.flavor.extra_specs, resolved.image_properties)
     return resolved
 
@@ -67,21 +66,6 @@ def _resolved(store: Store, spec: BuildSpec) -> Resolved:
         raise Refused(f"image_sha256: image {image.name!r} has {image.source.sha256}, not {spec.image_sha256}")
     _require_fit(image, flavor)
     return Resolved(spec=spec, flavor=flavor, source=image.source, image=image)
-
-
-def _require_made(resolved: Resolved) -> None:
-    # The layout has these disks; no port makes them yet, and the guest would fail at its start.
-    flavor = resolved.flavor
-    if flavor.swap_mib or flavor.ephemeral_gib:
-        raise Refused(
-            f"flavor: {flavor.name} has {flavor.swap_mib} MiB of swap and an ephemeral disk of {flavor.ephemeral_gib} GiB, "
-            "which hosts of this version do not make; leave them out"
-        )
-    if resolved.source.format is ImageFormat.ISO and flavor.disk_gib:
-        raise Refused(
-            f"flavor: {flavor.name} has a disk of {flavor.disk_gib} GiB beside the ISO {resolved.spec.image!r}, which hosts of "
-            "this version do not make; choose a flavor without a disk"
-        )
 
 
 def _require_fit(image: Image, flavor: Flavor) -> None:

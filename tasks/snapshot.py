@@ -5,7 +5,7 @@ from urllib.parse import quote
 
 from tasks.guest_plans import layout_of
 from taskvisor.flow.step import Flow, Settlement, Step, StepContext, fault_of
-from taskvisor.model.errors import Retryable
+from taskvisor.model.errors import Refused, Retryable
 from taskvisor.model.ids import image_id_for
 from taskvisor.model.operation import Operation
 from taskvisor.model.plan import CachedImage, DiskRole
@@ -31,6 +31,11 @@ class CopyDisk(Step[CopiedDisk]):
 
     def do(self, ctx: StepContext) -> CopiedDisk:
         root = layout_of(ctx).disk(DiskRole.ROOT)
+        if root.is_cdrom:
+            raise Refused(
+                f"cannot take a snapshot of {ctx.instance.name}: it was built from an ISO, and the disk that it may have "
+                "installed itself on is none that snapshots are made of; copy its files from inside the guest"
+            )
         target = ctx.ports.disks.snapshot_path(image_id_for(ctx.operation.id))
         domain = ctx.ports.hypervisor.read_domain(ctx.instance.id)
         live = domain is not None and domain.power_state in (PowerState.RUNNING, PowerState.PAUSED)

@@ -20,6 +20,7 @@ from taskvisor.model.ids import ImageId, InstanceId
 from taskvisor.model.observed import ImageFileFacts
 from taskvisor.model.plan import CachedImage, DiskLayout, DiskPlan, Seed
 from virt import qemu_img
+from virt.data_disk import ensure_data_disk
 from virt.durable import ensure_no_file, rename_durably, sync_file, write_durably
 from virt.overlay import ensure_overlay
 from virt.owned_directories import OwnedDirectories
@@ -65,6 +66,14 @@ class LocalDisks:
         with host_errors(self._root, f"make {path}"):
             if not _holds(path, content):
                 write_durably(path, content, mode=0o600)
+
+    def ensure_data_disk(self, disk: DiskPlan) -> None:
+        """`disk.path` is a sparse raw file; see `data_disk.ensure_data_disk`."""
+        path = self._checked(disk.path)
+        if disk.content is None:
+            raise Refused(f"{path} is planned to be made from something else, so it is not made empty")
+        with host_errors(self._root, f"make {path}"):
+            ensure_data_disk(path, content=disk.content, size_bytes=disk.size_bytes)
 
     def ensure_removed(self, instance_id: InstanceId) -> None:
         """Nothing of the instance is left on disk, and nothing of an earlier removal. Retryable when the disk refuses."""

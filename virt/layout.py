@@ -9,13 +9,23 @@ import os
 import re
 import string
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from taskvisor.model.errors import Refused
-from taskvisor.model.plan import DiskBus, DiskLayout, DiskMedium, DiskPlan, DiskRole, DiskStorage, VolumePlan
+from taskvisor.model.plan import (
+    DiskBus,
+    DiskContent,
+    DiskLayout,
+    DiskMedium,
+    DiskPlan,
+    DiskRole,
+    DiskStorage,
+    VolumePlan,
+)
 from taskvisor.model.records import Instance
 from taskvisor.model.states import ImageFormat
 from virt.options import GuestOptions, guest_options_for
+from virt.options.boot import OsType
 
 GIB = 1 << 30
 MIB = 1 << 20
@@ -29,6 +39,8 @@ FILE_NAMES = {
 CONSOLE_LOG = "console.log"
 PREFIXES = {DiskBus.VIRTIO: "vd", DiskBus.IDE: "hd", DiskBus.SCSI: "sd", DiskBus.SATA: "sd", DiskBus.USB: "sd"}
 """SCSI, SATA and USB disks share one series: libvirt lets no two targets of a domain have the same name."""
+VFAT_LIMIT_GIB = 2047
+"""FAT counts sectors of 512 bytes in 32 bits."""
 LIMITS = {DiskBus.IDE: 4}
 """Most devices that a bus takes; those not named take as many as there are names."""
 
@@ -47,6 +59,7 @@ class _Wish:
     storage: DiskStorage = DiskStorage.FILE
     serial: str | None = None
     device: str | None = None
+    content: DiskContent | None = None
 
 
 def disk_layout_for(
@@ -99,30 +112,54 @@ def _wishes(
     cdrom_bus = default_cdrom_bus if asked is None else _usable(DiskBus(asked), machine, "hw_cdrom_bus")
     is_iso = instance.image.format is ImageFormat.ISO
     if not is_iso:
-        yield _disk(DiskRole.ROOT, bus, directory, instance.flavor.disk_gib * GIB, boot_index=1)
+        yield _root(bus, directory, instance.flavor.disk_gib * GIB)
     elif instance.flavor.disk_gib:
         # Before the ISO: it holds nothing to boot until the guest has installed itself, and is what to boot ever after.
-        yield _disk(DiskRole.TARGET, bus, directory, instance.flavor.disk_gib * GIB, boot_index=1)
+        target = _data(DiskRole.TARGET, DiskContent.BLANK, bus, directory, instance.flavor.disk_gib * GIB)
+        yield replace(target, boot_index=1)
     if instance.flavor.ephemeral_gib:
-        yield _disk(DiskRole.EPHEMERAL, bus, directory, instance.flavor.ephemeral_gib * GIB)
+        content = _file_system_for(options, instance.flavor.ephemeral_gib)
+        yield _data(DiskRole.EPHEMERAL, content, bus, directory, instance.flavor.ephemeral_gib * GIB)
     if instance.flavor.swap_mib:
-        yield _disk(DiskRole.SWAP, bus, directory, instance.flavor.swap_mib * MIB)
+        yield _data(DiskRole.SWAP, DiskContent.SWAP, bus, directory, instance.flavor.swap_mib * MIB)
     yield from (_volume(volume, bus) for volume in volumes)
     if is_iso:
         yield _cdrom(DiskRole.ROOT, cdrom_bus, ImageFormat.QCOW2, directory, boot_index=2)
     yield _cdrom(DiskRole.SEED, cdrom_bus, ImageFormat.RAW, directory)
 
 
-def _disk(role: DiskRole, bus: DiskBus, directory: str, size_bytes: int, *, boot_index: int | None = None) -> _Wish:
-    # Only the root disk stands on an image; the others are made as they are, and need no format but their own.
+def _root(bus: DiskBus, directory: str, size_bytes: int) -> _Wish:
+    return _Wish(
+        role=DiskRole.ROOT,
+        bus=bus,
+        format=ImageFormat.QCOW2,
+        path=os.path.join(directory, FILE_NAMES[DiskRole.ROOT]),
+        size_bytes=size_bytes,
+        boot_index=1,
+    )
+
+
+def _data(role: DiskRole, content: DiskContent, bus: DiskBus, directory: str, size_bytes: int) -> _Wish:
+    # It stands on no image, so it needs no format but its own.
     return _Wish(
         role=role,
         bus=bus,
-        format=ImageFormat.QCOW2 if role is DiskRole.ROOT else ImageFormat.RAW,
+        format=ImageFormat.RAW,
         path=os.path.join(directory, FILE_NAMES[role]),
         size_bytes=size_bytes,
-        boot_index=boot_index,
+        content=content,
     )
+
+
+def _file_system_for(options: GuestOptions, size_gib: int) -> DiskContent:
+    if options.boot.os_type is not OsType.WINDOWS:
+        return DiskContent.EXT4
+    if size_gib > VFAT_LIMIT_GIB:
+        raise Refused(
+            f"cannot make an ephemeral disk of {size_gib} GiB for a guest with os_type=windows: its file system (FAT) takes "
+            f"{VFAT_LIMIT_GIB}; choose a flavor with a smaller one"
+        )
+    return DiskContent.VFAT
 
 
 def _cdrom(
@@ -179,6 +216,7 @@ def _placed(wishes: Sequence[_Wish]) -> Iterator[DiskPlan]:
             medium=wish.medium,
             storage=wish.storage,
             serial=wish.serial,
+            content=wish.content,
         )
 
 

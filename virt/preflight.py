@@ -12,6 +12,13 @@ from virt.command import find_program, run_command
 from virt.space import GIB, gib, read_space
 
 FREE_WANTED_BYTES = 1 * GIB
+PROGRAMS = {
+    "qemu-img": "qemu-utils (Debian, Ubuntu) or qemu-img (Fedora, RHEL)",
+    "mkswap": "util-linux",
+    "mkfs.ext4": "e2fsprogs",
+    "mkfs.vfat": "dosfstools",
+}
+"""What images and disks are made with, and the package that has it."""
 _VERSION_TIME_LIMIT_S = 10.0
 
 
@@ -24,8 +31,9 @@ def list_problems(root: Path, *, qemu_uid: int | None = None) -> tuple[str, ...]
 
 
 def _program_problems() -> tuple[str, ...]:
-    if find_program("qemu-img") is None:
-        return ("qemu-img is not installed; install qemu-utils (Debian, Ubuntu) or qemu-img (Fedora, RHEL).",)
+    missing = [name for name in PROGRAMS if find_program(name) is None]
+    if missing:
+        return tuple(f"{name} is not installed; install {PROGRAMS[name]}." for name in missing)
     try:
         run_command(["qemu-img", "--version"], time_limit_s=_VERSION_TIME_LIMIT_S)
     except TaskvisorError as error:

@@ -11,7 +11,7 @@ from taskvisor.model.errors import DoesNotFit
 
 GIB = 1 << 30
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-_UNUSABLE = frozenset({errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO})
+_UNUSABLE = frozenset({errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG})
 
 
 class NoSpace(DoesNotFit):
@@ -56,8 +56,8 @@ def no_space(path: Path, needed_bytes: int | None, what: str) -> NoSpace:
 def host_errors(path: Path, what: str) -> Iterator[None]:
     """Errors of writing below `path` become DoesNotFit where this host, not the request, is at fault.
 
-    Full, read-only, forbidden or failing storage will not heal within a step's tries; another host may do. Any other
-    OSError passes through.
+    Full, read-only, forbidden or failing storage, and one that has no files so large, will not heal within a step's tries;
+    another host may do. Any other OSError passes through.
     """
     try:
         yield

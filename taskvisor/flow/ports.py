@@ -92,6 +92,14 @@ class Disks(Protocol):
         """`disk.path` is a NoCloud ISO (volume label cidata) with the seed's files."""
         ...
 
+    def ensure_data_disk(self, disk: DiskPlan) -> None:
+        """`disk.path` is a raw file of `disk.size_bytes`, and held `disk.content` when it was made. Whole, or not there.
+
+        One that is there is the guest's, whatever it holds by now: it is neither made anew nor resized. Contradiction for
+        what bears its name and is no file of that size; DoesNotFit where this host can't make it.
+        """
+        ...
+
     def ensure_removed(self, instance_id: InstanceId) -> None:
         """Nothing of the instance is left on disk; a directory whose sidecar names another owner is a Contradiction."""
         ...

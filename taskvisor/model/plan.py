@@ -38,6 +38,15 @@ class DiskStorage(StrEnum):
     BLOCK = "block"  # a device
 
 
+class DiskContent(StrEnum):
+    """What is on a disk that stands on no image, when its guest sees it first."""
+
+    BLANK = "blank"
+    SWAP = "swap"
+    EXT4 = "ext4"
+    VFAT = "vfat"
+
+
 @dataclass(frozen=True, kw_only=True)
 class VolumePlan:
     """A volume that is attached when the guest is built: connected already, at `path`. `serial` is what the guest sees.
@@ -58,7 +67,8 @@ class VolumePlan:
 class DiskPlan:
     """One disk of a guest: the file, and how the guest sees it. `boot_index` counts from 1; None is never booted from.
 
-    `size_bytes` is the size the guest sees; 0 means as large as what it is made from. `serial` None: its role.
+    `size_bytes` is the size the guest sees; 0 means as large as what it is made from. `serial` None: its role. `content`
+    None: it is made from something else (an image, a seed), or lies here without us (a volume).
     """
 
     role: DiskRole
@@ -71,6 +81,7 @@ class DiskPlan:
     medium: DiskMedium = DiskMedium.DISK
     storage: DiskStorage = DiskStorage.FILE
     serial: str | None = None
+    content: DiskContent | None = None
 
     @property
     def is_cdrom(self) -> bool:

@@ -1,4 +1,4 @@
-"""What Disks promise (taskvisor/flow/ports.py). The real ones run qemu-img, and need nothing else."""
+"""What Disks promise (taskvisor/flow/ports.py). The real ones run qemu-img and makers of file systems, no more."""
 
 import subprocess
 from collections.abc import Callable
@@ -13,13 +13,13 @@ from taskvisor.flow.ports import Disks
 from taskvisor.model.errors import Contradiction, Refused, TaskvisorError
 from taskvisor.model.ids import ImageId, OperationId, image_id_for
 from taskvisor.model.observed import ImageFileFacts
-from taskvisor.model.plan import CachedImage, DiskRole, Seed
+from taskvisor.model.plan import CachedImage, DiskContent, DiskPlan, DiskRole, Seed
 from taskvisor.model.states import ImageFormat
 from tests.contract.plans import MIB, ignore_progress, instance_id, layout, root_disk
 from tests.contract.processes import repeat_at_once
 from virt.disks import LocalDisks
 from virt.simulated import SimulatedDisks
-from virt.simulated.image_file import read_disk_file, read_image_file
+from virt.simulated.image_file import MARK, read_disk_file, read_image_file
 
 GUEST = instance_id(0)
 IMAGE = image_id_for(OperationId("contract-snapshot"))
@@ -204,6 +204,75 @@ def test_a_seed_that_changed_is_written_anew(with_directory: DisksHost) -> None:
     with_directory.port.ensure_seed(disk, SEED)
     with_directory.port.ensure_seed(disk, replace(SEED, user_data="#cloud-config\nhostname: other\n"))
     assert b"hostname: other" in Path(disk.path).read_bytes().replace(b"\\n", b"\n")
+
+
+@pytest.fixture
+def data_disk(host: DisksHost) -> DiskPlan:
+    """A swap disk of GUEST, to be made."""
+    return replace(
+        root_disk(host.root),
+        role=DiskRole.SWAP,
+        path=str(Path(layout(host.root).directory) / "disk.swap"),
+        format=ImageFormat.RAW,
+        size_bytes=MIB,
+        content=DiskContent.SWAP,
+    )
+
+
+def size_of(disk: DiskPlan) -> int:
+    """As its guest sees it: a raw disk is as large as its file, a simulated one as its file says."""
+    content = Path(disk.path).read_bytes()
+    return read_disk_file(Path(disk.path)).virtual_bytes if content.startswith(MARK) else len(content)
+
+
+@pytest.mark.parametrize("content", DiskContent)
+def test_a_data_disk_is_as_large_as_asked(with_directory: DisksHost, data_disk: DiskPlan, content: DiskContent) -> None:
+    disk = replace(data_disk, size_bytes=64 * MIB, content=content)
+    before = files_below(with_directory.root)
+    with_directory.port.ensure_data_disk(disk)
+    assert size_of(disk) == 64 * MIB
+    assert files_below(with_directory.root) - before == {str(Path(disk.path).relative_to(with_directory.root))}
+
+
+def test_a_data_disk_asked_for_twice_is_the_same_file(with_directory: DisksHost, data_disk: DiskPlan) -> None:
+    with_directory.port.ensure_data_disk(data_disk)
+    path = Path(data_disk.path)
+    before = (path.stat().st_ino, path.read_bytes())
+    with_directory.port.ensure_data_disk(data_disk)
+    assert (path.stat().st_ino, path.read_bytes()) == before
+
+
+@pytest.mark.parametrize("size_bytes", [MIB // 2, 2 * MIB])
+def test_a_data_disk_of_another_size_is_left_alone(
+    with_directory: DisksHost, data_disk: DiskPlan, size_bytes: int
+) -> None:
+    with_directory.port.ensure_data_disk(replace(data_disk, size_bytes=size_bytes))
+    before = Path(data_disk.path).read_bytes()
+    with pytest.raises(Contradiction, match="left alone"):
+        with_directory.port.ensure_data_disk(data_disk)
+    assert Path(data_disk.path).read_bytes() == before
+
+
+def test_what_is_no_disk_under_a_data_disks_name_is_left_alone(with_directory: DisksHost, data_disk: DiskPlan) -> None:
+    Path(data_disk.path).write_text("not yours")
+    with pytest.raises(Contradiction):
+        with_directory.port.ensure_data_disk(data_disk)
+    assert Path(data_disk.path).read_text() == "not yours"
+
+
+def test_a_data_disk_planned_elsewhere_or_with_a_source_is_refused(
+    with_directory: DisksHost, data_disk: DiskPlan, tmp_path: Path
+) -> None:
+    for disk in (replace(data_disk, path=str(tmp_path / "elsewhere")), replace(data_disk, content=None)):
+        with pytest.raises(Refused):
+            with_directory.port.ensure_data_disk(disk)
+        assert not Path(disk.path).exists()
+
+
+def test_data_disks_go_with_their_guest(with_directory: DisksHost, data_disk: DiskPlan) -> None:
+    with_directory.port.ensure_data_disk(data_disk)
+    with_directory.port.ensure_removed(GUEST)
+    assert files_below(with_directory.root) == set()
 
 
 def test_guests_with_a_directory_are_listed(with_directory: DisksHost) -> None:

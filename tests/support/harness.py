@@ -16,12 +16,15 @@ from tasks.flows import FLOWS
 from taskvisor.flow.step import Flow, Step
 from taskvisor.model.operation import Operation
 from taskvisor.model.states import InstanceAction, VmState
-from tests.support.fleet import PERIOD_S, Fleet
+from tests.support.fleet import PERIOD_S, SMALL, Fleet
 from tests.support.spies import DieAt, Moment, OnCall, WorkerDied, watched
 from tests.support.world import outcome_of, read_held, read_hosts
 
-EXTRA: dict[str, dict[str, Any]] = {"instance.snapshot": {"image": "gold"}}
-"""What a request needs beside the instance."""
+EXTRA: dict[str, dict[str, Any]] = {
+    "instance.build": {"flavor": {**SMALL, "swap_mib": 64, "ephemeral_gib": 1}},
+    "instance.snapshot": {"image": "gold"},
+}
+"""What a request needs beside the instance. A build is asked for each kind of disk, so that the making of each is covered."""
 
 OPERATION = "the-operation"
 MOMENTS_LIMIT = 1000
@@ -105,7 +108,7 @@ class Harness:
     def begin(self, fleet: Fleet) -> Operation:
         """The flow is asked for."""
         if self.flow.action is InstanceAction.CREATE:
-            return fleet.begin_build("web", OPERATION)
+            return fleet.begin_build("web", OPERATION, **EXTRA[self.flow.name])
         return fleet.begin(self.flow.name, OPERATION, instance="web", **EXTRA.get(self.flow.name, {}))
 
     def unharmed(self) -> End:

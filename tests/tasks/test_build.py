@@ -10,9 +10,11 @@ from taskvisor.model.operation import Operation
 from taskvisor.model.plan import Seed
 from taskvisor.model.records import Resources
 from taskvisor.model.states import Phase, PowerState, VirtType, VmState
-from tests.support.fleet import IMAGE, Fleet
+from tests.support.audits import audit
+from tests.support.fleet import IMAGE, SMALL, Fleet
 from tests.support.spies import Moment
 from tests.support.world import read_held, read_hosts
+from virt.simulated.image_file import read_disk_file
 
 H1 = HostName("h1")
 
@@ -86,6 +88,43 @@ def test_every_name_that_the_door_takes_makes_a_hostname(fleet: Fleet, name: str
     seed_path = operation.facts["prepare_disk"]["layout"]["disks"][1]["path"]
     seed = msgspec.json.decode(Path(seed_path).read_bytes(), type=Seed)
     assert f'"local-hostname": "{hostname}"' in seed.meta_data
+
+
+WITH_DISKS = {**SMALL, "swap_mib": 64, "ephemeral_gib": 2}
+
+
+def test_a_guest_has_the_disks_of_its_flavor_and_they_go_with_it(fleet: Fleet) -> None:
+    operation = fleet.build("web", flavor=WITH_DISKS)
+
+    assert operation.phase is Phase.SUCCEEDED, operation.failure
+    disks = {Path(disk["path"]).name: disk for disk in operation.facts["prepare_disk"]["layout"]["disks"]}
+    assert {name: disk["content"] for name, disk in disks.items() if disk["content"]} == {
+        "disk.eph0": "ext4",
+        "disk.swap": "swap",
+    }
+    found = {name: read_disk_file(Path(disks[name]["path"])).virtual_bytes for name in ("disk.eph0", "disk.swap")}
+    assert found == {"disk.eph0": 2 << 30, "disk.swap": 64 << 20}
+    assert audit(fleet) == ()
+    fleet.ask("instance.delete", "del", instance="web")
+    assert read_hosts(fleet)["h1"] == {"domains": [], "links": (), "files": []}
+
+
+def test_a_build_that_fails_after_its_disks_were_made_leaves_none(fleet: Fleet) -> None:
+    operation = fleet.build("web", flavor=WITH_DISKS, image="simulated://big?virtual_gib=9")
+
+    assert (operation.phase, operation.failure and operation.failure.step) == (Phase.FAILED, "fetch_image")
+    assert read_hosts(fleet)["h1"] == {"domains": [], "links": (), "files": []}
+
+
+def test_a_reboot_does_not_touch_the_disks_that_a_guest_has(fleet: Fleet) -> None:
+    operation = fleet.build("web", flavor=WITH_DISKS)
+    layout = operation.facts["prepare_disk"]["layout"]
+    paths = [Path(disk["path"]) for disk in layout["disks"] if disk["content"]]
+    before = [(path.stat().st_ino, path.stat().st_mtime_ns) for path in paths]
+
+    fleet.ask("instance.reboot", "reboot", instance="web", type="hard")
+
+    assert [(path.stat().st_ino, path.stat().st_mtime_ns) for path in paths] == before
 
 
 def test_names_addresses_and_claims_come_and_go_with_their_guests(fleet: Fleet) -> None:

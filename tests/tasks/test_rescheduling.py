@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
+from taskvisor.model.errors import DoesNotFit
 from taskvisor.model.ids import HostName
 from taskvisor.model.states import Phase
-from tests.support.fleet import Fleet
+from tests.support.fleet import SMALL, Fleet
 from tests.support.world import read_held, read_hosts
 from tests.tasks.doors import do_during, refuse_once
 
@@ -149,6 +150,19 @@ def test_a_settlement_that_was_sent_twice_or_lost_settles_once(three_hosts: Flee
 
     operation = three_hosts.read("build-web")
     assert (operation.phase, operation.host, operation.excluded_hosts) == (Phase.SUCCEEDED, "h2", ("h1",))
+
+
+def refuse_data_disk() -> None:
+    raise DoesNotFit("mkswap is not installed on this host")
+
+
+def test_a_host_that_cannot_make_a_disk_of_the_flavor_is_not_the_one(three_hosts: Fleet) -> None:
+    do_during(three_hosts, "disks.ensure_data_disk", refuse_data_disk)
+
+    operation = three_hosts.build("web", flavor={**SMALL, "swap_mib": 64})
+
+    assert (operation.phase, operation.host, operation.excluded_hosts) == (Phase.SUCCEEDED, "h2", ("h1",))
+    assert read_hosts(three_hosts)["h1"] == {"domains": [], "links": (), "files": []}
 
 
 def test_late_messages_of_the_former_host_change_nothing(three_hosts: Fleet) -> None:

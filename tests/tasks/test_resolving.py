@@ -120,8 +120,6 @@ def test_the_record_of_a_guest_that_is_to_be_built(fleet: Fleet) -> None:
             {"flavor": {"vcpus": 1, "memory_mib": 64, "extra_specs": {"hw:cpu_policy": "mixed"}}},
             "hw:cpu_dedicated_mask",
         ),
-        ({"flavor": "c1-m64-d0-s64"}, "64 MiB of swap"),
-        ({"flavor": "c1-m64-d0-e2"}, "ephemeral disk of 2 GiB"),
     ],
 )
 def test_what_no_guest_can_have_is_refused_at_the_door(fleet: Fleet, fields: dict[str, object], reason: str) -> None:

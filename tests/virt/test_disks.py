@@ -13,7 +13,7 @@ import pytest
 from taskvisor.flow.ports import Disks
 from taskvisor.model.errors import Contradiction, DoesNotFit, Refused, Retryable
 from taskvisor.model.ids import ImageId, InstanceId
-from taskvisor.model.plan import CachedImage, DiskBus, DiskLayout, DiskPlan, DiskRole, Seed
+from taskvisor.model.plan import CachedImage, DiskBus, DiskContent, DiskLayout, DiskPlan, DiskRole, Seed
 from taskvisor.model.states import ImageFormat
 from tests.virt.images import MIB, noise, partitioned, qcow2, qemu_img, read_disk, write_at, write_in_disk
 from virt import overlay, owned_directories, published_images
@@ -584,6 +584,15 @@ def test_a_full_disk_sends_the_build_to_another_host(full_root: Path, tmp_path: 
         disks.ensure_root(root_disk(full_root, 0), base)
     disks.ensure_removed(INSTANCE)
     assert disks.list_directories() == ()
+
+
+def test_a_data_disk_larger_than_any_file_here_sends_the_build_elsewhere(
+    disks: LocalDisks, root: Path, directory: Path
+) -> None:
+    huge = replace(root_disk(root, 2**63 - 1), path=str(directory / "disk.eph0"), content=DiskContent.EXT4)
+    with pytest.raises(DoesNotFit, match="File too large"):
+        disks.ensure_data_disk(huge)
+    assert not (directory / "disk.eph0").exists()
 
 
 def test_a_read_only_disk_sends_the_build_elsewhere_and_a_removal_round_again(full_root: Path) -> None:

@@ -7,7 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taskvisor.model.errors import Refused
-from taskvisor.model.plan import DiskBus, DiskLayout, DiskMedium, DiskPlan, DiskRole, DiskStorage, VolumePlan
+from taskvisor.model.plan import (
+    DiskBus,
+    DiskContent,
+    DiskLayout,
+    DiskMedium,
+    DiskPlan,
+    DiskRole,
+    DiskStorage,
+    VolumePlan,
+)
 from taskvisor.model.records import Flavor, Instance
 from taskvisor.model.states import ImageFormat
 from tests.virt.sample_guests import INSTANCE, INSTANCE_ID
@@ -131,6 +140,24 @@ def test_swap_and_ephemeral_disks_are_raw_and_as_large_as_the_flavor_says() -> N
     swap, ephemeral = layout.disk(DiskRole.SWAP), layout.disk(DiskRole.EPHEMERAL)
     assert (swap.format, swap.size_bytes, swap.path) == (ImageFormat.RAW, 512 * 2**20, f"/srv/{INSTANCE_ID}/disk.swap")
     assert (ephemeral.format, ephemeral.size_bytes) == (ImageFormat.RAW, 2 * 2**30)
+    assert (swap.content, ephemeral.content) == (DiskContent.SWAP, DiskContent.EXT4)
+
+
+def test_what_is_made_from_an_image_or_a_seed_or_lies_there_already_has_no_content_of_its_own() -> None:
+    layout = disk_layout_for(INSTANCE, instances_dir="/srv", machine="q35", volumes=(VOLUME,))
+    assert {disk.role: disk.content for disk in layout.disks} == {
+        DiskRole.ROOT: None,
+        DiskRole.SEED: None,
+        DiskRole.VOLUME: None,
+    }
+
+
+def test_the_ephemeral_disk_of_a_windows_guest_has_a_file_system_that_windows_reads() -> None:
+    windows = instance_with(ephemeral_gib=2047, image_properties={"os_type": "windows"})
+    layout = disk_layout_for(windows, instances_dir="/srv", machine="q35")
+    assert layout.disk(DiskRole.EPHEMERAL).content is DiskContent.VFAT
+    with pytest.raises(Refused, match=r"ephemeral disk of 2048 GiB for a guest with os_type=windows: .* takes 2047"):
+        disks_of(instance_with(ephemeral_gib=2048, image_properties={"os_type": "windows"}))
 
 
 def test_an_iso_is_a_cdrom_that_is_booted_until_the_guest_has_installed_itself() -> None:
@@ -138,6 +165,8 @@ def test_an_iso_is_a_cdrom_that_is_booted_until_the_guest_has_installed_itself()
     assert disks_of(iso) == [("target", "vda", 1), ("root", "hda", 2), ("seed", "hdb", None)]
     root = disk_layout_for(iso, instances_dir="/srv", machine="q35").disk(DiskRole.ROOT)
     assert (root.is_cdrom, root.size_bytes, root.device) == (True, 0, "sda")
+    target = disk_layout_for(iso, instances_dir="/srv", machine="q35").disk(DiskRole.TARGET)
+    assert (target.format, target.size_bytes, target.content) == (ImageFormat.RAW, 10 * 2**30, DiskContent.BLANK)
 
 
 def test_a_live_system_has_no_disk_but_its_iso() -> None:

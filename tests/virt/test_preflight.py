@@ -29,6 +29,9 @@ def test_a_missing_program_is_a_sentence_with_what_to_do(tmp_path: Path, monkeyp
     monkeypatch.setattr(command, "SEARCH_PATH", str(tmp_path))
     assert list_problems(tmp_path) == (
         "qemu-img is not installed; install qemu-utils (Debian, Ubuntu) or qemu-img (Fedora, RHEL).",
+        "mkswap is not installed; install util-linux.",
+        "mkfs.ext4 is not installed; install e2fsprogs.",
+        "mkfs.vfat is not installed; install dosfstools.",
     )
 
 
@@ -37,7 +40,7 @@ def test_a_program_that_does_not_run_is_said(tmp_path: Path, monkeypatch: pytest
     broken.parent.mkdir()
     broken.write_text("#!/bin/sh\necho no library >&2\nexit 127\n")
     broken.chmod(0o755)
-    monkeypatch.setattr(command, "SEARCH_PATH", f"{broken.parent}:/bin:/usr/bin")
+    monkeypatch.setattr(command, "SEARCH_PATH", f"{broken.parent}:{command.SEARCH_PATH}")
     (problem,) = list_problems(tmp_path / "state")
     assert problem.startswith("qemu-img does not run: ")
     assert "no library" in problem

@@ -104,7 +104,7 @@ BOOT_OPTIONS = (
         kind=one_of(OsType),
         rule=ONE_PLACE,
         default="none",
-        effect="`windows`: Hyper-V's enlightenments, a clock in local time, and Hyper-V's timer.",
+        effect="`windows`: Hyper-V's enlightenments and timer, a clock in local time, and FAT on its ephemeral disk.",
     ),
     Option(
         field="hpet",

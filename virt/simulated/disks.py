@@ -27,6 +27,7 @@ from virt.simulated.world import Lock, Shelf, read_file
 SIDECAR = "owner.json"
 DELETED = ".deleted"
 EMPTY_OVERLAY_BYTES = 196_624  # what qemu-img makes of an overlay that nobody has written to
+EMPTY_DISK_BYTES = 0  # a sparse file: what a file system takes up at first is too little to count
 SEED_BYTES = 374_784  # of a NoCloud ISO with small files
 
 
@@ -92,6 +93,24 @@ class SimulatedDisks:
         """The seed's three files are kept as one JSON file in place of the ISO, so that a test can read them."""
         with self._lock.held():
             self._lock.put_file(self._checked(disk.path), msgspec.json.encode(seed))
+
+    def ensure_data_disk(self, disk: DiskPlan) -> None:
+        """A simulated disk that says what it held when it was made. Contradiction for what is there and another's."""
+        path = self._checked(disk.path)
+        if disk.content is None:
+            raise Refused(f"{path} is planned to be made from something else, so it is not made empty")
+        fresh = ImageFile(
+            made_from=f"nothing: {disk.content}",
+            virtual_bytes=disk.size_bytes,
+            size_bytes=EMPTY_DISK_BYTES,
+            format=disk.format,
+        )
+        with self._lock.held():
+            there = _read_disk(path)
+            if there is None:
+                put_image_file(self._lock, path, fresh)
+            elif there.virtual_bytes != disk.size_bytes:
+                raise Contradiction(f"{path} is there, but not {disk.size_bytes} bytes large; left alone: move it away")
 
     def ensure_removed(self, instance_id: InstanceId) -> None:
         """Nothing of the instance is left on disk. Contradiction when the directory is not ours; it is left alone."""

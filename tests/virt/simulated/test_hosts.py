@@ -1,12 +1,13 @@
 """The simulated host beyond its ports' contracts (tests/contract): deaf guests, outsiders, deaths at any file operation."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from taskvisor.model.errors import Refused
 from taskvisor.model.ids import OperationId, image_id_for
-from taskvisor.model.plan import DiskRole, Seed
+from taskvisor.model.plan import DiskContent, DiskRole, Seed
 from taskvisor.model.records import ImageSource
 from taskvisor.model.states import ImageFormat, PowerState
 from tests.contract.plans import ignore_progress, instance_id, layout, xml_for
@@ -26,6 +27,9 @@ def build(root: Path) -> None:
     planned = layout(root)
     disk = planned.disk(DiskRole.ROOT)
     disks.ensure_directory(planned, GUEST)
+    disks.ensure_data_disk(
+        replace(disk, path=f"{planned.directory}/disk.swap", size_bytes=GIB, content=DiskContent.SWAP)
+    )
     disks.ensure_root(disk, SimulatedImageCache(root).ensure_cached(SOURCE, ignore_progress))
     disks.ensure_seed(planned.disk(DiskRole.SEED), Seed(meta_data="m", user_data="u", network_config="n"))
     hypervisor.ensure_defined(GUEST, xml_for(hypervisor.read_facts(), Path(disk.path)))
