@@ -9,6 +9,7 @@ from tasks.door import Admitted, Already
 from taskvisor.model.errors import Busy, Refused
 from taskvisor.model.ids import HostName, OperationId, instance_id_for
 from taskvisor.model.states import Phase, VmState
+from taskvisor.state.admission import Lease
 from tests.support.fleet import Fleet
 from tests.support.spies import Moment
 from tests.support.world import read_held, read_hosts
@@ -34,6 +35,21 @@ def test_a_build_at_every_boundary_is_deleted_and_leaves_nothing(fleet: Fleet, d
     }
     assert read_held(fleet) == {}
     assert read_hosts(fleet)["h1"] == {"domains": [], "links": (), "files": []}
+
+
+@pytest.mark.parametrize("done", range(5))
+def test_a_delete_writes_under_a_token_that_the_build_never_had(fleet: Fleet, done: int) -> None:
+    fleet.begin_build("web", "op")
+    for _ in range(done):
+        fleet.post.deliver(fleet.post.chains[0])
+    former = fleet.read("op").token
+
+    fleet.begin("instance.delete", "del", instance="web")
+
+    held = fleet.store.admission.read_holding(instance_id_for(OP))
+    assert held is not None
+    assert held.lease == Lease(operation_id=OperationId("del"), token=former + 1)
+    assert fleet.read("del").token == former + 1
 
 
 @pytest.mark.parametrize(
