@@ -110,9 +110,20 @@ class Installation:
 
     def start(self) -> None:
         """Every host is up and has reported what it has; one of them has the beat."""
+        self._start_nodes()
+        self.hosts[0].start(BEAT)
+        self._wait_until_up()
+
+    def start_without_beat(self) -> None:
+        """Every host is up and has reported what it has; no periodic work comes until somebody starts a beat."""
+        self._start_nodes()
+        self._wait_until_up()
+
+    def _start_nodes(self) -> None:
         for host in self.hosts:
             host.start(STEPS, CONTROL)
-        self.hosts[0].start(BEAT)
+
+    def _wait_until_up(self) -> None:
         wait_until(self._is_up, f"{len(self.hosts)} hosts to come up")
 
     def _is_up(self) -> bool:
