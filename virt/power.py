@@ -48,7 +48,7 @@ def ensure_running(connection: libvirt.virConnect, instance_id: InstanceId, qemu
                 f"cannot keep domain {instance_id} running: right after its start it was {power_state_for(state).label} "
                 f"again{_log_tail(qemu_log_dir, domain)}"
             )
-        elif _acted(domain, partial(_push, domain, state)):
+        elif _acted(domain, state, partial(_push, domain, state)):
             pushed_from.add(state)
             time.sleep(SETTLE_S)
     raise Retryable(
@@ -62,18 +62,22 @@ def ensure_off(connection: libvirt.virConnect, instance_id: InstanceId) -> None:
         domain = look_up_ours(connection, instance_id)
         if domain is None:
             return
+        state = _state(domain)
         if not is_active(domain):
             _remove_saved_memory(domain)
             return
-        _acted(domain, domain.destroy)
+        _acted(domain, state, domain.destroy)
     raise Retryable(f"cannot stop domain {instance_id}: it ran again after each of {LOOKS} stops; see who starts it")
 
 
 def request_shutdown(connection: libvirt.virConnect, instance_id: InstanceId) -> None:
     """See `Hypervisor.request_shutdown`."""
     domain = look_up_ours(connection, instance_id)
-    if domain is not None and is_active(domain):
-        _acted(domain, lambda: call_with_known_flags(domain.shutdownFlags, _SHUTDOWN_FLAGS))
+    if domain is None:
+        return
+    state = _state(domain)
+    if is_active(domain):
+        _acted(domain, state, lambda: call_with_known_flags(domain.shutdownFlags, _SHUTDOWN_FLAGS))
 
 
 def call_with_known_flags(call: Callable[[int], object], choices: tuple[int, ...]) -> None:
@@ -89,13 +93,15 @@ def call_with_known_flags(call: Callable[[int], object], choices: tuple[int, ...
     call(choices[-1])
 
 
-def _acted(domain: libvirt.virDomain, act: Callable[[], object]) -> bool:
-    """True when the act succeeded; False when it failed because the domain is no longer as it was. Else the error."""
-    before = _state(domain)
+def _acted(domain: libvirt.virDomain, state: int, act: Callable[[], object]) -> bool:
+    """True when the act succeeded; False when it failed because the domain is no longer in the state that it was decided in.
+
+    Else the error. The state is the one from before the decision: one that is read after it may be the changed one already.
+    """
     try:
         act()
     except libvirt.libvirtError as error:
-        if is_no_domain(error) or _state(domain) != before:
+        if is_no_domain(error) or _state(domain) != state:
             return False
         raise
     return True

@@ -404,6 +404,38 @@ def test_a_shutdown_of_a_guest_that_ends_meanwhile_is_a_success(
     running.request_shutdown(INSTANCE.id)
 
 
+@pytest.mark.parametrize("verb", ["ensure_off", "request_shutdown"])
+def test_a_guest_that_ends_right_after_it_was_seen_running_is_off(
+    running: LibvirtHypervisor, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    seen = libvirt.virDomain.isActive
+
+    def seen_and_ended(domain: "libvirt.virDomain") -> int:
+        active: int = seen(domain)
+        if active:
+            domain.destroy()
+        return active
+
+    monkeypatch.setattr(libvirt.virDomain, "isActive", seen_and_ended)
+    ACTING[verb](running)
+    assert running.read_domain(INSTANCE.id) == facts(PowerState.SHUTDOWN, None)
+
+
+def test_a_guest_that_somebody_starts_right_after_it_was_seen_off_is_running(
+    defined: LibvirtHypervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = libvirt.virDomain.state
+
+    def seen_and_started(domain: "libvirt.virDomain", flags: int = 0) -> list[int]:
+        state: list[int] = seen(domain, flags)
+        if state[0] == libvirt.VIR_DOMAIN_SHUTOFF:
+            domain.create()
+        return state
+
+    monkeypatch.setattr(libvirt.virDomain, "state", seen_and_started)
+    assert defined.ensure_running(INSTANCE.id).power_state is PowerState.RUNNING
+
+
 # Undefining
 
 
