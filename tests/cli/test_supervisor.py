@@ -119,13 +119,12 @@ def test_what_ignores_its_first_signal_gets_the_next_and_in_the_end_is_killed(su
 
 
 def test_a_second_signal_cuts_the_wait_short(supervise: Supervise) -> None:
-    running = supervise("a=trap '' TERM; trap 'echo quit >>a; exit 0' QUIT; echo $$ >>a; while :; do sleep 0.01; done")
+    deaf = "trap '' TERM; trap 'echo quit >>a; exit 0' QUIT; echo $$ >>a; while :; do sleep 0.01; done"
+    running = supervise(f"patient={deaf}")
     running.wait_for_lines("a", 1)
     running.process.send_signal(signal.SIGINT)
     running.wait_for(lambda: "stopping" in running.said())
-    began = time.monotonic()
-    assert running.end(signal.SIGINT) == 0
-    assert time.monotonic() - began < 0.9
+    assert running.end(signal.SIGINT) == 0  # which waits a moment, and the first stage an hour
     assert running.lines_of("a")[1:] == ["quit"]
 
 
