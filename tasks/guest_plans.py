@@ -5,7 +5,7 @@ from taskvisor.flow.step import StepContext
 from taskvisor.model.plan import DiskLayout, VifPlan
 from virt.domain import render
 from virt.layout import disk_layout_for
-from virt.policy import domain_config_for, machine_for
+from virt.policy import choices_for, domain_config_for, machine_for
 from virt.seed import host_name_for
 
 
@@ -27,4 +27,5 @@ def vifs_of(ctx: StepContext) -> tuple[VifPlan, ...]:
 def xml_of(ctx: StepContext) -> str:
     """The guest's whole definition, made anew from the records."""
     facts = ctx.ports.hypervisor.read_facts()
-    return render(domain_config_for(ctx.instance, layout_of(ctx), vifs_of(ctx), facts))
+    choices = choices_for(ctx.ports.choices, ctx.instance.metadata)
+    return render(domain_config_for(ctx.instance, layout_of(ctx), vifs_of(ctx), facts, choices=choices))

@@ -53,7 +53,7 @@ def _resolved(store: Store, spec: BuildSpec) -> Resolved:
     flavor = flavor_for(spec.flavor)
     url = image_url_for(spec.image)
     if url is not None:
-        source = ImageSource(url=url, sha256=spec.image_sha256)
+        source = ImageSource(url=url, sha256=spec.image_sha256, format=spec.image_format)
         return Resolved(spec=spec, flavor=flavor, source=source, image=None)
     image = store.catalog.read_image(spec.image)
     if image is None:
@@ -64,6 +64,9 @@ def _resolved(store: Store, spec: BuildSpec) -> Resolved:
         raise Refused(f"image_properties: image {image.name!r} is registered with its own; leave them out")
     if spec.image_sha256 not in (None, image.source.sha256):
         raise Refused(f"image_sha256: image {image.name!r} has {image.source.sha256}, not {spec.image_sha256}")
+    if spec.image_format not in (None, image.source.format):
+        kind = "of no declared format" if image.source.format is None else image.source.format
+        raise Refused(f"image_format: image {image.name!r} is {kind}, not {spec.image_format}")
     _require_fit(image, flavor)
     return Resolved(spec=spec, flavor=flavor, source=image.source, image=image)
 

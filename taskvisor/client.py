@@ -49,6 +49,9 @@ class FlavorFields(TypedDict):
     vcpus: int
     memory_mib: int
     disk_gib: NotRequired[int]
+    swap_mib: NotRequired[int]
+    ephemeral_gib: NotRequired[int]
+    extra_specs: NotRequired[dict[str, str]]
 
 
 class NicFields(TypedDict):
@@ -222,6 +225,8 @@ class Taskvisor:
         name: str,
         image: str,
         image_sha256: str | None = None,
+        image_format: str | None = None,
+        image_properties: Mapping[str, str] | None = None,
         flavor: str | FlavorFields | None = None,
         networks: Sequence[str | NicFields] | None = None,
         ssh_keys: Sequence[str] | None = None,
@@ -236,6 +241,8 @@ class Taskvisor:
             "name": name,
             "image": image,
             "image_sha256": image_sha256,
+            "image_format": image_format,
+            "image_properties": None if image_properties is None else dict(image_properties),
             "flavor": flavor,
             "networks": None if networks is None else list(networks),
             "ssh_keys": None if ssh_keys is None else list(ssh_keys),

@@ -6,12 +6,15 @@ Each option is an environment variable `TASKVISOR_<NAME>`; a file of such lines 
 import os
 import socket
 from functools import lru_cache
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from taskvisor.model.cpu_list import parse_cpu_list
+from taskvisor.model.operator import Dialect, MetadataDialect
 from taskvisor.model.spec import OBJECT_STORES
 
 HOST_NAME_PATTERN = r"^[A-Za-z0-9]([A-Za-z0-9.-]{0,62}[A-Za-z0-9])?$"
@@ -30,12 +33,32 @@ def _absolute_directories(directories: str) -> str:
     return directories
 
 
+def _directories_or_none(directories: str) -> str:
+    return _absolute_directories(directories) if directories else directories
+
+
+def _address(address: str) -> str:
+    try:
+        return str(ip_address(address))
+    except ValueError:
+        raise ValueError("must be an IPv4 or IPv6 address, like 127.0.0.1; 0.0.0.0 is all of the host's") from None
+
+
+def _cpu_list(cpus: str) -> str:
+    parse_cpu_list(cpus)
+    return cpus
+
+
 def _object_stores(schemes: str) -> str:
     if unknown := set(filter(None, schemes.split(","))) - OBJECT_STORES:
         raise ValueError(
             f"must be of {', '.join(sorted(OBJECT_STORES))}, with commas between them; not {min(unknown)!r}"
         )
     return schemes
+
+
+SmbiosText = Annotated[str, Field(max_length=64, pattern=r"^[ -~]*$")]
+"""Printable ASCII: what a guest's firmware can show."""
 
 
 class Settings(BaseSettings):
@@ -128,6 +151,38 @@ class Settings(BaseSettings):
 
     image_keep_s: Annotated[int, Field(ge=3600)] = 86400
     """A cached image that no build asked for in so long, and that no disk stands on, may go when the disk is full."""
+
+    definition_dialect: Dialect = Dialect.OURS
+    """`nova`: where it is the same to most guests, domains are defined as nova-compute 13 did it."""
+
+    metadata_dialect: MetadataDialect = MetadataDialect.OURS
+    """`nova`: domains bear Nova's metadata (1.1) beside ours, for tools that read those; `nova-1.0`: the older ones."""
+
+    smbios_manufacturer: Annotated[SmbiosText, Field(min_length=1)] = "Taskvisor"
+    """What guests read as who made them."""
+
+    smbios_product: Annotated[SmbiosText, Field(min_length=1)] = "Taskvisor instance"
+    smbios_version: SmbiosText = ""
+    """Empty: none."""
+
+    smbios_serial: SmbiosText = ""
+    """The same for all guests of the host. Empty: each has its id, which is what cloud-init and inventories expect."""
+
+    vnc_address: Annotated[str, AfterValidator(_address)] = "127.0.0.1"
+    """Where guests' screens listen. They have no password: whoever reaches the port has the screen."""
+
+    vnc_keymap: Annotated[str, Field(pattern=r"^[a-z0-9_-]{0,32}$")] = ""
+    """Like en-us. Empty: the viewer's keys go to the guest as they are, which is right for today's viewers."""
+
+    video_model: Literal["vga", "cirrus", "qxl", "virtio", "vmvga", "bochs", "ramfb", "none"] = "vga"
+    """The card of guests whose image does not say one. Every guest shows something on vga without a driver."""
+
+    kernel_roots: Annotated[str, AfterValidator(_directories_or_none)] = ""
+    """Directories, with colons between them, below which guests may ask for kernels and ramdisks. Empty: nowhere; a caller
+    could have any file of the host shown to a guest."""
+
+    shared_cpus: Annotated[str, AfterValidator(_cpu_list)] = ""
+    """Like 0-3,8: where what is not pinned runs, of guests of which some CPUs are. Empty: wherever the host lets it."""
 
     shutdown_timeout_s: Annotated[int, Field(ge=1, le=3600)] = 60
     """A stop waits so long for the guest to shut down before it is switched off. Nova's default."""

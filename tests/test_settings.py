@@ -1,9 +1,14 @@
-"""taskvisor/settings.py: what an operator may say of images, and what is refused in words."""
+"""taskvisor/settings.py: what an operator may say of images and guests, and what is refused in words."""
+
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
+from taskvisor.model.operator import Dialect, MetadataDialect, OperatorChoices, Vendor
 from taskvisor.settings import Settings, environment_for
+from virt.domain.display import VideoModel
+from workers.node import operator_choices_of
 
 
 def test_images_may_lie_anywhere_unless_told() -> None:
@@ -27,3 +32,66 @@ def test_settings_of_images_reach_a_child_process(monkeypatch: pytest.MonkeyPatc
     for name, value in environment_for(settings).items():
         monkeypatch.setenv(name, value)
     assert Settings() == settings
+
+
+CHOSEN = {
+    "TASKVISOR_DEFINITION_DIALECT": "nova",
+    "TASKVISOR_METADATA_DIALECT": "nova-1.0",
+    "TASKVISOR_SMBIOS_MANUFACTURER": "Acme Inc.",
+    "TASKVISOR_SMBIOS_PRODUCT": "VM",
+    "TASKVISOR_SMBIOS_VERSION": "7",
+    "TASKVISOR_SMBIOS_SERIAL": "s-1",
+    "TASKVISOR_VNC_ADDRESS": "::1",
+    "TASKVISOR_VNC_KEYMAP": "de-ch",
+    "TASKVISOR_VIDEO_MODEL": "virtio",
+    "TASKVISOR_KERNEL_ROOTS": "/srv/kernels:/boot",
+    "TASKVISOR_SHARED_CPUS": "0-2,8",
+}
+
+
+def test_without_settings_of_guests_they_are_as_the_code_has_them() -> None:
+    assert operator_choices_of(Settings()) == OperatorChoices()
+
+
+def test_settings_of_guests_are_what_the_operator_chose(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in CHOSEN.items():
+        monkeypatch.setenv(name, value)
+    settings = Settings()
+    assert operator_choices_of(settings) == OperatorChoices(
+        dialect=Dialect.NOVA,
+        metadata_dialect=MetadataDialect.NOVA_1_0,
+        vendor=Vendor(manufacturer="Acme Inc.", product="VM", version="7", serial="s-1"),
+        vnc_address="::1",
+        vnc_keymap="de-ch",
+        video_model="virtio",
+        kernel_roots=("/srv/kernels", "/boot"),
+        shared_cpus=frozenset({0, 1, 2, 8}),
+    )
+    assert CHOSEN.items() <= environment_for(settings).items()
+
+
+@pytest.mark.parametrize("model", sorted(set(VideoModel) - {VideoModel.GOP}))  # bhyve's
+def test_every_video_model_of_qemu_can_be_chosen(model: VideoModel) -> None:
+    assert Settings.model_validate({"video_model": model.value}).video_model == model
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "rule"),
+    [
+        ("definition_dialect", "xen", "'ours' or 'nova'"),
+        ("metadata_dialect", "nova-2.0", "'ours', 'nova' or 'nova-1.0'"),
+        ("smbios_manufacturer", "", "at least 1 character"),
+        ("smbios_product", "a\nb", "pattern"),
+        ("smbios_serial", "x" * 65, "at most 64 characters"),
+        ("vnc_address", "localhost", "must be an IPv4 or IPv6 address"),
+        ("vnc_keymap", "en us", "pattern"),
+        ("video_model", "gop", "'vga'"),
+        ("kernel_roots", "kernels", "must be absolute paths without"),
+        ("kernel_roots", "/a::/b", "must be absolute paths without"),
+        ("shared_cpus", "3-1", "no range of CPUs"),
+        ("shared_cpus", "all", "no CPU and no range"),
+    ],
+)
+def test_a_wrong_choice_is_refused_in_words(field: str, value: Any, rule: str) -> None:
+    with pytest.raises(ValidationError, match=rule):
+        Settings.model_validate({field: value})

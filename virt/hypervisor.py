@@ -13,10 +13,12 @@ import structlog
 
 from taskvisor.model.errors import Contradiction, Refused, Retryable, UnreadableRecord
 from taskvisor.model.ids import InstanceId
-from taskvisor.model.observed import DomainFacts, HypervisorFacts
+from taskvisor.model.observed import DomainFacts, GuestSupport, HostCell, HypervisorFacts
 from taskvisor.model.states import VirtType
 from virt.blockcopy import copy_running_disk, ensure_copy_ended
 from virt.connection import LibvirtConnection
+from virt.guest_support import BOARDS, parse_machines, parse_support
+from virt.host_cells import parse_cells
 from virt.kvm import KvmReadings, VirtTypeSetting, read_kvm, virt_type_for
 from virt.libvirt_errors import is_no_domain
 from virt.lookup import is_active, list_facts, look_up_ours, read_facts_of
@@ -40,12 +42,14 @@ _NAME_TAKEN = (libvirt.VIR_ERR_OPERATION_FAILED, libvirt.VIR_ERR_DOM_EXIST)
 
 
 @dataclass(frozen=True, kw_only=True)
-class _GuestSupport:
-    """How guests are run here, as asked over one connection."""
+class _Asked:
+    """How guests are run here and what they can have, as asked over one connection."""
 
     connection: libvirt.virConnect
     virt_type: VirtType
     emulator: EmulatorSeen
+    support: GuestSupport
+    cells: tuple[HostCell, ...]
 
 
 class LibvirtHypervisor:
@@ -67,7 +71,7 @@ class LibvirtHypervisor:
         self._virt_type = virt_type
         self._qemu_log_dir = Path(qemu_log_dir)
         self._read_kvm = read_kvm
-        self._support: _GuestSupport | None = None
+        self._asked: _Asked | None = None
 
     def close(self) -> None:
         """The connection is closed; the next call opens another."""
@@ -170,27 +174,44 @@ class LibvirtHypervisor:
         self._connection.run(f"end the copy of disk {device} of domain {instance_id}", ended)
 
     def _facts(self, connection: libvirt.virConnect) -> HypervisorFacts:
-        support = self._guest_support(connection)
+        asked = self._ask_once(connection)
         return HypervisorFacts(
             cpus=connection.getInfo()[2],
             memory_mib=_memory_mib(connection),
-            arch=support.emulator.arch,
-            virt_type=support.virt_type,
+            arch=asked.emulator.arch,
+            virt_type=asked.virt_type,
             hypervisor_version=_version(connection.getVersion()),
-            emulator=support.emulator.emulator,
-            machine=support.emulator.machine,
+            emulator=asked.emulator.emulator,
+            machine=asked.emulator.machine,
             domains=connection.numOfDomains() + connection.numOfDefinedDomains(),
+            support=asked.support,
+            cells=asked.cells,
         )
 
-    def _guest_support(self, connection: libvirt.virConnect) -> _GuestSupport:
-        # Asked once per connection: it changes only with qemu, the kernel or the setting.
-        if self._support is None or self._support.connection is not connection:
+    def _ask_once(self, connection: libvirt.virConnect) -> _Asked:
+        # Once per connection: it changes with qemu, the kernel, the setting or the reserved pages only, and libvirt may
+        # have to start each QEMU of the host to find it out (seconds).
+        if self._asked is None or self._asked.connection is not connection:
             arch, wanted = connection.getInfo()[0], virt_type_for(self._virt_type, self._read_kvm())
             if wanted is VirtType.KVM and self._virt_type == VirtTypeSetting.AUTO:
                 wanted = _kvm_or_qemu(connection, arch)
-            xml = connection.getDomainCapabilities(None, arch, None, wanted)
-            self._support = _GuestSupport(connection=connection, virt_type=wanted, emulator=parse_emulator(xml))
-        return self._support
+            self._asked = _read_asked(connection, arch, wanted)
+        return self._asked
+
+
+def _read_asked(connection: libvirt.virConnect, arch: str, virt_type: VirtType) -> _Asked:
+    default = connection.getDomainCapabilities(None, arch, None, virt_type)
+    emulator, capabilities = parse_emulator(default), connection.getCapabilities()
+    machines = parse_machines(capabilities, arch, virt_type)
+    others = [board for board in BOARDS if machines.get(board, emulator.machine) != emulator.machine]
+    boards = [connection.getDomainCapabilities(None, arch, board, virt_type) for board in others]
+    return _Asked(
+        connection=connection,
+        virt_type=virt_type,
+        emulator=emulator,
+        support=parse_support(machines, [default, *boards]),
+        cells=parse_cells(capabilities),
+    )
 
 
 def _define(connection: libvirt.virConnect, instance_id: InstanceId, name: str, xml: str) -> None:

@@ -1,6 +1,6 @@
 """XML that libvirt gives back, read into values: whose a domain is, what it has, and the record it carries.
 
-Together with `virt.domain` this is the only module that knows lxml. Knows no connection and asks nothing.
+Knows no connection and asks nothing.
 """
 
 from dataclasses import dataclass
@@ -13,6 +13,7 @@ from taskvisor.model.records import Flavor, ImageSource, Instance, Port
 from taskvisor.model.states import ImageFormat, PowerState, VirtType, VmState
 from virt.domain.owner import NAMESPACE, SCHEMA_VERSION
 from virt.domain.text import unescaped
+from virt.libvirt_xml import parse_tree
 
 _OURS = f"{{{NAMESPACE}}}"
 
@@ -50,7 +51,7 @@ class EmulatorSeen:
 
 def parse_domain(xml: str) -> DomainSeen:
     """What the XML of a domain says; UnreadableRecord when it is no domain."""
-    root = _parsed(xml, "domain")
+    root = parse_tree(xml, "domain")
     instance = root.find(f"metadata/{_OURS}instance")
     return DomainSeen(
         name=root.findtext("name", ""),
@@ -67,12 +68,12 @@ def parse_owner(metadata_xml: str) -> InstanceId | None:
 
     libvirt hands the element out without its namespace (virDomainGetMetadata).
     """
-    return _owner_id(_parsed(metadata_xml, "instance"))
+    return _owner_id(parse_tree(metadata_xml, "instance"))
 
 
 def parse_emulator(domain_capabilities_xml: str) -> EmulatorSeen:
     """Emulator, canonical machine and architecture, of domain capabilities."""
-    root = _parsed(domain_capabilities_xml, "domainCapabilities")
+    root = parse_tree(domain_capabilities_xml, "domainCapabilities")
     return EmulatorSeen(
         emulator=root.findtext("path", ""), machine=root.findtext("machine", ""), arch=root.findtext("arch", "")
     )
@@ -85,7 +86,7 @@ def instance_from_xml(xml: str, power_state: PowerState) -> Instance:
     the seed only. `vm_state` follows the power state. UnreadableRecord when the domain is not ours, or a newer version
     wrote its metadata.
     """
-    root = _parsed(xml, "domain")
+    root = parse_tree(xml, "domain")
     owner = root.find(f"metadata/{_OURS}instance")
     if owner is None:
         raise UnreadableRecord(f"domain {root.findtext('name')} bears no metadata of ours; it has no record to rebuild")
@@ -199,18 +200,6 @@ def _disk(found: etree._Element) -> DiskSeen:
         format=None if driver is None else driver.get("type"),
         readonly=found.find("readonly") is not None,
     )
-
-
-def _parsed(xml: str, tag: str) -> etree._Element:
-    # Entities and the network are of no use here, and XML from elsewhere could abuse them.
-    parser = etree.XMLParser(resolve_entities=False, no_network=True, remove_comments=True)
-    try:
-        root: etree._Element = etree.fromstring(xml, parser)
-    except etree.XMLSyntaxError as error:
-        raise UnreadableRecord(f"cannot read what should be a <{tag}>: {error}") from error
-    if etree.QName(root).localname != tag:
-        raise UnreadableRecord(f"cannot read a <{tag}>: the XML is a <{etree.QName(root).localname}>")
-    return root
 
 
 def _child(owner: etree._Element, tag: str) -> etree._Element:

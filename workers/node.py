@@ -17,8 +17,10 @@ from tasks.store import RememberedNetworks, Store
 from taskvisor.compute.inventory import Ratios
 from taskvisor.flow.ports import Clock, Disks, Fabric, Hypervisor, ImageCache, Ports, StepLimits
 from taskvisor.flow.runner import StepRunner
+from taskvisor.model.cpu_list import parse_cpu_list
 from taskvisor.model.ids import HostName
 from taskvisor.model.operation import Runner
+from taskvisor.model.operator import OperatorChoices, Vendor
 from taskvisor.settings import Settings
 from taskvisor.state.addresses import Addresses
 from taskvisor.state.admission import Admission
@@ -105,6 +107,7 @@ class OpenNode:
                 shutdown_timeout_s=self.settings.shutdown_timeout_s,
                 soft_reboot_timeout_s=self.settings.soft_reboot_timeout_s,
             ),
+            choices=operator_choices_of(self.settings),
         )
 
     @cached_property
@@ -188,6 +191,25 @@ def open_image_cache(settings: Settings) -> ImageCache:
         virtual_limit_bytes=settings.max_image_disk_gib * GIB,
         disk_roots=(root / "instances", snapshots),
         evict_after_s=settings.image_keep_s,
+    )
+
+
+def operator_choices_of(settings: Settings) -> OperatorChoices:
+    """What the settings say of all guests; where they are empty, what is so without them."""
+    return OperatorChoices(
+        dialect=settings.definition_dialect,
+        metadata_dialect=settings.metadata_dialect,
+        vendor=Vendor(
+            manufacturer=settings.smbios_manufacturer,
+            product=settings.smbios_product,
+            version=settings.smbios_version or None,
+            serial=settings.smbios_serial or None,
+        ),
+        vnc_address=settings.vnc_address,
+        vnc_keymap=settings.vnc_keymap or None,
+        video_model=settings.video_model,
+        kernel_roots=tuple(filter(None, settings.kernel_roots.split(":"))),
+        shared_cpus=parse_cpu_list(settings.shared_cpus),
     )
 
 

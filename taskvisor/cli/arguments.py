@@ -2,12 +2,13 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from taskvisor.cli.exits import UsageError
-from taskvisor.client import NicFields
-from taskvisor.model.spec import USER_DATA_LIMIT_BYTES
+from taskvisor.client import FlavorFields, NicFields
+from taskvisor.model.errors import Refused
+from taskvisor.model.spec import USER_DATA_LIMIT_BYTES, flavor_for
 
 KEY_TYPES = ("ssh-", "ecdsa-", "sk-")
 KEY_FILE_LIMIT_BYTES = 1024 * 1024
@@ -40,17 +41,33 @@ def nic_for(text: str) -> str | NicFields:
     return nic
 
 
-def metadata_for(pairs: Sequence[str]) -> dict[str, str]:
-    """KEY=VALUE, each key once."""
+def pairs_for(pairs: Sequence[str], option: str) -> dict[str, str]:
+    """KEY=VALUE, each key once. `option` is what they were typed at, for what is said when they are wrong."""
     found: dict[str, str] = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals or not key:
-            raise UsageError(f"--metadata {pair!r}: must be KEY=VALUE")
+            raise UsageError(f"{option} {pair!r}: must be KEY=VALUE")
         if key in found:
-            raise UsageError(f"--metadata {key}: is given twice")
+            raise UsageError(f"{option} {key}: is given twice")
         found[key] = value
     return found
+
+
+def flavor_fields_for(name: str, extra_specs: Mapping[str, str]) -> FlavorFields:
+    """The size of that name, spelled out, with those extra specs: a flavor that has some is asked for so."""
+    try:
+        flavor = flavor_for(name)
+    except Refused as refused:
+        raise UsageError(str(refused)) from None
+    return FlavorFields(
+        vcpus=flavor.vcpus,
+        memory_mib=flavor.memory_mib,
+        disk_gib=flavor.disk_gib,
+        swap_mib=flavor.swap_mib,
+        ephemeral_gib=flavor.ephemeral_gib,
+        extra_specs=dict(extra_specs),
+    )
 
 
 def ssh_keys_for(sources: Sequence[str]) -> list[str]:

@@ -5,13 +5,13 @@ from uuid import uuid4
 
 import typer
 
-from taskvisor.cli.arguments import image_for, metadata_for, nic_for, ssh_keys_for, user_data_for
+from taskvisor.cli.arguments import flavor_fields_for, image_for, nic_for, pairs_for, ssh_keys_for, user_data_for
 from taskvisor.cli.exits import ExitCode, UsageError
 from taskvisor.cli.follow import WAIT_LIMIT_S, follow_one
 from taskvisor.cli.records import Records, open_client, open_records, settings_or_usage_error
 from taskvisor.cli.render import Format, FormatOption, out, say, say_error, show_json
 from taskvisor.cli.watch import Request
-from taskvisor.client import NicFields
+from taskvisor.client import FlavorFields, NicFields
 from taskvisor.model.errors import CannotAsk, Refused
 from taskvisor.model.ids import OPERATION_ID_RULE, OperationId
 from taskvisor.model.spec import (
@@ -23,6 +23,7 @@ from taskvisor.model.spec import (
     request_as_now,
     request_of,
 )
+from taskvisor.model.states import ImageFormat
 
 WaitOption = Annotated[bool, typer.Option("--wait/--no-wait", help="Watch until it has ended, or only send it.")]
 TimeoutOption = Annotated[
@@ -36,8 +37,10 @@ class LaunchFields(TypedDict):
 
     name: str
     image: str
-    flavor: str
+    flavor: str | FlavorFields
     image_sha256: NotRequired[str]
+    image_format: NotRequired[str]
+    image_properties: NotRequired[dict[str, str]]
     networks: NotRequired[list[str | NicFields]]
     ssh_keys: NotRequired[list[str]]
     user_data: NotRequired[str]
@@ -65,6 +68,17 @@ def launch(
     user_data: Annotated[str | None, typer.Option(metavar="FILE", help="For cloud-init; - is standard input.")] = None,
     metadata: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="May be repeated.")] = None,
     image_sha256: Annotated[str | None, typer.Option(help="What the image must hash to.")] = None,
+    image_format: Annotated[
+        ImageFormat | None, typer.Option(help="What the image must be; without it, what it is found to be.")
+    ] = None,
+    image_property: Annotated[
+        list[str] | None,
+        typer.Option("--property", metavar="KEY=VALUE", help="What the image needs, like hw_disk_bus=scsi; repeated."),
+    ] = None,
+    extra_spec: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="What more the flavor has, like hw:cpu_policy=shared; repeated."),
+    ] = None,
     host: Annotated[str | None, typer.Option(help="Only this host will do.")] = None,
     keep: Annotated[
         bool, typer.Option("--keep", help="If it fails, leave what was done: `ops retry` goes on from the failed step.")
@@ -85,9 +99,15 @@ def launch(
     if user_data is not None:
         fields["user_data"] = user_data_for(user_data)
     if metadata:
-        fields["metadata"] = metadata_for(metadata)
+        fields["metadata"] = pairs_for(metadata, "--metadata")
     if image_sha256 is not None:
         fields["image_sha256"] = image_sha256.lower()
+    if image_format is not None:
+        fields["image_format"] = image_format.value
+    if image_property:
+        fields["image_properties"] = pairs_for(image_property, "--property")
+    if extra_spec:
+        fields["flavor"] = flavor_fields_for(flavor, pairs_for(extra_spec, "--extra-spec"))
     if host is not None:
         fields["host"] = host
     if keep:

@@ -13,6 +13,7 @@ from taskvisor.model.change import Change, Loaded
 from taskvisor.model.ids import ImageId, InstanceId, NetworkId, OperationId
 from taskvisor.model.observed import DhcpFacts, DomainFacts, HypervisorFacts, ImageFileFacts, LinkFacts
 from taskvisor.model.operation import Operation
+from taskvisor.model.operator import OperatorChoices
 from taskvisor.model.plan import CachedImage, DiskLayout, DiskPlan, Seed, VifPlan
 from taskvisor.model.records import ImageSource, Network
 
@@ -233,3 +234,4 @@ class Ports:
     networks: Networks
     clock: Clock
     limits: StepLimits
+    choices: OperatorChoices

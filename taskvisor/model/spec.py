@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 from taskvisor.model.errors import Refused
 from taskvisor.model.operation import Facts
 from taskvisor.model.records import Flavor
-from taskvisor.model.states import OnFailure, RebootType
+from taskvisor.model.states import ImageFormat, OnFailure, RebootType
 
 NAME_RULE = "1 to 63 letters, digits, dots or hyphens, beginning and ending with a letter or digit"
 NAME_PATTERN = r"[A-Za-z0-9]([A-Za-z0-9.-]{0,61}[A-Za-z0-9])?"
@@ -123,6 +123,8 @@ class BuildSpec(Spec):
     name: Name
     image: Annotated[str, Field(min_length=1, max_length=4096)]
     image_sha256: Sha256 | None = None
+    image_format: Annotated[ImageFormat | None, Field(strict=False)] = None
+    """What an image given by path or URL must be; None: what it is found to be. A registered image has its own."""
     image_properties: Annotated[dict[OptionKey, OptionValue], Field(max_length=128)] = {}
     """What guests of an image given by path or URL need, under Nova's names; a registered image has its own."""
     flavor: Annotated[str, Field(max_length=64)] | FlavorSpec = "m1.tiny"

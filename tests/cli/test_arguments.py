@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from taskvisor.cli.arguments import image_for, metadata_for, nic_for, ssh_keys_for, user_data_for
+from taskvisor.cli.arguments import flavor_fields_for, image_for, nic_for, pairs_for, ssh_keys_for, user_data_for
 from taskvisor.cli.exits import UsageError
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFoo me@here"
@@ -31,12 +31,26 @@ def test_a_network_may_say_mac_and_address() -> None:
             nic_for(wrong)
 
 
-def test_metadata_is_pairs_with_each_key_once() -> None:
-    assert metadata_for(["a=1", "b=x=y", "c="]) == {"a": "1", "b": "x=y", "c": ""}
-    with pytest.raises(UsageError, match="must be KEY=VALUE"):
-        metadata_for(["a"])
-    with pytest.raises(UsageError, match="a: is given twice"):
-        metadata_for(["a=1", "a=2"])
+@pytest.mark.parametrize("option", ["--metadata", "--property"])
+def test_pairs_have_each_key_once_and_the_option_is_named_when_not(option: str) -> None:
+    assert pairs_for(["a=1", "b=x=y", "c="], option) == {"a": "1", "b": "x=y", "c": ""}
+    with pytest.raises(UsageError, match=f"{option} 'a': must be KEY=VALUE"):
+        pairs_for(["a"], option)
+    with pytest.raises(UsageError, match=f"{option} a: is given twice"):
+        pairs_for(["a=1", "a=2"], option)
+
+
+def test_a_flavor_with_extra_specs_is_spelled_out() -> None:
+    assert flavor_fields_for("c2-m64-d3-s8-e1", {"hw:cpu_policy": "shared"}) == {
+        "vcpus": 2,
+        "memory_mib": 64,
+        "disk_gib": 3,
+        "swap_mib": 8,
+        "ephemeral_gib": 1,
+        "extra_specs": {"hw:cpu_policy": "shared"},
+    }
+    with pytest.raises(UsageError, match="'huge': there is no such flavor"):
+        flavor_fields_for("huge", {})
 
 
 def test_keys_are_given_as_text_or_as_a_file_of_them(tmp_path: Path) -> None:

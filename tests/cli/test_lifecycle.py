@@ -81,6 +81,29 @@ def test_a_launch_sends_all_that_was_typed(cli: Cli, book: Book, worker: FakeWor
     }
 
 
+def test_a_launch_says_what_the_image_is_and_what_it_and_the_flavor_ask_for(
+    cli: Cli, book: Book, worker: FakeWorker
+) -> None:
+    worker.answers["instance.build"] = building(book)
+    words = ["launch", "/srv/a.vmdk", "-n", "web-1", "-t", "c2-m64-d1-s8", "--image-format", "vmdk"]
+    words += ["--property", "hw_disk_bus=scsi", "--property", "os_type=linux", "--extra-spec", "hw:cpu_cores=2"]
+    assert cli(*words).exit_code == 0
+    assert worker.asked[0].fields == {
+        "name": "web-1",
+        "image": "/srv/a.vmdk",
+        "image_format": "vmdk",
+        "image_properties": {"hw_disk_bus": "scsi", "os_type": "linux"},
+        "flavor": {
+            "vcpus": 2,
+            "memory_mib": 64,
+            "disk_gib": 1,
+            "swap_mib": 8,
+            "ephemeral_gib": 0,
+            "extra_specs": {"hw:cpu_cores": "2"},
+        },
+    }
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -91,6 +114,11 @@ def test_a_launch_sends_all_that_was_typed(cli: Cli, book: Book, worker: FakeWor
         (("/srv/a", "--name", "x", "--network", "blue,mac=zz"), "must be six pairs of hexadecimal digits"),
         (("/srv/a", "--name", "x", "--id", "a b"), "--id 'a b': must be"),
         (("/srv/a", "--name", "x", "--image-sha256", "12"), "image_sha256"),
+        (("/srv/a", "--name", "x", "--image-format", "zip"), "'zip' is not one of"),
+        (("/srv/a", "--name", "x", "--property", "hw_disk_bus"), "--property 'hw_disk_bus': must be KEY=VALUE"),
+        (("/srv/a", "--name", "x", "--extra-spec", "a=1", "--extra-spec", "a=2"), "--extra-spec a: is given twice"),
+        (("/srv/a", "--name", "x", "-t", "huge", "--extra-spec", "a=1"), "flavor: 'huge': there is no such flavor"),
+        (("/srv/a", "--name", "x", "--property", "a b=1"), "image_properties: 'a b'"),
     ],
 )
 def test_what_is_wrong_is_found_before_anything_is_sent(

@@ -69,6 +69,10 @@ BAD_BUILDS: tuple[tuple[dict[str, Any], str], ...] = (
         {"image_sha256": "0" * 63 + "\n"},
         rf"image_sha256: '{'0' * 63}\n': string should match pattern '^[0-9a-f]{{64}}$'",
     ),
+    (
+        {"image_format": "zip"},
+        "image_format: 'zip': input should be 'qcow2', 'raw', 'iso', 'vmdk', 'vdi', 'vhd' or 'vhdx'",
+    ),
     ({"flavor": 7}, "flavor: 7: input should be a valid string"),
     ({"flavor": "x" * 65}, f"flavor: '{'x' * 65}': string should have at most 64 characters"),
     ({"flavor": {"vcpus": 0, "memory_mib": 64}}, "flavor.vcpus: 0: input should be greater than or equal to 1"),
@@ -244,6 +248,7 @@ def test_all_limits_may_be_reached() -> None:
         "name": "a" * 63,
         "image": "/" + "x" * 4095,
         "image_sha256": "0" * 64,
+        "image_format": "qcow2",
         "image_properties": {f"{number:03}" + "k" * 252: "v" * 2047 for number in range(128)},
         "flavor": {
             "vcpus": 256,

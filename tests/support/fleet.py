@@ -16,6 +16,7 @@ from taskvisor.flow.runner import StepRunner
 from taskvisor.flow.step import Flows
 from taskvisor.model.ids import HostName, OperationId
 from taskvisor.model.operation import Operation, Runner
+from taskvisor.model.operator import OperatorChoices
 from taskvisor.model.records import Instance
 from taskvisor.state.addresses import Addresses
 from taskvisor.state.admission import Admission
@@ -116,6 +117,7 @@ class Fleet:
             networks=RememberedNetworks(self.store.catalog),
             clock=self.clock,
             limits=StepLimits(instances_dir=str(root / "instances"), shutdown_timeout_s=60, soft_reboot_timeout_s=120),
+            choices=OperatorChoices(),
         )
         ratios = Ratios(vcpu_ratio=4.0, memory_ratio=1.0, disk_ratio=1.0, reserved_memory_mib=0, reserved_disk_gib=0)
         return SimulatedHost(

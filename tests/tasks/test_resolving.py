@@ -8,7 +8,7 @@ from taskvisor.model.errors import NoCapacity, Refused
 from taskvisor.model.ids import HostName, OperationId, instance_id_for, mac_for, port_id_for
 from taskvisor.model.records import Flavor, ImageSource, Resources
 from taskvisor.model.spec import BuildSpec, parse_spec
-from taskvisor.model.states import PowerState, VmState
+from taskvisor.model.states import ImageFormat, PowerState, VmState
 from tests.support.fleet import Fleet
 from tests.support.world import read_everything, read_held
 
@@ -25,6 +25,21 @@ def test_a_spec_stands_for_flavor_source_and_what_is_to_be_placed(fleet: Fleet) 
     assert resolved.flavor == Flavor(name="c2-m64-d3", vcpus=2, memory_mib=64, disk_gib=3)
     assert (resolved.source, resolved.image) == (ImageSource(url="file:///images/x", sha256="0" * 64), None)
     assert resolved.ask == Ask(resources=Resources(vcpus=2, memory_mib=64, disk_gib=3), host=HostName("h1"))
+
+
+def test_a_declared_format_goes_with_the_source(fleet: Fleet) -> None:
+    resolved = resolve(fleet.store, spec(image_format="vmdk"))
+
+    assert resolved.source == ImageSource(url="file:///images/x", format=ImageFormat.VMDK)
+
+
+def test_a_registered_image_may_be_said_to_be_what_it_is_and_nothing_else(fleet: Fleet) -> None:
+    fleet.build("first")
+    fleet.ask("instance.snapshot", "snap", instance="first", image="gold")
+
+    assert resolve(fleet.store, spec(image="gold", flavor="c1-m64-d1", image_format="qcow2")).image is not None
+    with pytest.raises(Refused, match="image_format: image 'gold' is qcow2, not raw"):
+        resolve(fleet.store, spec(image="gold", flavor="c1-m64-d1", image_format="raw"))
 
 
 def test_a_registered_image_is_placed_where_it_lies(fleet: Fleet) -> None:

@@ -23,7 +23,7 @@ from virt.domain import render
 from virt.hypervisor import LibvirtHypervisor
 from virt.kvm import KvmReadings, read_kvm, virt_type_for
 from virt.layout import disk_layout_for
-from virt.policy import domain_config_for, domain_name_for
+from virt.policy import domain_config_for, domain_name_for, machine_for
 from virt.progress import ignore_progress
 from virt.readback import instance_from_xml, parse_domain
 
@@ -101,7 +101,8 @@ def make_guest(libvirtd: Libvirtd, tmp_state_dir: Path) -> Iterator[MakeGuest]:
 
     def make(instance: Instance = GUEST, vifs: tuple[VifPlan, ...] = ()) -> Guest:
         facts = hypervisor.read_facts()
-        layout = disk_layout_for(instance, instances_dir=str(tmp_state_dir), machine=facts.machine)
+        machine = machine_for(instance, facts)
+        layout = disk_layout_for(instance, instances_dir=str(tmp_state_dir), machine=machine)
         base, (root, seed) = tmp_state_dir / "base.qcow2", layout.disks
         Path(layout.directory).mkdir()
         run_tool("qemu-img", "create", "-q", "-f", "qcow2", base, "16M")
@@ -146,6 +147,54 @@ def test_the_host_says_what_it_is(libvirt_uri: str) -> None:
     assert facts.machine not in ("pc", "q35"), "the canonical name, which stays when qemu is upgraded"
     assert facts.hypervisor_version in run_tool(facts.emulator, "--version")
     hypervisor.close()
+
+
+def test_the_host_says_what_a_guest_can_have(libvirt_uri: str) -> None:
+    hypervisor = LibvirtHypervisor(libvirt_uri)
+    facts = hypervisor.read_facts()
+    support, machines = facts.support, facts.support.machines
+    hypervisor.close()
+    assert machines is not None
+    assert machines["pc"].startswith("pc-i440fx-")
+    assert machines["q35"].startswith("pc-q35-")
+    assert {"ide", "sata", "scsi", "virtio"} <= (support.disk_buses or set()), "of both boards"
+    assert {"custom", "host-model"} <= (support.cpu_modes or set())
+    assert "Nehalem" in (support.cpu_models or ())
+    assert None not in (support.firmwares, support.secure_boot, support.video_models, support.tpm_models)
+    assert sorted(cpu for cell in facts.cells for cpu in cell.cpus) == list(range(facts.cpus))
+    # At most: a cell may show less than the host has.
+    assert 0 < sum(cell.memory_mib for cell in facts.cells) <= facts.memory_mib
+
+
+def test_the_host_is_asked_what_a_guest_can_have_once_for_each_connection(
+    libvirt_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+    ask = libvirt.virConnect.getCapabilities
+
+    def counted(connection: libvirt.virConnect) -> str:
+        asked.append(connection)
+        return str(ask(connection))
+
+    monkeypatch.setattr(libvirt.virConnect, "getCapabilities", counted)
+    hypervisor = LibvirtHypervisor(libvirt_uri)
+    assert hypervisor.read_facts() == hypervisor.read_facts()
+    assert len(asked) == 1
+    hypervisor.close()
+    hypervisor.read_facts()
+    hypervisor.close()
+    assert len(asked) == 2
+
+
+def test_a_guest_asked_as_q35_is_kept_under_the_full_name_that_libvirt_runs_it_as(make_guest: MakeGuest) -> None:
+    asked = replace(GUEST, image_properties={"hw_machine_type": "q35"})
+    guest = make_guest(asked)
+    machines = guest.hypervisor.read_facts().support.machines
+    assert machines is not None
+    kept = machine_for(asked, guest.hypervisor.read_facts())
+    assert kept == machines["q35"] != "q35"
+    domain = guest.start().domain
+    assert f"machine='{kept}'" in domain.XMLDesc()
 
 
 def test_kvm_that_libvirt_does_not_offer_is_not_used(libvirt_uri: str) -> None:

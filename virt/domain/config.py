@@ -1,6 +1,6 @@
 """What every Config is: a frozen value that knows its XML. No Config decides anything; `virt.policy` does.
 
-Together with `virt.readback` this package is the only place that knows lxml.
+What reads XML that libvirt gives back lies beside it, in `virt`.
 """
 
 from abc import ABC, abstractmethod

@@ -4,8 +4,10 @@ A new device, model or default is decided here and nowhere else; `virt.options` 
 writes down what was decided.
 """
 
-from virt.policy.choices import Dialect, HostChoices, NovaOwnership, Vendor
+from taskvisor.model.operator import Dialect, Vendor
+from virt.policy.choices import HostChoices, NovaOwnership
 from virt.policy.guest import domain_config_for, domain_name_for, machine_for, options_of, owner_for
+from virt.policy.operator import choices_for
 from virt.policy.placement import GuestPlacement, PciDevicePlan, placement_for
 
 __all__ = [
@@ -15,6 +17,7 @@ __all__ = [
     "NovaOwnership",
     "PciDevicePlan",
     "Vendor",
+    "choices_for",
     "domain_config_for",
     "domain_name_for",
     "machine_for",

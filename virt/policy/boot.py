@@ -4,6 +4,7 @@ from pathlib import PurePosixPath
 
 from taskvisor.model.errors import Refused
 from taskvisor.model.observed import HypervisorFacts
+from taskvisor.model.operator import Dialect
 from taskvisor.model.plan import DiskLayout, DiskPlan
 from taskvisor.model.records import Instance
 from taskvisor.model.states import VirtType
@@ -19,7 +20,7 @@ from virt.domain.clock import ClockConfig, ClockOffset, TickPolicy, TimerConfig,
 from virt.domain.features import FeaturesConfig, HypervConfig, KvmConfig
 from virt.options import GuestOptions
 from virt.options.boot import OsType, SecureBoot
-from virt.policy.choices import Dialect, HostChoices
+from virt.policy.choices import HostChoices
 from virt.policy.support import require_able, require_offered, require_q35
 
 BOOT_MENU_TIMEOUT_MS = 3000

@@ -1,27 +1,10 @@
 """What the host's operator chooses for all of its guests, where a guest's options leave it open."""
 
-from dataclasses import dataclass
-from enum import StrEnum
+from dataclasses import dataclass, field
 
+from taskvisor.model.operator import Dialect, Vendor
 from virt.domain.display import VideoModel
 from virt.domain.nova_owner import NovaDialect
-
-
-class Dialect(StrEnum):
-    """How definitions are written where it is the same to most guests."""
-
-    OURS = "ours"
-    NOVA = "nova"  # as nova-compute 13 wrote them, for tools that read those
-
-
-@dataclass(frozen=True, kw_only=True)
-class Vendor:
-    """Who the guest reads in its SMBIOS tables that it is of. A `serial` of None is the instance's id."""
-
-    manufacturer: str = "Taskvisor"
-    product: str = "Taskvisor instance"
-    version: str | None = None
-    serial: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +26,7 @@ class HostChoices:
     """
 
     dialect: Dialect = Dialect.OURS
-    vendor: Vendor = Vendor()
+    vendor: Vendor = field(default_factory=Vendor)
     # Loopback only: VNC has no password here, so whoever reaches the port has the screen.
     vnc_address: str = "127.0.0.1"
     vnc_keymap: str | None = None

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from uuid import UUID
 
 from taskvisor.model.observed import HypervisorFacts
+from taskvisor.model.operator import Dialect
 from taskvisor.model.plan import DiskLayout, VifPlan
 from taskvisor.model.records import Instance
 from virt.domain.config import DeviceConfig
@@ -15,7 +16,7 @@ from virt.domain.placement import VcpusConfig
 from virt.domain.text import one_line
 from virt.options import GuestOptions, guest_options_for
 from virt.policy.boot import clock_for, features_for, os_for, sysinfo_for
-from virt.policy.choices import Dialect, HostChoices, NovaOwnership
+from virt.policy.choices import HostChoices, NovaOwnership
 from virt.policy.cpu import cpu_for, cpu_tune_for, numa_tune_for, virt_type_for
 from virt.policy.devices import (
     balloon_for,

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from taskvisor.model.observed import HypervisorFacts
+from taskvisor.model.operator import Dialect
 from taskvisor.model.plan import DiskBus, DiskLayout, DiskPlan, DiskRole, DiskStorage
 from virt.domain.config import DeviceConfig
 from virt.domain.controller import ScsiControllerConfig, ScsiDriverConfig, ScsiModel
@@ -12,7 +13,7 @@ from virt.options import GuestOptions
 from virt.options.disk import DiskOptions
 from virt.options.memory import Encryption
 from virt.policy.boot import boots_by_kind
-from virt.policy.choices import Dialect, HostChoices
+from virt.policy.choices import HostChoices
 from virt.policy.support import require_offered
 
 

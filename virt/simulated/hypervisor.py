@@ -19,6 +19,7 @@ from taskvisor.model.states import PowerState, VirtType
 from virt.progress import Progress
 from virt.readback import DomainSeen, parse_domain
 from virt.simulated.image_file import copy_image
+from virt.simulated.offers import MACHINE, SUPPORT, cells_for
 from virt.simulated.world import Counter, Lock, Shelf
 
 
@@ -69,8 +70,10 @@ class SimulatedHypervisor:
             virt_type=VirtType.QEMU,
             hypervisor_version="simulated",
             emulator="/usr/bin/simulated",
-            machine="q35",
+            machine=MACHINE,
             domains=len(self._domains.list_keys()),
+            support=SUPPORT,
+            cells=cells_for(self._cpus, self._memory_mib),
         )
 
     def read_domain(self, instance_id: InstanceId) -> DomainFacts | None:

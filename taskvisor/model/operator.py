@@ -1,0 +1,45 @@
+"""What the operator of a host chose for all guests on it. Plain values: what they come to as hardware is the policy's."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Dialect(StrEnum):
+    """How definitions are written where it is the same to most guests."""
+
+    OURS = "ours"
+    NOVA = "nova"  # as nova-compute 13 wrote them, for tools that read those
+
+
+class MetadataDialect(StrEnum):
+    """Which metadata a domain bears beside our own, for tools that read Nova's."""
+
+    OURS = "ours"  # none
+    NOVA = "nova"
+    NOVA_1_0 = "nova-1.0"  # as up to Nova 25: without extra specs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vendor:
+    """Who the guest reads in its SMBIOS tables that it is of. A `serial` of None is the instance's id."""
+
+    manufacturer: str = "Taskvisor"
+    product: str = "Taskvisor instance"
+    version: str | None = None
+    serial: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class OperatorChoices:
+    """`kernel_roots`: below which directories of the host a guest may ask for its kernel; without any it may not.
+    `shared_cpus`: where what is not pinned runs, beside pinned guests. `video_model` is libvirt's word for a card.
+    """
+
+    dialect: Dialect = Dialect.OURS
+    metadata_dialect: MetadataDialect = MetadataDialect.OURS
+    vendor: Vendor = Vendor()
+    vnc_address: str = "127.0.0.1"
+    vnc_keymap: str | None = None
+    video_model: str = "vga"
+    kernel_roots: tuple[str, ...] = ()
+    shared_cpus: frozenset[int] = frozenset()
