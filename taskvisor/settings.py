@@ -184,6 +184,17 @@ class Settings(BaseSettings):
     shared_cpus: Annotated[str, AfterValidator(_cpu_list)] = ""
     """Like 0-3,8: where what is not pinned runs, of guests of which some CPUs are. Empty: wherever the host lets it."""
 
+    ceph_user: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{0,64}$")] = ""
+    """Who guests' disks in Ceph are opened as, without `client.` in front. Empty: this host has no Ceph."""
+
+    ceph_secret_uuid: Annotated[str, Field(pattern=r"^([0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})?$")] = ""
+    """The libvirt secret that holds that user's key (virsh secret-define). Empty: the cluster asks for none."""
+
+    ceph_monitors: Annotated[str, Field(pattern=r"^[A-Za-z0-9.:,\[\]-]*$")] = ""
+    """Like 10.0.0.1,10.0.0.2:6789,[fd00::3]. Empty: those that the configuration file names."""
+
+    ceph_config_file: Annotated[str, Field(pattern=r"^/[^\x00-\x20]*$")] = "/etc/ceph/ceph.conf"
+
     shutdown_timeout_s: Annotated[int, Field(ge=1, le=3600)] = 60
     """A stop waits so long for the guest to shut down before it is switched off. Nova's default."""
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from taskvisor.model.operator import Dialect, MetadataDialect, OperatorChoices, Vendor
+from taskvisor.model.operator import CephAccess, Dialect, MetadataDialect, OperatorChoices, Vendor
 from taskvisor.settings import Settings, environment_for
 from virt.domain.display import VideoModel
 from workers.node import operator_choices_of
@@ -46,6 +46,10 @@ CHOSEN = {
     "TASKVISOR_VIDEO_MODEL": "virtio",
     "TASKVISOR_KERNEL_ROOTS": "/srv/kernels:/boot",
     "TASKVISOR_SHARED_CPUS": "0-2,8",
+    "TASKVISOR_CEPH_USER": "vms",
+    "TASKVISOR_CEPH_SECRET_UUID": "5f6c1a52-8a3e-4c58-9d0c-0a1b2c3d4e5f",
+    "TASKVISOR_CEPH_MONITORS": "10.0.0.1,[fd00::3]:6789",
+    "TASKVISOR_CEPH_CONFIG_FILE": "/etc/ceph/lab.conf",
 }
 
 
@@ -66,6 +70,12 @@ def test_settings_of_guests_are_what_the_operator_chose(monkeypatch: pytest.Monk
         video_model="virtio",
         kernel_roots=("/srv/kernels", "/boot"),
         shared_cpus=frozenset({0, 1, 2, 8}),
+        ceph=CephAccess(
+            user="vms",
+            secret_uuid="5f6c1a52-8a3e-4c58-9d0c-0a1b2c3d4e5f",
+            monitors=("10.0.0.1", "[fd00::3]:6789"),
+            config_file="/etc/ceph/lab.conf",
+        ),
     )
     assert CHOSEN.items() <= environment_for(settings).items()
 
@@ -90,6 +100,10 @@ def test_every_video_model_of_qemu_can_be_chosen(model: VideoModel) -> None:
         ("kernel_roots", "/a::/b", "must be absolute paths without"),
         ("shared_cpus", "3-1", "no range of CPUs"),
         ("shared_cpus", "all", "no CPU and no range"),
+        ("ceph_user", "client vms", "pattern"),
+        ("ceph_secret_uuid", "key", "pattern"),
+        ("ceph_monitors", "10.0.0.1 10.0.0.2", "pattern"),
+        ("ceph_config_file", "ceph.conf", "pattern"),
     ],
 )
 def test_a_wrong_choice_is_refused_in_words(field: str, value: Any, rule: str) -> None:

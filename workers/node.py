@@ -20,7 +20,7 @@ from taskvisor.flow.runner import StepRunner
 from taskvisor.model.cpu_list import parse_cpu_list
 from taskvisor.model.ids import HostName
 from taskvisor.model.operation import Runner
-from taskvisor.model.operator import OperatorChoices, Vendor
+from taskvisor.model.operator import CephAccess, OperatorChoices, Vendor
 from taskvisor.settings import Settings
 from taskvisor.state.addresses import Addresses
 from taskvisor.state.admission import Admission
@@ -210,6 +210,18 @@ def operator_choices_of(settings: Settings) -> OperatorChoices:
         video_model=settings.video_model,
         kernel_roots=tuple(filter(None, settings.kernel_roots.split(":"))),
         shared_cpus=parse_cpu_list(settings.shared_cpus),
+        ceph=_ceph_access_of(settings),
+    )
+
+
+def _ceph_access_of(settings: Settings) -> CephAccess | None:
+    if not settings.ceph_user:
+        return None
+    return CephAccess(
+        user=settings.ceph_user,
+        secret_uuid=settings.ceph_secret_uuid or None,
+        monitors=tuple(filter(None, settings.ceph_monitors.split(","))),
+        config_file=settings.ceph_config_file,
     )
 
 

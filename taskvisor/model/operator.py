@@ -30,9 +30,22 @@ class Vendor:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CephAccess:
+    """How this host's QEMU reaches Ceph. `monitors`: their names or addresses, with a port where it is not the usual one;
+    none: those of `config_file`. The key of `user` is in libvirt's secret `secret_uuid`, and nowhere of ours.
+    """
+
+    user: str
+    secret_uuid: str | None = None
+    monitors: tuple[str, ...] = ()
+    config_file: str = "/etc/ceph/ceph.conf"
+
+
+@dataclass(frozen=True, kw_only=True)
 class OperatorChoices:
     """`kernel_roots`: below which directories of the host a guest may ask for its kernel; without any it may not.
-    `shared_cpus`: where what is not pinned runs, beside pinned guests. `video_model` is libvirt's word for a card.
+    `shared_cpus`: where what is not pinned runs, beside pinned guests. `video_model` is libvirt's word for a card. `ceph` None:
+    this host has none.
     """
 
     dialect: Dialect = Dialect.OURS
@@ -43,3 +56,4 @@ class OperatorChoices:
     video_model: str = "vga"
     kernel_roots: tuple[str, ...] = ()
     shared_cpus: frozenset[int] = frozenset()
+    ceph: CephAccess | None = None

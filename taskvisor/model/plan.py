@@ -36,6 +36,7 @@ class DiskStorage(StrEnum):
 
     FILE = "file"
     BLOCK = "block"  # a device
+    RBD = "rbd"  # an image of a Ceph pool, and the path is pool/image: QEMU itself opens it
 
 
 class DiskContent(StrEnum):

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from taskvisor.model.operator import Dialect, Vendor
+from taskvisor.model.operator import CephAccess, Dialect, Vendor
 from virt.domain.display import VideoModel
 from virt.domain.nova_owner import NovaDialect
 
@@ -34,4 +34,5 @@ class HostChoices:
     video_model: VideoModel = VideoModel.VGA
     kernel_roots: tuple[str, ...] = ()
     shared_cpus: frozenset[int] = frozenset()
+    ceph: CephAccess | None = None
     nova_owner: NovaOwnership | None = None

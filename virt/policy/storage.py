@@ -8,12 +8,13 @@ from taskvisor.model.plan import DiskBus, DiskLayout, DiskPlan, DiskRole, DiskSt
 from virt.domain.config import DeviceConfig
 from virt.domain.controller import ScsiControllerConfig, ScsiDriverConfig, ScsiModel
 from virt.domain.disk import Discard, DiskCache, DiskConfig, DiskDriverConfig, DiskIo, DiskKind, IoLimitsConfig
-from virt.domain.disk_source import BlockSourceConfig, DiskSourceConfig, FileSourceConfig
+from virt.domain.disk_source import FileSourceConfig
 from virt.options import GuestOptions
 from virt.options.disk import DiskOptions
 from virt.options.memory import Encryption
 from virt.policy.boot import boots_by_kind
 from virt.policy.choices import HostChoices
+from virt.policy.disk_source import source_for
 from virt.policy.support import require_offered
 
 
@@ -76,7 +77,7 @@ def _disk_for(
     )
     return DiskConfig(
         kind=DiskKind.DISK,
-        source=_source_for(disk),
+        source=source_for(disk, choices.ceph),
         driver=driver,
         device=disk.device,
         bus=disk.bus,
@@ -85,14 +86,6 @@ def _disk_for(
         boot_order=boot_order,
         io_limits=_io_limits_for(options.disk),
     )
-
-
-def _source_for(disk: DiskPlan) -> DiskSourceConfig:
-    match disk.storage:
-        case DiskStorage.FILE:
-            return FileSourceConfig(path=disk.path)
-        case DiskStorage.BLOCK:
-            return BlockSourceConfig(device=disk.path)
 
 
 def _io_limits_for(wants: DiskOptions) -> IoLimitsConfig | None:
