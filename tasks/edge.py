@@ -37,7 +37,7 @@ from taskvisor.model.errors import (
     TaskvisorError,
     UnreadableRecord,
 )
-from taskvisor.model.ids import OPERATION_ID_RULE, HostName, OperationId, message_id_for
+from taskvisor.model.ids import OPERATION_ID_RULE, HostName, InstanceId, OperationId, message_id_for
 from taskvisor.model.operation import Operation
 from taskvisor.model.spec import OperationSpec, parse_spec
 from taskvisor.model.states import Direction, Phase
@@ -52,6 +52,8 @@ TURN_S = 0.5
 """A request that waits for its turn looks again so often."""
 DEATHS_LIMIT = 5
 """A request whose process dies is taken up again so often."""
+SYNC_ONE, SYNC_ALL = "host.sync_power_state", "host.sync_power_states"
+"""What a control node is asked when something was heard of one of its guests, or may have been missed of any."""
 GRACE_S = 15
 """Between telling a step that its time is up and killing its process."""
 LOOK_LIMIT_S = 60
@@ -321,7 +323,7 @@ class Edge:
             "operation.sweep": sweep,
             "host.fan_out": fan_out,
             "host.track": track,
-            "host.sync_power_states": sync_power_states,
+            SYNC_ALL: sync_power_states,
         }
         for name, function in named.items():
             self._app.task(function, name=name, shared=False, ignore_result=True, throws=(CannotAsk, UnreadableRecord))
@@ -333,13 +335,14 @@ class Edge:
             ports = self._node().ports
             return msgspec.to_builtins(host_seen(ports, ports.clock.now()))
 
+        def sync_power_state(instance: str) -> None:
+            """Let the record of one instance follow this host's hypervisor: something was heard of it."""
+            self._node().report.sync_power_state(InstanceId(instance))
+
+        limits = {"soft_time_limit": LOOK_LIMIT_S, "time_limit": LOOK_LIMIT_S + GRACE_S}
+        self._app.task(verify, name="host.verify", shared=False, throws=(TaskvisorError,), **limits)
         self._app.task(
-            verify,
-            name="host.verify",
-            shared=False,
-            throws=(TaskvisorError,),
-            soft_time_limit=LOOK_LIMIT_S,
-            time_limit=LOOK_LIMIT_S + GRACE_S,
+            sync_power_state, name=SYNC_ONE, shared=False, ignore_result=True, throws=(TaskvisorError,), **limits
         )
 
     def _fan_out(self, task: str, period_s: float) -> None:

@@ -20,9 +20,10 @@ from taskvisor.flow.runner import settled_with, with_successor
 from taskvisor.flow.step import Flows
 from taskvisor.model.change import Change, LeaseMove, Loaded
 from taskvisor.model.errors import Conflicting, Fenced, NoCapacity, Refused, StoreConflict, UnreadableRecord
-from taskvisor.model.ids import HostName, OperationId
+from taskvisor.model.ids import HostName, InstanceId, OperationId
+from taskvisor.model.observed import DomainFacts
 from taskvisor.model.operation import Operation
-from taskvisor.model.records import Claim
+from taskvisor.model.records import Claim, Instance
 from taskvisor.model.spec import BuildSpec, parse_spec
 from taskvisor.model.states import Phase
 
@@ -190,16 +191,27 @@ class HostReport:
         began_at = self.now()
         instances = self.store.catalog.list_instances(self.host)  # first: a guest made since then is not missed below
         domains = {domain.instance_id: domain for domain in self.hypervisor.list_domains()}
-        changed = 0
-        for instance in instances:
-            wanted = synced(instance, domains.get(instance.id))
-            if wanted is None:
-                continue
-            try:
-                self.store.admission.write_at_rest(instance, wanted)
-            except Conflicting:
-                continue  # an operation has begun since: it writes the record itself
-            changed += 1
-            log.info("power_state_synced", instance=instance.id, power=wanted.power_state.label, vm=wanted.vm_state)
+        changed = sum(self._follow(instance, domains.get(instance.id)) for instance in instances)
         self.store.hosts.note_power_synced(self.host, began_at)
         return changed
+
+    def sync_power_state(self, instance_id: InstanceId) -> bool:
+        """The same for one guest of which something was heard. True when its record changed.
+
+        Whoever heard of it may be mistaken or late: nothing is done for a guest that is not, or no more, this host's.
+        """
+        instance = self.store.catalog.read_instance(instance_id)
+        if instance is None or instance.host != self.host:
+            return False
+        return self._follow(instance, self.hypervisor.read_domain(instance_id))
+
+    def _follow(self, instance: Instance, domain: DomainFacts | None) -> bool:
+        wanted = synced(instance, domain)
+        if wanted is None:
+            return False
+        try:
+            self.store.admission.write_at_rest(instance, wanted)
+        except Conflicting:
+            return False  # an operation has begun since: it writes the record itself
+        log.info("power_state_synced", instance=instance.id, power=wanted.power_state.label, vm=wanted.vm_state)
+        return True

@@ -29,6 +29,7 @@ SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """Fixed: what a worker runs must not depend on the environment somebody started it from."""
 STDERR_TAIL_BYTES = 4096
 OUTPUT_LIMIT_BYTES = 1 << 20
+LINE_LIMIT_BYTES = 1 << 16
 KILL_WAIT_S = 5.0
 _CHUNK_BYTES = 1 << 16
 _PR_SET_PDEATHSIG = 1
@@ -110,6 +111,58 @@ def run_command(
         message = f"{_shown(argv)} {_ending(exit_code)}: {_tail(output)}"
         raise CommandFailed(message, exit_code=exit_code, stderr=_tail(output))
     return output.stdout.decode(errors="replace")
+
+
+class LineProgram:
+    """A program that runs for as long as it is wanted and tells things in lines. Read and closed by the thread that opened it.
+
+    Its standard error is this process's, its environment the one that is given. It dies with the thread that opened it.
+    """
+
+    def __init__(self, argv: Sequence[str], environment: Mapping[str, str]) -> None:
+        """Starts it. Retryable when that can't be done."""
+        parent = os.getpid()
+        self._shown = _shown(argv)
+        self._begun = b""
+        try:
+            self._process = subprocess.Popen(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                env=dict(environment),
+                cwd="/",
+                start_new_session=True,
+                preexec_fn=lambda: _limit_child(parent, {}),  # noqa: PLW1509 - system calls only, see there
+            )
+        except OSError as error:
+            raise Retryable(f"{self._shown} cannot be started: {error}") from error
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def read_lines(self, wait_s: float) -> tuple[bytes, ...]:
+        """What it has written since, line by line; none when that was nothing for `wait_s`.
+
+        Retryable when it has ended, or writes a line longer than LINE_LIMIT_BYTES.
+        """
+        assert self._process.stdout is not None  # noqa: S101 - for the type checker; it is PIPE
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._process.stdout, selectors.EVENT_READ)
+            if not selector.select(wait_s):
+                return ()
+        chunk = os.read(self._process.stdout.fileno(), _CHUNK_BYTES)
+        if not chunk:
+            _end(self._process)
+            raise Retryable(f"{self._shown} {_ending(self._process.returncode)}")
+        *lines, self._begun = (self._begun + chunk).split(b"\n")
+        if len(self._begun) > LINE_LIMIT_BYTES:
+            raise Retryable(f"{self._shown} writes a line of more than {LINE_LIMIT_BYTES} bytes")
+        return tuple(lines)
+
+    def close(self) -> None:
+        """It has ended, and its pipe is closed. Twice is once."""
+        _end(self._process)
 
 
 def find_program(name: str) -> str | None:

@@ -2,7 +2,8 @@
 
 A call is bounded by keep-alives: when libvirtd says nothing for KEEPALIVE_INTERVAL_S x KEEPALIVE_COUNT, the call fails.
 They are answered by libvirtd's main thread, so a long call is not mistaken for a hang. What they don't bound is a
-libvirtd that lives while its worker is stuck in a hung qemu; that is left to the step's own time limit.
+libvirtd that lives while its worker is stuck in a hung qemu: calls that only ask qemu for something are made by
+`answering.answer_within`; the rest is left to the step's own time limit, which ends the process.
 """
 
 import contextlib
@@ -30,8 +31,10 @@ T = TypeVar("T")
 class LibvirtConnection:
     """One connection, shared by all threads of the process. Making it opens nothing."""
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: str, *, before_close: Callable[[libvirt.virConnect], None] | None = None) -> None:
+        """`before_close` is told of each connection that is about to be closed, broken or not; it must not raise."""
         self._uri = uri
+        self._before_close = before_close
         self._lock = threading.RLock()
         self._connection: libvirt.virConnect | None = None
         self._pid = 0
@@ -113,6 +116,8 @@ class LibvirtConnection:
     def _drop(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
+            if self._before_close is not None:
+                self._before_close(connection)
             with contextlib.suppress(libvirt.libvirtError):  # it was broken; there is nobody to say goodbye to
                 connection.close()
 

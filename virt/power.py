@@ -12,19 +12,28 @@ from functools import partial
 from pathlib import Path
 
 import libvirt
+import structlog
 
 from taskvisor.model.errors import Busy, Refused, Retryable
 from taskvisor.model.ids import InstanceId
 from taskvisor.model.observed import DomainFacts
 from taskvisor.model.states import PowerState
+from virt.answering import QemuSilent, answer_within
 from virt.libvirt_errors import is_no_domain, is_unknown_flag
 from virt.lookup import is_active, look_up_ours, power_state_for, read_facts_of
+
+log = structlog.get_logger(__name__)
 
 LOOKS = 5
 """How often a verb looks and acts before it gives up on a domain that somebody else keeps changing."""
 SETTLE_S = 0.02
 """From an act to the next look: a guest that QEMU gives up on at once has been running for a moment."""
 SHUTTING_DOWN_DELAY_S = 1.0
+PRESS_LIMIT_S = 10.0
+"""A QEMU that is alive takes the power button in milliseconds; on a host that swaps, in seconds."""
+ANSWER_LIMIT_S = 40.0
+"""More than libvirt waits for a domain that another call holds, and than keep-alives take to tell of a hung libvirtd (30 s
+each): who hangs is then told by who knows."""
 LOG_TAIL_BYTES = 2000
 
 _SHUTDOWN_FLAGS = (libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN, 0)
@@ -71,13 +80,22 @@ def ensure_off(connection: libvirt.virConnect, instance_id: InstanceId) -> None:
 
 
 def request_shutdown(connection: libvirt.virConnect, instance_id: InstanceId) -> None:
-    """See `Hypervisor.request_shutdown`."""
+    """See `Hypervisor.request_shutdown`. Behind a QEMU that hangs is a guest that hears as little as one that ignores it."""
     domain = look_up_ours(connection, instance_id)
     if domain is None:
         return
     state = _state(domain)
-    if is_active(domain):
-        _acted(domain, state, lambda: call_with_known_flags(domain.shutdownFlags, _SHUTDOWN_FLAGS))
+    if not is_active(domain):
+        return
+    press = partial(answer_within, PRESS_LIMIT_S, f"shut down domain {instance_id}", partial(_press, domain))
+    try:
+        _acted(domain, state, press)
+    except QemuSilent as silence:
+        log.warning("shutdown_not_heard", instance_id=instance_id, reason=str(silence))
+
+
+def _press(domain: libvirt.virDomain) -> None:
+    call_with_known_flags(domain.shutdownFlags, _SHUTDOWN_FLAGS)
 
 
 def call_with_known_flags(call: Callable[[int], object], choices: tuple[int, ...]) -> None:
@@ -110,9 +128,9 @@ def _acted(domain: libvirt.virDomain, state: int, act: Callable[[], object]) -> 
 def _push(domain: libvirt.virDomain, state: int) -> None:
     match state:
         case libvirt.VIR_DOMAIN_PAUSED:
-            domain.resume()
+            answer_within(ANSWER_LIMIT_S, f"resume domain {domain.UUIDString()}", domain.resume)
         case libvirt.VIR_DOMAIN_PMSUSPENDED:
-            domain.pMWakeup()
+            answer_within(ANSWER_LIMIT_S, f"wake domain {domain.UUIDString()}", domain.pMWakeup)
         case libvirt.VIR_DOMAIN_CRASHED:  # QEMU is there and the guest is dead: end it, start it at the next look
             domain.destroy()
         case libvirt.VIR_DOMAIN_SHUTDOWN:

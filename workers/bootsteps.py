@@ -3,7 +3,7 @@
 See https://docs.celeryq.dev/en/stable/userguide/extending.html#blueprints.
 """
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import structlog
 from celery import Celery, bootsteps
@@ -12,6 +12,9 @@ from celery.signals import worker_init
 from taskvisor.model.errors import CannotAsk, TaskvisorError
 from taskvisor.state.counters import CounterName
 from workers.host import Heartbeat, HostNode
+
+if TYPE_CHECKING:
+    from workers.listener import ListenerThread
 
 log = structlog.get_logger(__name__)
 
@@ -110,6 +113,31 @@ class ServeMetrics(bootsteps.StartStopStep):
             log.info("metrics_served", address=address, port=port)
 
 
+class ListenToGuests(bootsteps.StartStopStep):
+    """The control node hears of what happens to this host's guests. Of simulated guests nobody tells: the periodic sync looks."""
+
+    requires = ("celery.worker.components:Pool",)
+    host_node: ClassVar[HostNode]
+
+    def __init__(self, worker: Any, **options: Any) -> None:
+        super().__init__(worker, **options)
+        self._listener: ListenerThread | None = None
+
+    def start(self, worker: Any) -> None:
+        if self.host_node.runs_control and self.host_node.settings.driver == "libvirt":
+            from workers.listener import listener_for  # noqa: PLC0415 - as above
+
+            self._listener = listener_for(worker.app, self.host_node.open_node())
+            self._listener.start()
+
+    def stop(self, worker: Any) -> None:
+        del worker
+        if self._listener is not None:
+            self._listener.stop()
+
+    terminate = stop
+
+
 def _living_pids(pool: Any) -> frozenset[int]:
     """The processes of a prefork pool that have not ended; a pool that is closing down has none."""
     processes = getattr(pool._pool, "_pool", ())
@@ -118,8 +146,9 @@ def _living_pids(pool: Any) -> frozenset[int]:
 
 def install(app: Celery, host_node: HostNode) -> None:
     """Make the app's workers nodes of this host."""
-    StartHost.host_node = WatchPool.host_node = ServeMetrics.host_node = host_node
+    StartHost.host_node = WatchPool.host_node = ServeMetrics.host_node = ListenToGuests.host_node = host_node
     app.steps["consumer"].add(StartHost)
     app.steps["worker"].add(WatchPool)
     app.steps["worker"].add(ServeMetrics)
+    app.steps["worker"].add(ListenToGuests)
     worker_init.connect(lambda sender, **_: host_node.take_identity(sender), weak=False)

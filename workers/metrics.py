@@ -80,6 +80,11 @@ TAKING = Gauge(
     sentence="1 when the host's control node was heard of lately, else 0.",
     labels=("host",),
 )
+HEARS = Gauge(
+    name="taskvisor_host_hears_guests",
+    sentence="1 when the host's control node hears events of its guests, 0 when libvirt or the listener is away.",
+    labels=("host",),
+)
 INSTANCES = Gauge(name="taskvisor_host_instances", sentence="Instances with a claim on the host.", labels=("host",))
 CLAIMED = Gauge(name="taskvisor_host_claimed", sentence="What is claimed on the host: {}.", labels=("host",))
 CAPACITY = Gauge(
@@ -110,7 +115,20 @@ class StoreCollector(Collector):
         """Every family that there is, without numbers: what the registry and the documentation go by."""
         yield GaugeMetricFamily(*STORE_UP)
         yield from (_counter_family(name) for name in CounterName)
-        for gauge in (UNSETTLED, STUCK, OLDEST, LONGEST, WAITING, IN_FLIGHT, DEAD, HOSTS, HOST_UP, TAKING, INSTANCES):
+        for gauge in (
+            UNSETTLED,
+            STUCK,
+            OLDEST,
+            LONGEST,
+            WAITING,
+            IN_FLIGHT,
+            DEAD,
+            HOSTS,
+            HOST_UP,
+            TAKING,
+            HEARS,
+            INSTANCES,
+        ):
             yield _gauge_family(gauge)
         yield from _amount_families(())
 
@@ -159,6 +177,7 @@ class StoreCollector(Collector):
         yield _gauge_family(HOSTS, {("up",): up, ("down",): len(hosts) - up})
         yield _gauge_family(HOST_UP, {(host.name,): host.up for host in hosts})
         yield _gauge_family(TAKING, {(host.name,): host.name not in silent for host in hosts})
+        yield _gauge_family(HEARS, {(name,): hears for name, hears in self._hosts.list_listening()})
         yield _gauge_family(INSTANCES, {(host.name,): host.instances for host in hosts})
         yield from _amount_families(hosts)
         queues = list_queue_lengths(self._client, [host.name for host in hosts])

@@ -12,6 +12,7 @@ from taskvisor.state.connection import open_redis
 from taskvisor.state.fitness import flaws_for, read_facts
 from taskvisor.state.keys import Keys
 from taskvisor.state.schema import require_readable
+from virt.events import LifecycleEvents
 from virt.hypervisor import LibvirtHypervisor
 from virt.preflight import list_problems as list_virt_problems
 from workers.logs import configure_logs
@@ -27,10 +28,21 @@ def list_problems(settings: Settings) -> Iterator[str]:
         return
     yield from list_virt_problems(settings.state_dir)
     yield from list_net_problems(settings.state_dir)
+    yield from _libvirt_problems(settings)
+
+
+def _libvirt_problems(settings: Settings) -> Iterator[str]:
+    """One sentence at most, within half a minute also when libvirtd hangs: what it does not answer once it will not twice."""
+    hypervisor = LibvirtHypervisor(settings.libvirt_uri, virt_type=settings.virt_type)
+    events = LifecycleEvents(settings.libvirt_uri)
     try:
-        LibvirtHypervisor(settings.libvirt_uri, virt_type=settings.virt_type).read_facts()
+        hypervisor.read_facts()
+        events.ensure_listening()
     except TaskvisorError as problem:
         yield f"libvirt at {settings.libvirt_uri}: {problem}"
+    finally:
+        events.close()
+        hypervisor.close()
 
 
 def _redis_problems(settings: Settings) -> Iterator[str]:

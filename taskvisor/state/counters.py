@@ -77,6 +77,18 @@ class CounterName(StrEnum):
         "requests_dropped_id_in_use",
         "Requests under the id of another request; what its caller sees stays that operation's.",
     )
+    GUEST_EVENTS = "guest_events", "Events heard of guests: started, stopped, paused and the like."
+    GUEST_STOPS_HELD = (
+        "guest_stops_held",
+        "Of these, stops that were held back, for a guest may be about to start again.",
+    )
+    GUEST_STOPS_DROPPED = "guest_stops_dropped", "Of these, stops dropped because the guest was heard of again in time."
+    GUEST_EVENTS_LOST = (
+        "guest_events_lost",
+        "Events that could not be taken in time: all guests of the host were looked at.",
+    )
+    GUEST_LOOKS = "guest_looks", "Looks at guests asked for because of an event, each at one guest or at all of a host."
+    GUEST_LISTENERS_DIED = "guest_listeners_died", "Listeners found dead while their control node lived."
     POOL_PROCESSES_DIED = "pool_processes_died", "Pool processes of steps nodes found dead while their node lived."
 
 

@@ -31,6 +31,18 @@ class Hosts:
         with asking(f"note that host {host} takes requests"):
             self._client.set(self._keys.taking(host), incarnation, px=int(keep_s * 1000))
 
+    def note_listening(self, host: HostName, *, hears: bool, keep_s: float) -> None:
+        """Whether events of the host's guests are heard; the note vanishes after `keep_s` of silence."""
+        with asking(f"note whether events of {host}'s guests are heard"):
+            self._client.set(self._keys.listening(host), int(hears), px=int(keep_s * 1000))
+
+    def list_listening(self) -> tuple[tuple[HostName, bool], ...]:
+        """Hosts that said lately whether they hear events of their guests, and whether they do, by name."""
+        with asking("list the hosts that hear events of their guests"):
+            names = sorted(HostName(str(member)) for member in self._client.smembers(self._keys.hosts))
+            found = self._client.mget([self._keys.listening(name) for name in names]) if names else []
+        return tuple((name, said == "1") for name, said in zip(names, found, strict=True) if said is not None)
+
     def note_gone(self, host: HostName, incarnation: str) -> None:
         """The host's node of that incarnation has ended; notes of other nodes and of later ones stay."""
         with asking(f"note that host {host} is gone"):

@@ -28,6 +28,7 @@
 | host:<host> | hash | inventory (JSON), disabled (reason), power_synced_at (time) |
 | alive:<host> | string | the node's incarnation; expires when the host falls silent |
 | taking:<host> | string | incarnation of the host's node that takes requests; expires when it falls silent |
+| listening:<host> | string | 1 or 0: whether events of the host's guests are heard; expires when its control node falls silent |
 | events | stream | every change of state, bounded |
 | progress:<op> | string | how far a long step has come; expires |
 | counters | hash | a counter's name and labels to how often; see `counters.py` |
@@ -130,6 +131,9 @@ class Keys:
 
     def taking(self, host: str) -> str:
         return f"{self.prefix}taking:{host}"
+
+    def listening(self, host: str) -> str:
+        return f"{self.prefix}listening:{host}"
 
     @property
     def events(self) -> str:
