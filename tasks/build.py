@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass, replace
 
-from tasks.guest_plans import layout_of, vifs_of, xml_of
+from tasks.guest_plans import PREPARE_DISK, decided_backend, disk_backend_of, layout_of, vifs_of, xml_of
 from taskvisor.flow.step import Flow, NoFacts, Settlement, Step, StepContext
+from taskvisor.model.disk_backend import DiskBackend
 from taskvisor.model.observed import DomainFacts
 from taskvisor.model.operation import Operation
 from taskvisor.model.plan import CachedImage, DiskLayout, DiskRole
@@ -16,7 +17,10 @@ from virt.seed import seed_for
 
 @dataclass(frozen=True, kw_only=True)
 class PreparedDisk:
+    """`disk_backend` None: prepared by a version that knew qcow2 files only."""
+
     layout: DiskLayout
+    disk_backend: DiskBackend | None = None
 
 
 class PrepareDisk(Step[PreparedDisk]):
@@ -25,7 +29,7 @@ class PrepareDisk(Step[PreparedDisk]):
     Swap, ephemeral and target disks are made before the image is fetched: a host that can't make them says so early.
     """
 
-    name = "prepare_disk"
+    name = PREPARE_DISK
     facts_type = PreparedDisk
     time_limit_s = 600
     task_state = TaskState.BLOCK_DEVICE_MAPPING
@@ -36,7 +40,7 @@ class PrepareDisk(Step[PreparedDisk]):
         for disk in layout.disks:
             if disk.content is not None:
                 ctx.ports.disks.ensure_data_disk(disk)
-        return PreparedDisk(layout=layout)
+        return PreparedDisk(layout=layout, disk_backend=disk_backend_of(ctx))
 
     def undo(self, ctx: StepContext) -> None:
         ctx.ports.disks.ensure_removed(ctx.instance.id)
@@ -48,9 +52,9 @@ class FetchedImage:
 
 
 class FetchImage(Step[FetchedImage]):
-    """The image is in the host's cache, the root disk is an overlay of it, and the seed lies beside it.
+    """The image is in the host's cache, the root disk is made from it, and the seed is made too.
 
-    There is no undo: the cache is the host's, and the disks go with the directory that prepare_disk made.
+    There is no undo: the cache is the host's, and the disks go with what prepare_disk made.
     """
 
     name = "fetch_image"
@@ -62,7 +66,7 @@ class FetchImage(Step[FetchedImage]):
     def do(self, ctx: StepContext) -> FetchedImage:
         layout = ctx.facts_of(PrepareDisk).layout
         image = ctx.ports.images.ensure_cached(ctx.instance.image, ctx.progress)
-        ctx.ports.disks.ensure_root(layout.disk(DiskRole.ROOT), image)
+        ctx.ports.disks.ensure_root(layout.disk(DiskRole.ROOT), image, ctx.progress)
         ctx.ports.disks.ensure_seed(layout.disk(DiskRole.SEED), seed_for(ctx.instance, vifs_of(ctx)))
         return FetchedImage(image=image)
 
@@ -137,7 +141,7 @@ class DefineAndStart(StartGuest):
 
 
 def running(operation: Operation, instance: Instance, now: float) -> Instance:
-    """The record of a guest that was just started. It keeps the board that it was first started with."""
+    """The record of a guest that was just started. It keeps the board, and where its disks lie, from its build."""
     rendered = operation.facts[RenderXml.name]
     machine = rendered.get("machine")
     return replace(
@@ -147,6 +151,7 @@ def running(operation: Operation, instance: Instance, now: float) -> Instance:
         power_state=PowerState.RUNNING,
         virt_type=VirtType(rendered["virt_type"]),
         machine=instance.machine or (None if machine is None else str(machine)),
+        disk_backend=instance.disk_backend or decided_backend(operation),
         launched_at=instance.launched_at or now,
         fault=None,
     )

@@ -1,18 +1,50 @@
 """What several steps need to know of a guest before they touch anything: its disks, its NICs, its XML. All of it pure."""
 
+from dataclasses import replace
+
+import msgspec
+
 from net.plan import vif_plan_for
 from taskvisor.flow.step import StepContext
+from taskvisor.model.disk_backend import QCOW2_FILES, DiskBackend
+from taskvisor.model.operation import Operation
 from taskvisor.model.plan import DiskLayout, VifPlan
 from virt.domain import render
 from virt.layout import disk_layout_for
 from virt.policy import choices_for, domain_config_for, machine_for
 from virt.seed import host_name_for
 
+PREPARE_DISK = "prepare_disk"
+"""The step whose facts say where the disks of a guest under way are made."""
+
 
 def layout_of(ctx: StepContext) -> DiskLayout:
     """The guest's disks on this host."""
     machine = machine_for(ctx.instance, ctx.ports.hypervisor.read_facts())
-    return disk_layout_for(ctx.instance, instances_dir=ctx.ports.limits.instances_dir, machine=machine)
+    return disk_layout_for(
+        ctx.instance,
+        instances_dir=ctx.ports.limits.instances_dir,
+        machine=machine,
+        backend=disk_backend_of(ctx),
+    )
+
+
+def disk_backend_of(ctx: StepContext) -> DiskBackend:
+    """Where the guest's own disks lie: where they were made when it was built, whatever the host is told to use by now."""
+    if ctx.instance.disk_backend is not None:
+        return ctx.instance.disk_backend
+    if (decided := decided_backend(ctx.operation)) is not None:
+        return decided
+    # A guest that once ran, and has no word of it, was built before there was a choice.
+    return ctx.ports.choices.disk_backend if ctx.instance.virt_type is None else QCOW2_FILES
+
+
+def decided_backend(operation: Operation) -> DiskBackend | None:
+    """What the build's first step decided; None when it has not, or the operation is none that makes disks."""
+    prepared = operation.facts.get(PREPARE_DISK)
+    if prepared is None:
+        return None
+    return msgspec.convert(prepared.get("disk_backend") or {}, DiskBackend)
 
 
 def vifs_of(ctx: StepContext) -> tuple[VifPlan, ...]:
@@ -28,4 +60,5 @@ def xml_of(ctx: StepContext) -> str:
     """The guest's whole definition, made anew from the records."""
     facts = ctx.ports.hypervisor.read_facts()
     choices = choices_for(ctx.ports.choices, ctx.instance.metadata)
-    return render(domain_config_for(ctx.instance, layout_of(ctx), vifs_of(ctx), facts, choices=choices))
+    instance = replace(ctx.instance, disk_backend=disk_backend_of(ctx))
+    return render(domain_config_for(instance, layout_of(ctx), vifs_of(ctx), facts, choices=choices))

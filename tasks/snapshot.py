@@ -42,7 +42,7 @@ class CopyDisk(Step[CopiedDisk]):
         if live:
             ctx.ports.hypervisor.copy_disk(ctx.instance.id, root.device, target, ctx.progress)
         else:
-            ctx.ports.disks.flatten(root.path, target, ctx.progress)
+            ctx.ports.disks.flatten(root.path, target, ctx.progress, source_format=root.format)
             self._require_still_off(ctx)
         return CopiedDisk(live=live)
 

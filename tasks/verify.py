@@ -16,6 +16,7 @@ def host_seen(ports: Ports, now: float) -> HostSeen:
         links=tuple(_seen(ports.fabric.list_links())),
         dhcp=ports.fabric.list_dhcp(),
         images=ports.disks.list_images(),
+        pool_disks=ports.disks.list_pool_disks(),
     )
 
 

@@ -8,12 +8,13 @@ import socket
 from functools import lru_cache
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from taskvisor.model.cpu_list import parse_cpu_list
+from taskvisor.model.disk_backend import BackendKind, Preallocation
 from taskvisor.model.operator import Dialect, MetadataDialect
 from taskvisor.model.spec import OBJECT_STORES
 
@@ -195,6 +196,23 @@ class Settings(BaseSettings):
 
     ceph_config_file: Annotated[str, Field(pattern=r"^/[^\x00-\x20]*$")] = "/etc/ceph/ceph.conf"
 
+    disk_backend: BackendKind = BackendKind.QCOW2
+    """What guests to come have their disks in: `qcow2` (overlays of the cached image), `raw` (copies, or reflinks of it), `lvm`
+    or `rbd`. A guest keeps the one that it was built with."""
+
+    raw_preallocation: Preallocation = Preallocation.NONE
+    """Of raw files, when they are made: `none` (sparse), `falloc` (room is reserved) or `full` (zeros are written)."""
+
+    lvm_group: Annotated[str, Field(pattern=r"^([A-Za-z0-9+_.][A-Za-z0-9+_.-]{0,126})?$")] = ""
+    """The volume group of guests' disks, with `lvm`."""
+
+    lvm_thin_pool: Annotated[str, Field(pattern=r"^([A-Za-z0-9+_.][A-Za-z0-9+_.-]{0,126})?$")] = ""
+    """A thin pool in that group: disks take room as guests write. Empty: volumes of their own, whose every block is written
+    when they are made, since another guest's data may be in it."""
+
+    rbd_pool: Annotated[str, Field(pattern=r"^([A-Za-z0-9_.][A-Za-z0-9_.-]{0,126})?$")] = ""
+    """The Ceph pool of guests' disks, with `rbd`."""
+
     shutdown_timeout_s: Annotated[int, Field(ge=1, le=3600)] = 60
     """A stop waits so long for the guest to shut down before it is switched off. Nova's default."""
 
@@ -221,6 +239,20 @@ class Settings(BaseSettings):
     """Where `taskvisor up` lets Flower listen. Flower is not for the open network without a password."""
 
     flower_port: Annotated[int, Field(ge=0, le=65535)] = 5555
+
+    @model_validator(mode="after")
+    def _has_what_its_disks_need(self) -> Self:
+        """The settings of guests' disks go together."""
+        kind = self.disk_backend
+        if kind is BackendKind.LVM and not self.lvm_group:
+            raise ValueError("TASKVISOR_DISK_BACKEND=lvm needs TASKVISOR_LVM_GROUP, the volume group of guests' disks")
+        if kind is BackendKind.RBD and not (self.rbd_pool and self.ceph_user):
+            raise ValueError("TASKVISOR_DISK_BACKEND=rbd needs TASKVISOR_RBD_POOL and TASKVISOR_CEPH_USER")
+        if self.lvm_thin_pool and not self.lvm_group:
+            raise ValueError("TASKVISOR_LVM_THIN_POOL needs TASKVISOR_LVM_GROUP, the volume group that it is in")
+        if self.raw_preallocation is not Preallocation.NONE and kind is not BackendKind.RAW:
+            raise ValueError("TASKVISOR_RAW_PREALLOCATION needs TASKVISOR_DISK_BACKEND=raw: other disks have none")
+        return self
 
 
 @lru_cache(maxsize=1)

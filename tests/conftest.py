@@ -5,6 +5,7 @@
     tmp_state_dir       a state directory with a short path
     host_namespace      the calling thread is in a network namespace: the "host" of the test
     libvirt_uri         a private libvirtd, in the session's network namespace
+    ceph                a private Ceph cluster in memory, that this libvirtd's guests reach
     guest_image         a small Linux that boots, answers to ACPI and uses DHCP
 
 Nothing is skipped: what a test asks for and the machine lacks is a failure with a sentence. After every test marked
@@ -19,6 +20,7 @@ pytest_plugins = (
     "tests.fixtures.redis_servers",
     "tests.fixtures.hosts",
     "tests.fixtures.guests",
+    "tests.fixtures.ceph",
     "tests.fixtures.leftovers",
 )
 

@@ -5,10 +5,12 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from taskvisor.model.disk_backend import BackendKind, DiskBackend, Preallocation
 from taskvisor.model.operator import CephAccess, Dialect, MetadataDialect, OperatorChoices, Vendor
 from taskvisor.settings import Settings, environment_for
+from virt.disk_stores import StoreOptions
 from virt.domain.display import VideoModel
-from workers.node import operator_choices_of
+from workers.node import operator_choices_of, store_options_of
 
 
 def test_images_may_lie_anywhere_unless_told() -> None:
@@ -78,6 +80,52 @@ def test_settings_of_guests_are_what_the_operator_chose(monkeypatch: pytest.Monk
         ),
     )
     assert CHOSEN.items() <= environment_for(settings).items()
+
+
+BACKENDS = [
+    ({}, DiskBackend(), StoreOptions()),
+    (
+        {"disk_backend": "raw", "raw_preallocation": "full"},
+        DiskBackend(kind=BackendKind.RAW),
+        StoreOptions(backend=DiskBackend(kind=BackendKind.RAW), preallocation=Preallocation.FULL),
+    ),
+    (
+        {"disk_backend": "lvm", "lvm_group": "guests", "lvm_thin_pool": "thin", "rbd_pool": "vms"},
+        DiskBackend(kind=BackendKind.LVM, pool="guests"),
+        StoreOptions(backend=DiskBackend(kind=BackendKind.LVM, pool="guests"), thin_pool="thin"),
+    ),
+    (
+        {"disk_backend": "rbd", "rbd_pool": "vms", "ceph_user": "nova", "lvm_group": "old"},
+        DiskBackend(kind=BackendKind.RBD, pool="vms"),
+        StoreOptions(backend=DiskBackend(kind=BackendKind.RBD, pool="vms"), ceph=CephAccess(user="nova")),
+    ),
+]
+
+
+@pytest.mark.parametrize(("chosen", "backend", "stores"), BACKENDS)
+def test_settings_of_disks_are_what_the_operator_chose(
+    chosen: dict[str, str], backend: DiskBackend, stores: StoreOptions
+) -> None:
+    settings = Settings.model_validate(chosen)
+    assert (operator_choices_of(settings).disk_backend, store_options_of(settings)) == (backend, stores)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "rule"),
+    [
+        ({"disk_backend": "zfs"}, "'qcow2', 'raw', 'lvm' or 'rbd'"),
+        ({"disk_backend": "lvm"}, "needs TASKVISOR_LVM_GROUP"),
+        ({"disk_backend": "rbd", "rbd_pool": "vms"}, "needs TASKVISOR_RBD_POOL and TASKVISOR_CEPH_USER"),
+        ({"disk_backend": "rbd", "ceph_user": "vms"}, "needs TASKVISOR_RBD_POOL and TASKVISOR_CEPH_USER"),
+        ({"lvm_thin_pool": "thin"}, "TASKVISOR_LVM_THIN_POOL needs TASKVISOR_LVM_GROUP"),
+        ({"raw_preallocation": "falloc"}, "needs TASKVISOR_DISK_BACKEND=raw"),
+        ({"lvm_group": "-rf"}, "pattern"),
+        ({"rbd_pool": "a/b"}, "pattern"),
+    ],
+)
+def test_settings_of_disks_that_do_not_go_together_are_refused_in_words(chosen: dict[str, str], rule: str) -> None:
+    with pytest.raises(ValidationError, match=rule):
+        Settings.model_validate(chosen)
 
 
 @pytest.mark.parametrize("model", sorted(set(VideoModel) - {VideoModel.GOP}))  # bhyve's

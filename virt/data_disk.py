@@ -1,4 +1,4 @@
-"""A disk that stands on no image: a sparse raw file with swap space, a file system, or nothing on it. Made once.
+"""A disk that stands on no image: a raw file, sparse unless told, with swap space, a file system, or nothing on it. Made once.
 
 Once it has its name it is the guest's, who may have put anything on it: it is never looked into, made anew or resized.
 That also means that no tool of the host reads what a guest wrote. Knows nothing of flavors: its caller decides what and
@@ -11,10 +11,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from taskvisor.model.disk_backend import Preallocation
 from taskvisor.model.errors import Contradiction
 from taskvisor.model.plan import DiskContent
 from virt.command import CommandFailed, run_command
 from virt.durable import ensure_no_file, rename_durably, sync_file
+from virt.preallocation import ensure_allocated
+from virt.progress import ignore_progress
 from virt.space import check_space
 
 SWAP_LABEL: Final = "swap"
@@ -33,7 +36,9 @@ MAKERS: Final[Mapping[DiskContent, tuple[str, ...]]] = {
 _SPACE_TO_WRITE_BYTES: Final = 1 << 20
 
 
-def ensure_data_disk(path: Path, *, content: DiskContent, size_bytes: int) -> None:
+def ensure_data_disk(
+    path: Path, *, content: DiskContent, size_bytes: int, preallocation: Preallocation = Preallocation.NONE
+) -> None:
     """`path` is a raw file of that size, which held `content` when it was made. At most one subprocess when new, else none.
 
     Contradiction when what is there is no file, or is of another size; NoSpace when the file system is full, DoesNotFit when
@@ -42,7 +47,7 @@ def ensure_data_disk(path: Path, *, content: DiskContent, size_bytes: int) -> No
     try:
         facts = path.lstat()
     except FileNotFoundError:
-        _create(path, content, size_bytes)
+        _create(path, content, size_bytes, preallocation)
         return
     if not stat.S_ISREG(facts.st_mode) or facts.st_size != size_bytes:
         raise Contradiction(
@@ -51,7 +56,7 @@ def ensure_data_disk(path: Path, *, content: DiskContent, size_bytes: int) -> No
         )
 
 
-def _create(path: Path, content: DiskContent, size_bytes: int) -> None:
+def _create(path: Path, content: DiskContent, size_bytes: int, preallocation: Preallocation) -> None:
     aside = path.with_name(f"{path.name}.new")
     ensure_no_file(aside)
     descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -59,15 +64,18 @@ def _create(path: Path, content: DiskContent, size_bytes: int) -> None:
         os.ftruncate(descriptor, size_bytes)
     finally:
         os.close(descriptor)
-    if content in MAKERS:
-        _fill(aside, MAKERS[content])
+    fill(aside, content)
+    ensure_allocated(aside, preallocation, ignore_progress)  # last: mkfs.ext4 gives all room back
     sync_file(aside)
     rename_durably(aside, path)
 
 
-def _fill(path: Path, maker: tuple[str, ...]) -> None:
+def fill(path: Path, content: DiskContent) -> None:
+    """What lies at `path`, a file or a device that reads as zeros, holds `content`. Errors as in `ensure_data_disk`."""
+    if content not in MAKERS:
+        return
     try:
-        run_command([*maker, str(path)], time_limit_s=TIME_LIMIT_S)
+        run_command([*MAKERS[content], str(path)], time_limit_s=TIME_LIMIT_S)
     except CommandFailed:
         # Not every tool says why it could not write. What it wrote is still there, so a full file system is full now.
         check_space(path, _SPACE_TO_WRITE_BYTES, f"write {path}")

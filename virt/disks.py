@@ -1,6 +1,7 @@
 """The directories and disks of guests on this host. Adapter of the port Disks.
 
-    <root>/instances/<instance id>/   owner.json (owned_directories), console.log, and the disks that the plan names
+    <root>/instances/<instance id>/   owner.json (owned_directories), console.log, and the disks that the plan names;
+                                      pools.json (pool_notes), when disks lie in an LVM volume group or a Ceph pool
     <root>/images/                    published snapshots (published_images)
 
 Knows nothing of domains: that no guest has a disk open is for its caller to know, and for QEMU's own locks to notice.
@@ -15,29 +16,40 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from taskvisor.model.disk_backend import DiskBackend
 from taskvisor.model.errors import CannotAsk, Refused, Retryable
 from taskvisor.model.ids import ImageId, InstanceId
 from taskvisor.model.observed import ImageFileFacts
-from taskvisor.model.plan import CachedImage, DiskLayout, DiskPlan, Seed
+from taskvisor.model.plan import CachedImage, DiskLayout, DiskPlan, DiskStorage, Seed
+from taskvisor.model.states import ImageFormat
 from virt import qemu_img
-from virt.data_disk import ensure_data_disk
+from virt.disk_place import pool_disk_at, pools_of
+from virt.disk_store import DiskStore, PoolStore, SourceDisk
+from virt.disk_stores import StoreOptions, open_pool
 from virt.durable import ensure_no_file, rename_durably, sync_file, write_durably
-from virt.overlay import ensure_overlay
+from virt.file_store import FileStore
 from virt.owned_directories import OwnedDirectories
-from virt.progress import Progress
+from virt.pool_notes import note_pools, read_pools
+from virt.progress import Progress, ignore_progress
 from virt.published_images import PublishedImages
-from virt.qcow2_header import NotQcow2, read_header
 from virt.seed_iso import iso_for
 from virt.space import GIB, host_errors, read_space
 
+DEFAULT_STORES = StoreOptions()
+
 
 class LocalDisks:
-    """Disks as files below `root`. Holds no state of its own. Whatever fills the disk raises DoesNotFit."""
+    """Files below `root`, and disks where the plan puts them. Holds no state of its own. What fills up raises DoesNotFit.
 
-    def __init__(self, root: Path) -> None:
+    The plan of a disk says where it lies, so guests keep what they were built with; `stores` is of this host as it is now.
+    """
+
+    def __init__(self, root: Path, stores: StoreOptions = DEFAULT_STORES) -> None:
         self._root = root
         self._instances = OwnedDirectories(root / "instances")
         self._images = PublishedImages(root / "images")
+        self._stores = stores
+        self._files = FileStore(preallocation=stores.preallocation)
 
     def ensure_directory(self, layout: DiskLayout, instance_id: InstanceId) -> None:
         """The instance directory exists, with owner.json, and a console log: empty when new, kept when it is there.
@@ -50,14 +62,14 @@ class LocalDisks:
                 f"instance {instance_id} is planned in {layout.directory}, but on this host belongs in {directory}"
             )
         with host_errors(self._root, f"make {directory}"):
-            self._instances.ensure(instance_id)
+            note_pools(self._instances.ensure(instance_id), pools_of(layout))
             self._checked(layout.console_log).touch(mode=0o600)
 
-    def ensure_root(self, disk: DiskPlan, base: CachedImage) -> None:
-        """`disk.path` is an overlay of `base`; see `overlay.ensure_overlay`."""
-        path = self._checked(disk.path)
-        with host_errors(self._root, f"make {path}"):
-            ensure_overlay(path, base=base, size_bytes=disk.size_bytes)
+    def ensure_root(self, disk: DiskPlan, base: CachedImage, progress: Progress = ignore_progress) -> None:
+        """`disk` is made from `base` where the plan puts it; see `DiskStore.ensure_root`."""
+        store = self._store_of(disk)
+        with host_errors(self._root, f"make {disk.path}"):
+            store.ensure_root(disk, base, progress)
 
     def ensure_seed(self, disk: DiskPlan, seed: Seed) -> None:
         """`disk.path` is the seed's ISO; one that is the same already is not written again (a guest may have it open)."""
@@ -68,32 +80,37 @@ class LocalDisks:
                 write_durably(path, content, mode=0o600)
 
     def ensure_data_disk(self, disk: DiskPlan) -> None:
-        """`disk.path` is a sparse raw file; see `data_disk.ensure_data_disk`."""
-        path = self._checked(disk.path)
-        if disk.content is None:
-            raise Refused(f"{path} is planned to be made from something else, so it is not made empty")
-        with host_errors(self._root, f"make {path}"):
-            ensure_data_disk(path, content=disk.content, size_bytes=disk.size_bytes)
+        """`disk` is raw, where the plan puts it; see `DiskStore.ensure_data`."""
+        store = self._store_of(disk)
+        with host_errors(self._root, f"make {disk.path}"):
+            store.ensure_data(disk)
 
     def ensure_removed(self, instance_id: InstanceId) -> None:
-        """Nothing of the instance is left on disk, and nothing of an earlier removal. Retryable when the disk refuses."""
+        """Nothing of the instance is left on disk, and nothing of an earlier removal. Retryable when the disk refuses.
+
+        The directory goes last: it notes in which volume groups and Ceph pools there may be more.
+        """
+        with _removal_errors(f"the directory of instance {instance_id}"):
+            noted = read_pools(self._instances.path(instance_id)) if self._instances.read_exists(instance_id) else ()
+        for backend in dict.fromkeys((*noted, *self._own_pools())):
+            self._pool(backend).ensure_removed(instance_id)
         with _removal_errors(f"the directory of instance {instance_id}"):
             self._instances.ensure_removed(instance_id)
 
-    def flatten(self, source_path: str, target_path: str, progress: Progress) -> None:
+    def flatten(
+        self, source_path: str, target_path: str, progress: Progress, *, source_format: ImageFormat = ImageFormat.QCOW2
+    ) -> None:
         """The qcow2 `target_path` holds the whole chain of `source_path`; it gets its name when it is complete.
 
         Busy while a guest, or another process, has the source open. Asked again, it is made again.
         """
-        source, target = self._checked(source_path), self._checked(target_path)
+        source, target = self._source_at(source_path, source_format), self._checked(target_path)
         work = target.with_name(f"{target.name}.new")
-        try:
-            virtual_bytes = read_header(source).virtual_bytes
-        except (FileNotFoundError, NotQcow2) as error:
-            raise Refused(f"{source} is not a qcow2 disk that could be copied: {error}") from error
-        with host_errors(self._root, f"copy {source} to {target}"):
+        with host_errors(self._root, f"copy {source_path} to {target}"):
             ensure_no_file(work)
-            qemu_img.flatten(source, work, virtual_bytes=virtual_bytes, progress=progress)
+            qemu_img.flatten(
+                source.name, work, virtual_bytes=source.virtual_bytes, progress=progress, source_format=source.format
+            )
             sync_file(work)
             rename_durably(work, target)
 
@@ -119,6 +136,11 @@ class LocalDisks:
         """The instances that have a directory of ours here, also one half removed."""
         return self._instances.list_all()
 
+    def list_pool_disks(self) -> tuple[InstanceId, ...]:
+        """The instances that have disks in the volume group or Ceph pool that this host was told of."""
+        owners = (self._pool(backend).list_owners() for backend in self._own_pools())
+        return tuple(sorted(frozenset().union(*owners)))
+
     def list_images(self) -> tuple[ImageFileFacts, ...]:
         """The images of which anything lies here, in the order of their ids. CannotAsk when the directory can't be read."""
         try:
@@ -127,9 +149,27 @@ class LocalDisks:
             raise CannotAsk(f"cannot list the images below {self._root}: {error.strerror}") from error
 
     def read_free_gib(self) -> tuple[int, int]:
-        """Total and free whole GiB of the file system that instances lie on."""
-        space = read_space(self._instances.root)
+        """Total and free whole GiB of where the disks of guests to come are made: a file system, volume group or Ceph pool."""
+        pools = [self._pool(backend) for backend in self._own_pools()]
+        space = pools[0].read_space() if pools else read_space(self._instances.root)
         return space.total_bytes // GIB, space.free_bytes // GIB
+
+    def _store_of(self, disk: DiskPlan) -> DiskStore:
+        if disk.storage is not DiskStorage.FILE:
+            return self._pool(pool_disk_at(disk.path).backend)
+        self._checked(disk.path)
+        return self._files
+
+    def _source_at(self, path: str, disk_format: ImageFormat) -> SourceDisk:
+        if path.startswith("/") and not path.startswith("/dev/"):
+            return self._files.read_source(str(self._checked(path)), disk_format)
+        return self._pool(pool_disk_at(path).backend).read_source(path, disk_format)
+
+    def _pool(self, backend: DiskBackend) -> PoolStore:
+        return open_pool(backend, self._stores, self._instances.root)
+
+    def _own_pools(self) -> tuple[DiskBackend, ...]:
+        return (self._stores.backend,) if self._stores.backend.pool else ()
 
     def _checked(self, path: str) -> Path:
         """The path, if it lies below our root; a plan that leads elsewhere is Refused."""

@@ -11,6 +11,7 @@ import string
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from taskvisor.model.disk_backend import QCOW2_FILES, DiskBackend
 from taskvisor.model.errors import Refused
 from taskvisor.model.plan import (
     DiskBus,
@@ -24,18 +25,21 @@ from taskvisor.model.plan import (
 )
 from taskvisor.model.records import Instance
 from taskvisor.model.states import ImageFormat
+from virt.disk_place import RAW_ROOT_NAME, ROOT_NAME, disk_place_for
 from virt.options import GuestOptions, guest_options_for
 from virt.options.boot import OsType
 
 GIB = 1 << 30
 MIB = 1 << 20
 FILE_NAMES = {
-    DiskRole.ROOT: "disk",
+    DiskRole.ROOT: ROOT_NAME,
     DiskRole.TARGET: "disk.target",
     DiskRole.EPHEMERAL: "disk.eph0",
     DiskRole.SWAP: "disk.swap",
     DiskRole.SEED: "disk.config",
 }
+RAW_FILES = frozenset(FILE_NAMES.values()) - {ROOT_NAME} | {RAW_ROOT_NAME}
+"""The names of files that stand on nothing, whatever a guest has written into them."""
 CONSOLE_LOG = "console.log"
 PREFIXES = {DiskBus.VIRTIO: "vd", DiskBus.IDE: "hd", DiskBus.SCSI: "sd", DiskBus.SATA: "sd", DiskBus.USB: "sd"}
 """SCSI, SATA and USB disks share one series: libvirt lets no two targets of a domain have the same name."""
@@ -63,9 +67,16 @@ class _Wish:
 
 
 def disk_layout_for(
-    instance: Instance, *, instances_dir: str, machine: str, volumes: Sequence[VolumePlan] = ()
+    instance: Instance,
+    *,
+    instances_dir: str,
+    machine: str,
+    volumes: Sequence[VolumePlan] = (),
+    backend: DiskBackend = QCOW2_FILES,
 ) -> DiskLayout:
     """The disks of an instance on a host, for the `machine` that the guest has there (`machine_for`).
+
+    Its own disks are of `backend`; CD-ROMs, which are never written to, are files always.
 
     Refused for a machine that we know no CD-ROM bus of, a bus that it lacks or that is full, a device name that is asked
     for twice or is none of the disk's bus, and two disks that are to be booted from at the same place.
@@ -73,6 +84,7 @@ def disk_layout_for(
     options = guest_options_for(instance.flavor.extra_specs, instance.image_properties)
     directory = os.path.join(instances_dir, instance.id)
     wishes = tuple(_wishes(instance, options, directory, machine, volumes))
+    wishes = tuple(_housed(wish, instance, directory, backend) for wish in wishes)
     _require_distinct_boot_indexes(wishes)
     return DiskLayout(
         directory=directory,
@@ -126,6 +138,14 @@ def _wishes(
     if is_iso:
         yield _cdrom(DiskRole.ROOT, cdrom_bus, ImageFormat.QCOW2, directory, boot_index=2)
     yield _cdrom(DiskRole.SEED, cdrom_bus, ImageFormat.RAW, directory)
+
+
+def _housed(wish: _Wish, instance: Instance, directory: str, backend: DiskBackend) -> _Wish:
+    """The wish, its disk where the back end has it. CD-ROMs stay files, and volumes where they are."""
+    if wish.medium is DiskMedium.CDROM or wish.role is DiskRole.VOLUME:
+        return wish
+    place = disk_place_for(backend, instance_id=instance.id, directory=directory, file_name=FILE_NAMES[wish.role])
+    return replace(wish, path=place.path, storage=place.storage, format=place.format)
 
 
 def _root(bus: DiskBus, directory: str, size_bytes: int) -> _Wish:

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import structlog
 
-from taskvisor.model.errors import Contradiction, Refused
+from taskvisor.model.errors import Contradiction
 from taskvisor.model.plan import CachedImage
 from taskvisor.model.states import ImageFormat
 from virt import qemu_img
 from virt.durable import ensure_no_file, rename_durably, sync_file
 from virt.qcow2_header import NotQcow2, Qcow2Header, read_header, read_is_unwritten
-from virt.space import gib, whole_gib
+from virt.root_size import root_bytes_for
 
 log = structlog.get_logger(__name__)
 
@@ -26,9 +26,7 @@ def ensure_overlay(path: Path, *, base: CachedImage, size_bytes: int) -> None:
     written to it (the source changed between two tries of a build); then it is a Contradiction. Refused when base is
     larger than the size asked.
     """
-    wanted_bytes = size_bytes or base.virtual_bytes
-    if base.virtual_bytes > wanted_bytes:
-        raise Refused(_too_small(base, wanted_bytes))
+    wanted_bytes = root_bytes_for(base, size_bytes)
     header = _read_overlay(path)
     if header is not None and not _stands_on(header, base):
         _check_unwritten(path, header, base)
@@ -39,13 +37,6 @@ def ensure_overlay(path: Path, *, base: CachedImage, size_bytes: int) -> None:
     elif header.virtual_bytes < wanted_bytes:
         qemu_img.grow(path, wanted_bytes)
         sync_file(path)
-
-
-def _too_small(base: CachedImage, wanted_bytes: int) -> str:
-    return (
-        f"image {base.sha256[:12]} is a disk of {gib(base.virtual_bytes)}, and the root disk asked for has {gib(wanted_bytes)}; "
-        f"choose a flavor with a disk of at least {whole_gib(base.virtual_bytes)} GiB, or of 0 (as large as the image)"
-    )
 
 
 def _read_overlay(path: Path) -> Qcow2Header | None:

@@ -9,8 +9,9 @@ Paths are absolute: "a:b" would be protocol a to QEMU, and a relative backing fi
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
@@ -36,8 +37,24 @@ _CORRUPT = 2  # exit codes of qemu-img check
 _LEAKS_ONLY = 3
 _PERCENT = re.compile(rb"\((\d+(?:\.\d+)?)/100%\)")
 _DRIVERS = {ImageFormat.VHD: "vpc", ImageFormat.ISO: "raw"}
+_NO_DRIVER = "Unknown protocol"
 _FULL = "No space left on device"
 _LOCKED = re.compile(r"Failed to (?:get|lock)")
+
+
+class Into(StrEnum):
+    """What a raw copy is written to."""
+
+    NEW_FILE = "new file"
+    DEVICE = "device"  # is there, and holds who knows what: zeros are written too
+    BLANK_DEVICE = "blank device"  # is there, and reads as zeros
+
+
+_INTO_WORDS: Final[Mapping[Into, tuple[str, ...]]] = {
+    Into.NEW_FILE: (),
+    Into.DEVICE: ("-n",),
+    Into.BLANK_DEVICE: ("-n", "--target-is-zero"),
+}
 
 
 class Corrupt(Exception):
@@ -86,6 +103,15 @@ def read_info(path: Path, image_format: ImageFormat) -> ImageInfo:
     )
 
 
+def read_knows_protocol(name: str) -> bool:
+    """Whether QEMU has a driver for what the name begins with (rbd:…); not whether anything of that name is there."""
+    try:
+        _qemu_img("info", name, time_limit_s=QUICK_TIME_LIMIT_S)
+    except CommandFailed as error:
+        return _NO_DRIVER not in error.stderr
+    return True
+
+
 def check_qcow2(path: Path) -> None:
     """As `check`, of a qcow2 image."""
     check(path, ImageFormat.QCOW2)
@@ -123,12 +149,38 @@ def grow(path: Path, size_bytes: int) -> None:
     _qemu_img("resize", "-q", "-f", ImageFormat.QCOW2, path, str(size_bytes), time_limit_s=QUICK_TIME_LIMIT_S)
 
 
-def flatten(source: Path, target: Path, *, virtual_bytes: int, progress: Progress) -> None:
-    """`target` is a qcow2 image with all that the qcow2 chain of `source` holds, and no backing file.
+def flatten(
+    source: Path | str,
+    target: Path,
+    *,
+    virtual_bytes: int,
+    progress: Progress,
+    source_format: ImageFormat = ImageFormat.QCOW2,
+) -> None:
+    """`target` is a qcow2 image with all that `source`, with what it stands on, holds, and no backing file.
 
-    Busy while another process has `source` open for writing.
+    A `source` that is no Path is QEMU's own name for it (rbd:…). Busy while another process has it open for writing.
     """
-    _convert(source, target, (), virtual_bytes, progress)
+    _convert(source, target, (), virtual_bytes, progress, source_format)
+
+
+def copy_as_raw(
+    source: Path,
+    target: Path | str,
+    *,
+    source_format: ImageFormat,
+    virtual_bytes: int,
+    progress: Progress,
+    into: Into = Into.NEW_FILE,
+) -> None:
+    """`target` begins with the bytes of the disk that `source` is, and nothing is flushed: its caller syncs it.
+
+    A `target` that is no Path is QEMU's own name for it (rbd:…).
+    """
+    _qemu_img(
+        "convert", "-p", *_INTO_WORDS[into], "-f", _driver(source_format), "-O", ImageFormat.RAW, source, target,
+        time_limit_s=CONVERT_TIME_LIMIT_S, on_output=_percent_reader(virtual_bytes, progress),
+    )  # fmt: skip
 
 
 def compress(source: Path, target: Path, *, virtual_bytes: int, progress: Progress) -> None:
@@ -157,9 +209,16 @@ def import_image(
     )  # fmt: skip
 
 
-def _convert(source: Path, target: Path, options: tuple[str, ...], virtual_bytes: int, progress: Progress) -> None:
+def _convert(
+    source: Path | str,
+    target: Path,
+    options: tuple[str, ...],
+    virtual_bytes: int,
+    progress: Progress,
+    source_format: ImageFormat = ImageFormat.QCOW2,
+) -> None:
     _qemu_img(
-        "convert", "-p", *options, "-f", ImageFormat.QCOW2, "-O", ImageFormat.QCOW2, source, target,
+        "convert", "-p", *options, "-f", _driver(source_format), "-O", ImageFormat.QCOW2, source, target,
         time_limit_s=CONVERT_TIME_LIMIT_S, on_output=_percent_reader(virtual_bytes, progress),
     )  # fmt: skip
 
@@ -212,8 +271,8 @@ def _qemu_img(
 
 
 def _translated(error: CommandFailed, words: tuple[str | Path, ...]) -> CommandFailed | Busy | DoesNotFit:
-    target = next(word for word in reversed(words) if isinstance(word, Path))
-    if _FULL in error.stderr:
+    target = next((word for word in reversed(words) if isinstance(word, Path)), None)
+    if _FULL in error.stderr and target is not None:
         return no_space(target, None, f"write {target}")
     if _LOCKED.search(error.stderr) and "lock" in error.stderr:
         return Busy(f"an image is open in another process: {error.stderr}", delay_s=2.0)

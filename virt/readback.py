@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from lxml import etree
 
+from taskvisor.model.disk_backend import BackendKind, DiskBackend
 from taskvisor.model.errors import UnreadableRecord
 from taskvisor.model.ids import HostName, InstanceId, NetworkId, PortId
 from taskvisor.model.records import Flavor, ImageSource, Instance, Port
@@ -20,7 +21,7 @@ _OURS = f"{{{NAMESPACE}}}"
 
 @dataclass(frozen=True, kw_only=True)
 class DiskSeen:
-    """A disk as the domain has it; `path` is None for an empty drive or one that is no file."""
+    """A disk as the domain has it; `path` (of a file or a device, or POOL/IMAGE) is None for an empty drive."""
 
     device: str
     path: str | None
@@ -112,6 +113,7 @@ def _instance(root: etree._Element, owner: etree._Element, power_state: PowerSta
         ports=tuple(_port(port, instance_id) for port in owner.iterfind(f"{_OURS}port")),
         virt_type=VirtType(root.get("type", "")),
         machine=_machine(root),
+        disk_backend=_disk_backend(owner),
         image_properties=_entries(_child(owner, "image")),
         metadata=_entries(owner),
         created_at=float(_text(owner, "created_at")),
@@ -165,6 +167,11 @@ def _machine(root: etree._Element) -> str | None:
     return None if found is None else found.get("machine")
 
 
+def _disk_backend(owner: etree._Element) -> DiskBackend | None:
+    kind = owner.get("disk_backend")
+    return None if kind is None else DiskBackend(kind=BackendKind(kind), pool=unescaped(owner.get("disk_pool", "")))
+
+
 def _image(found: etree._Element) -> ImageSource:
     image_format = found.get("format")
     return ImageSource(
@@ -192,11 +199,15 @@ def _vnc_port(root: etree._Element) -> int | None:
     return port if port > 0 else None
 
 
+def _source_path(source: etree._Element) -> str | None:
+    return source.get("file") or source.get("dev") or source.get("name")
+
+
 def _disk(found: etree._Element) -> DiskSeen:
     source, driver, target = found.find("source"), found.find("driver"), found.find("target")
     return DiskSeen(
         device="" if target is None else target.get("dev", ""),
-        path=None if source is None else source.get("file"),
+        path=None if source is None else _source_path(source),
         format=None if driver is None else driver.get("type"),
         readonly=found.find("readonly") is not None,
     )

@@ -18,6 +18,7 @@ from taskvisor.compute.inventory import Ratios
 from taskvisor.flow.ports import Clock, Disks, Fabric, Hypervisor, ImageCache, Ports, StepLimits
 from taskvisor.flow.runner import StepRunner
 from taskvisor.model.cpu_list import parse_cpu_list
+from taskvisor.model.disk_backend import BackendKind, DiskBackend
 from taskvisor.model.ids import HostName
 from taskvisor.model.operation import Runner
 from taskvisor.model.operator import CephAccess, OperatorChoices, Vendor
@@ -36,6 +37,8 @@ from workers.locks import InstanceLocks
 
 if TYPE_CHECKING:
     import redis
+
+    from virt.disk_stores import StoreOptions
 
 GIB = 1024**3
 
@@ -165,10 +168,27 @@ def _open_real(settings: Settings) -> Adapters:
     root = settings.state_dir
     return (
         LibvirtHypervisor(settings.libvirt_uri, virt_type=settings.virt_type),
-        LocalDisks(root),
+        LocalDisks(root, store_options_of(settings)),
         open_image_cache(settings),
         LinuxFabric(root),
     )
+
+
+def store_options_of(settings: Settings) -> "StoreOptions":
+    """How disks are made on this host."""
+    from virt.disk_stores import StoreOptions  # noqa: PLC0415
+
+    return StoreOptions(
+        backend=_disk_backend_of(settings),
+        preallocation=settings.raw_preallocation,
+        thin_pool=settings.lvm_thin_pool,
+        ceph=_ceph_access_of(settings),
+    )
+
+
+def _disk_backend_of(settings: Settings) -> DiskBackend:
+    pools = {BackendKind.LVM: settings.lvm_group, BackendKind.RBD: settings.rbd_pool}
+    return DiskBackend(kind=settings.disk_backend, pool=pools.get(settings.disk_backend, ""))
 
 
 def open_image_cache(settings: Settings) -> ImageCache:
@@ -211,6 +231,7 @@ def operator_choices_of(settings: Settings) -> OperatorChoices:
         kernel_roots=tuple(filter(None, settings.kernel_roots.split(":"))),
         shared_cpus=parse_cpu_list(settings.shared_cpus),
         ceph=_ceph_access_of(settings),
+        disk_backend=_disk_backend_of(settings),
     )
 
 

@@ -12,10 +12,12 @@ from taskvisor.state.connection import open_redis
 from taskvisor.state.fitness import flaws_for, read_facts
 from taskvisor.state.keys import Keys
 from taskvisor.state.schema import require_readable
+from virt.disk_stores import open_pool
 from virt.events import LifecycleEvents
 from virt.hypervisor import LibvirtHypervisor
 from virt.preflight import list_problems as list_virt_problems
 from workers.logs import configure_logs
+from workers.node import store_options_of
 from workers.store_check import notes_for, refusals_for
 
 log = structlog.get_logger(__name__)
@@ -27,6 +29,7 @@ def list_problems(settings: Settings) -> Iterator[str]:
     if settings.driver == "simulated":
         return
     yield from list_virt_problems(settings.state_dir)
+    yield from _pool_problems(settings)
     yield from list_net_problems(settings.state_dir)
     yield from _libvirt_problems(settings)
 
@@ -43,6 +46,12 @@ def _libvirt_problems(settings: Settings) -> Iterator[str]:
     finally:
         events.close()
         hypervisor.close()
+
+
+def _pool_problems(settings: Settings) -> Iterator[str]:
+    stores = store_options_of(settings)
+    if stores.backend.pool:
+        yield from open_pool(stores.backend, stores, settings.state_dir / "instances").list_problems()
 
 
 def _redis_problems(settings: Settings) -> Iterator[str]:

@@ -120,6 +120,11 @@ def _files(host: HostName, found: HostSeen, known: _Known, before: Records, afte
             where = f"it is recorded on {', '.join(sorted(recorded))}" if recorded else "there is no such instance"
             said = f"a directory of ours lies here; {where}"
             yield _finding(Code.DIRECTORY_WITHOUT_RECORD, instance_id, said, host)
+    for instance_id in found.pool_disks:
+        # A Ceph pool is shared, so what is recorded on any host is no stray.
+        if instance_id not in known.instances and instance_id not in known.under_way and not known.blind:
+            said = "disks of ours lie in this host's volume group or Ceph pool; there is no such instance"
+            yield _finding(Code.DISK_WITHOUT_RECORD, instance_id, said, host)
     blind = before.any_unreadable("image:", "op:") or after.any_unreadable("image:", "op:")
     for file in found.images:
         if file.image_id not in known.images and not blind:

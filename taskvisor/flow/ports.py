@@ -16,6 +16,7 @@ from taskvisor.model.operation import Operation
 from taskvisor.model.operator import OperatorChoices
 from taskvisor.model.plan import CachedImage, DiskLayout, DiskPlan, Seed, VifPlan
 from taskvisor.model.records import ImageSource, Network
+from taskvisor.model.states import ImageFormat
 
 Progress = Callable[[int, int | None], None]
 """Called with bytes done and bytes in all (None when unknown), as often as the work likes. It raises when the work is to
@@ -82,10 +83,10 @@ class Disks(Protocol):
         """
         ...
 
-    def ensure_root(self, disk: DiskPlan, base: CachedImage) -> None:
-        """`disk.path` is a qcow2 overlay of `base`, `disk.size_bytes` large (0: as large as base).
+    def ensure_root(self, disk: DiskPlan, base: CachedImage, progress: Progress = ...) -> None:
+        """`disk` is made from `base`, as its `storage` and `format` say, `disk.size_bytes` large (0: as large as base).
 
-        Refused when base is larger than the size asked. An overlay that a guest has written to is never made anew.
+        Refused when base is larger than the size asked. A disk that a guest has written to is never made anew.
         """
         ...
 
@@ -94,10 +95,10 @@ class Disks(Protocol):
         ...
 
     def ensure_data_disk(self, disk: DiskPlan) -> None:
-        """`disk.path` is a raw file of `disk.size_bytes`, and held `disk.content` when it was made. Whole, or not there.
+        """`disk` is raw and of `disk.size_bytes`, and held `disk.content` when it was made. Whole, or not there.
 
         One that is there is the guest's, whatever it holds by now: it is neither made anew nor resized. Contradiction for
-        what bears its name and is no file of that size; DoesNotFit where this host can't make it.
+        what bears its name and is no disk of that size; DoesNotFit where this host can't make it.
         """
         ...
 
@@ -105,7 +106,9 @@ class Disks(Protocol):
         """Nothing of the instance is left on disk; a directory whose sidecar names another owner is a Contradiction."""
         ...
 
-    def flatten(self, source_path: str, target_path: str, progress: Progress) -> None:
+    def flatten(
+        self, source_path: str, target_path: str, progress: Progress, *, source_format: ImageFormat = ImageFormat.QCOW2
+    ) -> None:
         """Write the disk `source_path` (no guest has it open), its chain flattened, to the qcow2 `target_path`."""
         ...
 
@@ -125,12 +128,16 @@ class Disks(Protocol):
         """The instances that have a directory of ours here."""
         ...
 
+    def list_pool_disks(self) -> tuple[InstanceId, ...]:
+        """The instances that have disks in the host's volume group or Ceph pool. A pool may be shared: of any host's."""
+        ...
+
     def list_images(self) -> tuple[ImageFileFacts, ...]:
         """The images of which anything lies here: published, or on their way to be."""
         ...
 
     def read_free_gib(self) -> tuple[int, int]:
-        """Total and free GiB of the file system that instances lie on."""
+        """Total and free GiB of where the disks of guests to come are made."""
         ...
 
 

@@ -16,6 +16,7 @@ class Code(StrEnum):
     POWER_DIFFERS = "power-differs"
     DIRECTORY_WITHOUT_RECORD = "directory-without-record"
     DIRECTORY_MISSING = "directory-missing"
+    DISK_WITHOUT_RECORD = "disk-without-record"
     LINK_WITHOUT_RECORD = "link-without-record"
     LINK_MISSING = "link-missing"
     DHCP_WITHOUT_RECORD = "dhcp-without-record"
@@ -101,6 +102,7 @@ ADVICE: Mapping[Code, str] = {
     Code.POWER_DIFFERS: "see that beat runs and that the host's control node takes `host.sync_power_states`",
     Code.DIRECTORY_WITHOUT_RECORD: _LEFT_ON_HOST,
     Code.DIRECTORY_MISSING: "its disks are lost: restore the directory from a copy, or `taskvisor delete NAME`",
+    Code.DISK_WITHOUT_RECORD: "make sure that nobody needs it, then remove it from the volume group or Ceph pool by hand",
     Code.LINK_WITHOUT_RECORD: "no guest of ours uses it: `ip link delete` it on the host",
     Code.LINK_MISSING: _START_ANEW,
     Code.DHCP_WITHOUT_RECORD: "remove the line from the network's `hosts` file on the host and SIGHUP its dnsmasq",

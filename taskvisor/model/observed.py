@@ -114,3 +114,4 @@ class HostSeen:
     links: tuple[LinkSeen, ...]
     dhcp: tuple[DhcpFacts, ...]
     images: tuple[ImageFileFacts, ...]
+    pool_disks: tuple[InstanceId, ...] = ()  # whose disks lie in its volume group or Ceph pool, which hosts may share

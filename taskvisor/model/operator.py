@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from taskvisor.model.disk_backend import QCOW2_FILES, DiskBackend
+
 
 class Dialect(StrEnum):
     """How definitions are written where it is the same to most guests."""
@@ -45,7 +47,7 @@ class CephAccess:
 class OperatorChoices:
     """`kernel_roots`: below which directories of the host a guest may ask for its kernel; without any it may not.
     `shared_cpus`: where what is not pinned runs, beside pinned guests. `video_model` is libvirt's word for a card. `ceph` None:
-    this host has none.
+    this host has none. `disk_backend` is for guests to come: those that are there keep theirs.
     """
 
     dialect: Dialect = Dialect.OURS
@@ -57,3 +59,4 @@ class OperatorChoices:
     kernel_roots: tuple[str, ...] = ()
     shared_cpus: frozenset[int] = frozenset()
     ceph: CephAccess | None = None
+    disk_backend: DiskBackend = QCOW2_FILES

@@ -6,6 +6,7 @@ Each record is JSON in the store. `dataclasses.replace` makes the next one; who 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from taskvisor.model.disk_backend import DiskBackend
 from taskvisor.model.ids import HostName, ImageId, InstanceId, NetworkId, OperationId, PortId
 from taskvisor.model.states import ImageFormat, NetworkKind, PowerState, TaskState, VirtType, VmState
 
@@ -99,7 +100,8 @@ class Instance:
     """The record of one VM. The hypervisor's copy of it is in the domain's metadata.
 
     `image` is what the root disk was made from. `host` is where its claim, disks and domain are. `machine` is the board
-    that it was first built with; it keeps it, so that an upgraded hypervisor does not change the guest.
+    that it was first built with; it keeps it, so that an upgraded hypervisor does not change the guest. `disk_backend` likewise
+    is where its disks were made.
     """
 
     id: InstanceId
@@ -114,6 +116,9 @@ class Instance:
     ports: tuple[Port, ...]
     virt_type: VirtType | None = None  # None until the host that runs it has decided
     machine: str | None = None  # likewise
+    disk_backend: DiskBackend | None = (
+        None  # likewise; of a guest that runs, None is what there was before: qcow2 files
+    )
     image_properties: Mapping[str, str] = field(default_factory=dict)
     ssh_keys: tuple[str, ...] = ()
     user_data: str | None = None

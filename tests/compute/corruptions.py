@@ -8,14 +8,16 @@ from typing import Any
 import msgspec
 
 from net.plan import vif_plan_for
+from taskvisor.model.disk_backend import BackendKind, DiskBackend
 from taskvisor.model.finding import Code
 from taskvisor.model.ids import HostName, ImageId, InstanceId, OperationId, image_id_for, instance_id_for
-from taskvisor.model.plan import DiskLayout, VifPlan
+from taskvisor.model.plan import DiskBus, DiskContent, DiskLayout, DiskPlan, DiskRole, VifPlan
 from taskvisor.model.records import Instance
 from taskvisor.model.states import Phase, PowerState, TaskState
 from taskvisor.state.codec import encode
 from tests.support import records
 from tests.support.fleet import KEYS, PERIOD_S, Fleet, SimulatedHost
+from virt.disk_place import disk_place_for
 
 H1, H2 = HostName("h1"), HostName("h2")
 GHOST = instance_id_for(OperationId("build-ghost"))
@@ -97,6 +99,23 @@ def a_directory_of_ours_is_left(fleet: Fleet) -> None:
 
 def the_directory_is_removed(fleet: Fleet) -> None:
     host(fleet).ports.disks.ensure_removed(fleet.instance("off").id)
+
+
+def a_disk_is_left_in_a_shared_pool(fleet: Fleet) -> None:
+    place = disk_place_for(
+        DiskBackend(kind=BackendKind.RBD, pool="guests"), instance_id=GHOST, directory="", file_name="disk.swap"
+    )
+    disk = DiskPlan(
+        role=DiskRole.SWAP,
+        path=place.path,
+        format=place.format,
+        bus=DiskBus.VIRTIO,
+        device="vdb",
+        size_bytes=1 << 20,
+        storage=place.storage,
+        content=DiskContent.SWAP,
+    )
+    host(fleet).ports.disks.ensure_data_disk(disk)
 
 
 def a_link_of_ours_is_left(fleet: Fleet) -> None:
@@ -354,6 +373,7 @@ CORRUPTIONS: list[tuple[Callable[[Fleet], None], Code]] = [
     (the_guest_switches_itself_off, Code.POWER_DIFFERS),
     (a_directory_of_ours_is_left, Code.DIRECTORY_WITHOUT_RECORD),
     (the_directory_is_removed, Code.DIRECTORY_MISSING),
+    (a_disk_is_left_in_a_shared_pool, Code.DISK_WITHOUT_RECORD),
     (a_link_of_ours_is_left, Code.LINK_WITHOUT_RECORD),
     (a_link_of_a_nic_that_is_not_there_is_left, Code.LINK_WITHOUT_RECORD),
     (the_link_is_removed, Code.LINK_MISSING),

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from taskvisor.model.disk_backend import QCOW2_FILES, DiskBackend
 from taskvisor.model.ids import HostName, InstanceId, OperationId, instance_id_for
 from taskvisor.model.observed import HypervisorFacts
 from taskvisor.model.plan import DiskLayout, DiskPlan, DiskRole
@@ -34,9 +35,9 @@ def instance(number: int = 0) -> Instance:
     )
 
 
-def layout(root: Path, number: int = 0, *, machine: str = "q35") -> DiskLayout:
+def layout(root: Path, number: int = 0, *, machine: str = "q35", backend: DiskBackend = QCOW2_FILES) -> DiskLayout:
     """The guest's disks on a host whose state is in `root`."""
-    return disk_layout_for(instance(number), instances_dir=str(root / "instances"), machine=machine)
+    return disk_layout_for(instance(number), instances_dir=str(root / "instances"), machine=machine, backend=backend)
 
 
 def root_disk(root: Path, number: int = 0) -> DiskPlan:

@@ -10,14 +10,17 @@ from pathlib import Path
 import pytest
 
 from taskvisor.flow.ports import Disks
+from taskvisor.model.disk_backend import BackendKind, DiskBackend
 from taskvisor.model.errors import Contradiction, Refused, TaskvisorError
 from taskvisor.model.ids import ImageId, OperationId, image_id_for
 from taskvisor.model.observed import ImageFileFacts
-from taskvisor.model.plan import CachedImage, DiskContent, DiskPlan, DiskRole, Seed
+from taskvisor.model.plan import CachedImage, DiskContent, DiskLayout, DiskPlan, DiskRole, Seed
 from taskvisor.model.states import ImageFormat
-from tests.contract.plans import MIB, ignore_progress, instance_id, layout, root_disk
+from tests.contract import plans
+from tests.contract.plans import MIB, ignore_progress, instance_id
 from tests.contract.processes import repeat_at_once
 from virt.disks import LocalDisks
+from virt.qcow2_header import MAGIC
 from virt.simulated import SimulatedDisks
 from virt.simulated.image_file import MARK, read_disk_file, read_image_file
 
@@ -35,12 +38,29 @@ class DisksHost:
     port: Disks
 
 
+@pytest.fixture(params=[BackendKind.QCOW2, BackendKind.RAW])
+def backend(request: pytest.FixtureRequest) -> BackendKind:
+    """What disks are files of: the suite's plans are made for the back end that a host's root is named after."""
+    kind: BackendKind = request.param
+    return kind
+
+
 @pytest.fixture(params=[SimulatedDisks, LocalDisks], ids=["simulated", "real"])
-def host(request: pytest.FixtureRequest, tmp_path: Path) -> DisksHost:
+def host(request: pytest.FixtureRequest, tmp_path: Path, backend: BackendKind) -> DisksHost:
     """A host without any guest."""
-    root = tmp_path / "state"
+    root = tmp_path / "state" / backend
     open_port = partial(request.param, root)
     return DisksHost(root=root, open_port=open_port, port=open_port())
+
+
+def layout(root: Path, number: int = 0) -> DiskLayout:
+    """The disks of guest `number`."""
+    return plans.layout(root, number, backend=DiskBackend(kind=BackendKind(root.name)))
+
+
+def root_disk(root: Path, number: int = 0) -> DiskPlan:
+    """Its root disk."""
+    return layout(root, number).disk(DiskRole.ROOT)
 
 
 @pytest.fixture
@@ -75,8 +95,14 @@ def with_root(with_directory: DisksHost, base: CachedImage) -> DisksHost:
 @pytest.fixture
 def with_snapshot(with_root: DisksHost) -> DisksHost:
     """The root disk of GUEST has been copied to where IMAGE is to be made from."""
-    with_root.port.flatten(root_disk(with_root.root).path, with_root.port.snapshot_path(IMAGE), ignore_progress)
+    take_copy(with_root)
     return with_root
+
+
+def take_copy(host: DisksHost) -> None:
+    """The root disk of GUEST lies where IMAGE is to be made from."""
+    root = root_disk(host.root)
+    host.port.flatten(root.path, host.port.snapshot_path(IMAGE), ignore_progress, source_format=root.format)
 
 
 def facts_of(image_id: ImageId, *, complete: bool) -> tuple[ImageFileFacts, ...]:
@@ -113,7 +139,7 @@ def test_a_directory_that_lost_its_console_log_gets_one(with_directory: DisksHos
 
 def test_a_directory_planned_elsewhere_is_refused(host: DisksHost, tmp_path: Path) -> None:
     with pytest.raises(Refused):
-        host.port.ensure_directory(layout(tmp_path / "elsewhere"), GUEST)
+        host.port.ensure_directory(layout(tmp_path / "elsewhere" / host.root.name), GUEST)
     assert not (tmp_path / "elsewhere").exists()
 
 
@@ -144,13 +170,13 @@ def test_a_directory_whose_sidecar_names_another_is_left_alone(with_directory: D
 
 
 def test_a_root_disk_is_as_large_as_its_image(with_root: DisksHost) -> None:
-    assert read_disk_file(Path(root_disk(with_root.root).path)).virtual_bytes == 4 * MIB
+    assert size_of(root_disk(with_root.root)) == 4 * MIB
 
 
 def test_a_root_disk_is_as_large_as_asked(with_directory: DisksHost, base: CachedImage) -> None:
     disk = replace(root_disk(with_directory.root), size_bytes=9 * MIB)
     with_directory.port.ensure_root(disk, base)
-    assert read_disk_file(Path(disk.path)).virtual_bytes == 9 * MIB
+    assert size_of(disk) == 9 * MIB
 
 
 def test_a_root_disk_smaller_than_its_image_is_refused(with_directory: DisksHost, base: CachedImage) -> None:
@@ -171,7 +197,7 @@ def test_a_root_disk_grows_and_never_shrinks(with_root: DisksHost, base: CachedI
     disk = root_disk(with_root.root)
     with_root.port.ensure_root(replace(disk, size_bytes=9 * MIB), base)
     with_root.port.ensure_root(disk, base)
-    assert read_disk_file(Path(disk.path)).virtual_bytes == 9 * MIB
+    assert size_of(disk) == 9 * MIB
 
 
 def test_what_is_no_disk_under_a_disks_name_is_left_alone(with_directory: DisksHost, base: CachedImage) -> None:
@@ -222,7 +248,7 @@ def data_disk(host: DisksHost) -> DiskPlan:
 def size_of(disk: DiskPlan) -> int:
     """As its guest sees it: a raw disk is as large as its file, a simulated one as its file says."""
     content = Path(disk.path).read_bytes()
-    return read_disk_file(Path(disk.path)).virtual_bytes if content.startswith(MARK) else len(content)
+    return read_disk_file(Path(disk.path)).virtual_bytes if content.startswith((MARK, MAGIC)) else len(content)
 
 
 @pytest.mark.parametrize("content", DiskContent)
@@ -309,7 +335,7 @@ def test_a_flattened_disk_stands_alone(with_snapshot: DisksHost) -> None:
 def test_a_disk_that_is_not_there_is_not_flattened(with_directory: DisksHost) -> None:
     target = with_directory.port.snapshot_path(IMAGE)
     with pytest.raises(Refused):
-        with_directory.port.flatten(root_disk(with_directory.root).path, target, ignore_progress)
+        take_copy(with_directory)
     assert not Path(target).exists()
 
 
@@ -335,9 +361,7 @@ def test_neither_copy_nor_image_is_left_when_unpublished(with_snapshot: DisksHos
     copy = Path(with_snapshot.port.snapshot_path(IMAGE)).relative_to(with_snapshot.root)
     with_snapshot.port.ensure_unpublished(IMAGE)
     assert files_below(with_snapshot.root) == before - {str(copy)}
-    with_snapshot.port.flatten(
-        root_disk(with_snapshot.root).path, with_snapshot.port.snapshot_path(IMAGE), ignore_progress
-    )
+    take_copy(with_snapshot)
     with_snapshot.port.publish(IMAGE, ignore_progress)
     with_snapshot.port.ensure_unpublished(IMAGE)
     with_snapshot.port.ensure_unpublished(IMAGE)
@@ -383,7 +407,7 @@ def test_whatever_two_processes_at_once_left_the_next_call_mends(host: DisksHost
     repeat_at_once(host.open_port, [calls, calls], passed_over=(TaskvisorError, OSError))
     host.port.ensure_directory(layout(host.root), GUEST)
     host.port.ensure_root(root_disk(host.root), base)
-    assert read_disk_file(Path(root_disk(host.root).path)).virtual_bytes == 4 * MIB
+    assert size_of(root_disk(host.root)) == 4 * MIB
     host.port.ensure_removed(GUEST)
     assert files_below(host.root) == set()
 

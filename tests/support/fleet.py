@@ -40,6 +40,7 @@ IMAGE = "simulated://debian?virtual_gib=1"
 SMALL = {"vcpus": 1, "memory_mib": 64, "disk_gib": 1}
 PERIOD_S = 15.0
 INCARNATION = "first"
+NO_CHOICES = OperatorChoices()
 
 
 class TimeIsUp(Exception):
@@ -73,7 +74,9 @@ class Fleet:
         max_reschedules: int = 2,
         flows: Flows = FLOWS,
         outcome_for: OutcomeFor = lambda *_: None,
+        choices: OperatorChoices = NO_CHOICES,
     ) -> None:
+        self._choices = choices
         self.clock = FakeClock()
         self.client = open_redis(redis_url, timeout_s=5.0)
         self.flows = flows
@@ -117,7 +120,7 @@ class Fleet:
             networks=RememberedNetworks(self.store.catalog),
             clock=self.clock,
             limits=StepLimits(instances_dir=str(root / "instances"), shutdown_timeout_s=60, soft_reboot_timeout_s=120),
-            choices=OperatorChoices(),
+            choices=self._choices,
         )
         ratios = Ratios(vcpu_ratio=4.0, memory_ratio=1.0, disk_ratio=1.0, reserved_memory_mib=0, reserved_disk_gib=0)
         return SimulatedHost(

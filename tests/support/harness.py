@@ -15,8 +15,9 @@ from tasks.door import ALREADY
 from tasks.flows import FLOWS
 from taskvisor.flow.step import Flow, Step
 from taskvisor.model.operation import Operation
+from taskvisor.model.operator import OperatorChoices
 from taskvisor.model.states import InstanceAction, VmState
-from tests.support.fleet import PERIOD_S, SMALL, Fleet
+from tests.support.fleet import NO_CHOICES, PERIOD_S, SMALL, Fleet
 from tests.support.spies import DieAt, Moment, OnCall, WorkerDied, watched
 from tests.support.world import outcome_of, read_held, read_hosts
 
@@ -50,8 +51,9 @@ class End:
 class Harness:
     """One flow on fresh fleets, as often as it takes; all of them at one place, so that paths can be compared."""
 
-    def __init__(self, flow: Flow, redis_url: str, root: Path) -> None:
+    def __init__(self, flow: Flow, redis_url: str, root: Path, *, choices: OperatorChoices = NO_CHOICES) -> None:
         self.flow = flow
+        self._choices = choices
         self._redis_url = redis_url
         self._raw = redis.Redis.from_url(redis_url)
         self._root = root / "fleet"
@@ -69,15 +71,16 @@ class Harness:
         shutil.rmtree(self._root)
         shutil.copytree(self._saved_root, self._root)
         self.write_store(self._saved_keys)
-        return Fleet(self._redis_url, self._root, flows=FLOWS if flow is None else {**FLOWS, flow.name: flow})
+        flows = FLOWS if flow is None else {**FLOWS, flow.name: flow}
+        return Fleet(self._redis_url, self._root, flows=flows, choices=self._choices)
 
     def open_twin(self) -> Fleet:
         """Another process of the same node, so to speak: its own connection and ports, the same store and directories."""
-        return Fleet(self._redis_url, self._root)
+        return Fleet(self._redis_url, self._root, choices=self._choices)
 
     def _save(self) -> None:
         """Make a fleet ready once, and keep what it then holds: the next ones are copies."""
-        fleet = Fleet(self._redis_url, self._root)
+        fleet = Fleet(self._redis_url, self._root, choices=self._choices)
         if self.flow.action is not InstanceAction.CREATE:
             fleet.build("web")
             if ALREADY.get(self.flow.name) is VmState.ACTIVE:

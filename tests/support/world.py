@@ -35,7 +35,7 @@ def _read_host(host: SimulatedHost) -> Value:
         "links": host.neighbour.list_names(),
         "files": sorted(
             str(path.relative_to(host.root))
-            for part in ("instances", "images", "published", "leases", "domains", "names")
+            for part in ("instances", "pools", "images", "published", "leases", "domains", "names")
             for path in (host.root / part).rglob("*")
         ),
     }

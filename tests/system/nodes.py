@@ -149,10 +149,16 @@ class Nodes:
 
 @contextmanager
 def running_nodes(
-    redis_url: str, state_dir: Path, *, host: str = "kvm1", driver: str = "simulated", libvirt_uri: str = ""
+    redis_url: str,
+    state_dir: Path,
+    *,
+    host: str = "kvm1",
+    driver: str = "simulated",
+    libvirt_uri: str = "",
+    **options: str,
 ) -> Iterator[Nodes]:
-    """Both nodes of a host, up; stopped when the block ends."""
-    nodes = Nodes(redis_url, state_dir, host=host, driver=driver, libvirt_uri=libvirt_uri)
+    """Both nodes of a host, up; stopped when the block ends. `options` are further variables of their environment."""
+    nodes = Nodes(redis_url, state_dir, host=host, driver=driver, libvirt_uri=libvirt_uri, **options)
     try:
         nodes.start("steps")
         nodes.start("control", concurrency=1)

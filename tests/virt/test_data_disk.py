@@ -115,7 +115,7 @@ class Killed(BaseException):
     """Stands for SIGKILL: nothing may handle it."""
 
 
-@pytest.mark.parametrize("step", ["ensure_no_file", "_fill", "sync_file", "rename_durably"])
+@pytest.mark.parametrize("step", ["ensure_no_file", "fill", "ensure_allocated", "sync_file", "rename_durably"])
 @pytest.mark.parametrize("moment", ["before", "after"])
 def test_a_death_anywhere_leaves_the_disk_whole_or_absent_and_is_mended(
     path: Path, monkeypatch: pytest.MonkeyPatch, step: str, moment: str

@@ -126,6 +126,17 @@ def test_other_files_and_missing_roots_stand_on_nothing(root: Path, old: CachedI
     assert read_backing_names((root / "instances", root / "none")) == frozenset()
 
 
+@pytest.mark.parametrize("name", ["disk.raw", "disk.raw.new", "disk.eph0", "disk.swap", "disk.target"])
+def test_what_a_guest_wrote_into_a_raw_disk_is_no_header(root: Path, old: CachedImage, name: str) -> None:
+    """It could name any image and have it kept for ever; or be no header, so that nothing would be evicted ever again."""
+    directory = root / "instances" / "a"
+    directory.mkdir()
+    (directory / name).write_bytes(b"QFI\xfb" + bytes(508))
+    assert read_backing_names((root / "instances",)) == frozenset()
+    assert evictor_of(root).evict() > 0
+    assert not Path(old.path).exists()
+
+
 def test_a_loop_of_disks_has_an_end(root: Path) -> None:
     for name, other in (("a", "b"), ("b", "a")):
         qemu_img("create", "-q", "-u", "-f", "qcow2", "-F", "qcow2", "-b", root / "instances" / other,

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from taskvisor.model.disk_backend import QCOW2_FILES, BackendKind, DiskBackend
 from taskvisor.model.errors import Refused
 from taskvisor.model.plan import (
     DiskBus,
@@ -20,6 +21,7 @@ from taskvisor.model.plan import (
 from taskvisor.model.records import Flavor, Instance
 from taskvisor.model.states import ImageFormat
 from tests.virt.sample_guests import INSTANCE, INSTANCE_ID
+from virt.disk_place import owner_of_name, pool_disk_at, pools_of
 from virt.layout import cdrom_bus_for, disk_layout_for, next_device
 
 DIRECTORY = f"/srv/instances/{INSTANCE_ID}"
@@ -216,3 +218,52 @@ def test_what_can_not_be_laid_out_is_refused(
 def test_there_is_no_ide_on_q35(key: str) -> None:
     with pytest.raises(Refused, match=f"{key}=ide: machine pc-q35-8.2 has no IDE"):
         disks_of(instance_with(image_properties={key: "ide"}), machine="pc-q35-8.2")
+
+
+LVM, RBD = DiskBackend(kind=BackendKind.LVM, pool="guests"), DiskBackend(kind=BackendKind.RBD, pool="vms")
+
+
+@pytest.mark.parametrize(
+    ("backend", "root", "swap"),
+    [
+        (QCOW2_FILES, (f"{DIRECTORY}/disk", "file", "qcow2"), f"{DIRECTORY}/disk.swap"),
+        (
+            DiskBackend(kind=BackendKind.RAW),
+            (f"{DIRECTORY}/disk.raw", "file", "raw"),
+            f"{DIRECTORY}/disk.swap",
+        ),
+        (LVM, (f"/dev/guests/{INSTANCE_ID}_disk", "block", "raw"), f"/dev/guests/{INSTANCE_ID}_disk.swap"),
+        (RBD, (f"vms/{INSTANCE_ID}_disk", "rbd", "raw"), f"vms/{INSTANCE_ID}_disk.swap"),
+    ],
+)
+def test_a_guests_own_disks_lie_where_its_back_end_has_them(
+    backend: DiskBackend, root: tuple[str, str, str], swap: str
+) -> None:
+    layout = disk_layout_for(
+        instance_with(swap_mib=64), instances_dir="/srv/instances", machine="q35", volumes=(VOLUME,), backend=backend
+    )
+    disk = layout.disk(DiskRole.ROOT)
+    assert (disk.path, disk.storage, disk.format) == root
+    assert layout.disk(DiskRole.SWAP).path == swap
+    assert layout.disk(DiskRole.SEED).path == f"{DIRECTORY}/disk.config"
+    assert layout.disk(DiskRole.VOLUME).path == VOLUME.path
+    assert pools_of(layout) == ((backend,) if backend.pool else ())
+
+
+@pytest.mark.parametrize("backend", [LVM, RBD])
+def test_an_iso_is_a_file_whatever_the_back_end_and_the_disk_beside_it_is_not(backend: DiskBackend) -> None:
+    iso = instance_with(image=replace(INSTANCE.image, format=ImageFormat.ISO))
+    layout = disk_layout_for(iso, instances_dir="/srv/instances", machine="q35", backend=backend)
+    assert layout.disk(DiskRole.ROOT).path == f"{DIRECTORY}/disk"
+    assert pool_disk_at(layout.disk(DiskRole.TARGET).path).owner == INSTANCE_ID
+
+
+@pytest.mark.parametrize("path", ["/srv/disk", "/dev/sda", "disk", "../a/b", "/dev/a/b/c", "a b/c"])
+def test_a_path_that_names_no_volume_and_no_rbd_image_is_refused(path: str) -> None:
+    with pytest.raises(Refused, match="no disk of ours lies there"):
+        pool_disk_at(path)
+
+
+@pytest.mark.parametrize("name", ["disk", "taskvisor-base_00", f"{INSTANCE_ID}", f"x{INSTANCE_ID}_disk", "_disk"])
+def test_a_name_that_begins_with_no_id_is_nobodys(name: str) -> None:
+    assert owner_of_name(name) is None

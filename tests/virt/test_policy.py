@@ -5,6 +5,7 @@ from typing import TypeVar
 
 import pytest
 
+from taskvisor.model.disk_backend import BackendKind, DiskBackend
 from taskvisor.model.errors import Refused
 from taskvisor.model.observed import HypervisorFacts
 from taskvisor.model.plan import DiskBus
@@ -16,7 +17,7 @@ from virt.domain.character_backend import PtyBackend
 from virt.domain.config import DeviceConfig
 from virt.domain.connection import TapConnection
 from virt.domain.cpu import CpuMode
-from virt.domain.disk import DiskCache, DiskConfig, DiskKind
+from virt.domain.disk import DiskCache, DiskConfig, DiskIo, DiskKind
 from virt.domain.display import VncConfig
 from virt.domain.domain import DomainConfig
 from virt.domain.interface import InterfaceConfig
@@ -44,6 +45,13 @@ def test_size_and_board_come_from_flavor_and_host() -> None:
     config = config_for()
     assert (config.memory_mib, config.vcpus.count, config.cpu.cores) == (512, 2, 2)
     assert (config.os.arch, config.os.machine, config.emulator) == (PC_HOST.arch, PC_HOST.machine, PC_HOST.emulator)
+
+
+def test_a_volume_of_its_own_is_read_past_the_hosts_memory_as_its_io_needs_it() -> None:
+    backend = DiskBackend(kind=BackendKind.LVM, pool="guests")
+    layout = disk_layout_for(INSTANCE, instances_dir="/srv", machine=PC_HOST.machine, backend=backend)
+    root = devices(domain_config_for(INSTANCE, layout, VIFS, PC_HOST), DiskConfig)[0]
+    assert (root.driver.cache, root.driver.io, root.driver.format) == (DiskCache.NONE, DiskIo.NATIVE, "raw")
 
 
 def test_on_kvm_the_guest_sees_the_hosts_cpu() -> None:

@@ -108,3 +108,8 @@ def test_names_that_qemu_could_take_for_protocols_or_options_are_files(tmp_path:
 def test_a_full_disk_is_said_with_its_numbers(tmp_path: Path, base: Path) -> None:
     with pytest.raises(DoesNotFit, match="free"):
         qemu_img.flatten(base, Path("/dev/full"), virtual_bytes=4 * MIB, progress=ignore_progress)
+
+
+def test_a_protocol_that_qemu_does_not_know_is_told_from_one_without_such_a_name() -> None:
+    assert not qemu_img.read_knows_protocol("floppy:none")
+    assert qemu_img.read_knows_protocol("nbd:unix:/nonesuch")

@@ -125,6 +125,7 @@ def owner_for(instance: Instance) -> OwnerConfig:
         ports=instance.ports,
         metadata=instance.metadata,
         image_properties=instance.image_properties,
+        disk_backend=instance.disk_backend,
     )
 
 

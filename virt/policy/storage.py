@@ -64,11 +64,11 @@ def _disk_for(
 ) -> DiskConfig:
     is_virtio = disk.bus is DiskBus.VIRTIO
     is_ours = choices.dialect is Dialect.OURS
-    is_volume = disk.role is DiskRole.VOLUME
+    # A volume may be attached elsewhere next: nothing of it stays in this host's memory. And io=native needs it so.
+    is_uncached = disk.role is DiskRole.VOLUME or disk.storage is DiskStorage.BLOCK
     driver = DiskDriverConfig(
         format=disk.format,
-        # A volume may be attached elsewhere next: nothing of it stays in this host's memory.
-        cache=DiskCache.NONE if is_volume else disk_cache,
+        cache=DiskCache.NONE if is_uncached else disk_cache,
         io=DiskIo.NATIVE if disk.storage is DiskStorage.BLOCK else None,
         # What the guest trims is given back to the host.
         discard=Discard.UNMAP if is_ours else None,

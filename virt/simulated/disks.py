@@ -1,6 +1,7 @@
 """Instance directories with marker files for disks, laid out as the real ones are. Must never know of domains.
 
 instances/<id>/owner.json   whose directory it is; it is renamed into place, and out of it, with this file in it
+pools/…                     what would be LVM volumes and RBD images
 images/<id>.partial         a copy of a guest's disk, not yet an image
 images/<id>.qcow2           a published image
 published/<id>.json         what is known of it
@@ -18,10 +19,12 @@ from taskvisor.model.errors import CannotAsk, Contradiction, Refused
 from taskvisor.model.ids import ImageId, InstanceId
 from taskvisor.model.observed import ImageFileFacts
 from taskvisor.model.plan import CachedImage, DiskLayout, DiskPlan, Seed
+from taskvisor.model.states import ImageFormat
 from virt.image_names import image_files_for
 from virt.owned_directories import UUID
-from virt.progress import Progress
+from virt.progress import Progress, ignore_progress
 from virt.simulated.image_file import ImageFile, copy_image, put_image_file, read_disk_file, read_image_file
+from virt.simulated.pool_files import file_of, read_pool_files
 from virt.simulated.world import Lock, Shelf, read_file
 
 SIDECAR = "owner.json"
@@ -65,7 +68,7 @@ class SimulatedDisks:
                 self._make(directory, Owner(instance_id=instance_id))
             _touch(Path(layout.console_log))
 
-    def ensure_root(self, disk: DiskPlan, base: CachedImage) -> None:
+    def ensure_root(self, disk: DiskPlan, base: CachedImage, progress: Progress = ignore_progress) -> None:
         """The root disk is there, made from `base`, and at least as large as asked.
 
         One that is there is grown, never shrunk; one of another base is made anew, since no simulated guest writes.
@@ -76,7 +79,7 @@ class SimulatedDisks:
             raise Refused(
                 f"cannot make {disk.path}: its image needs {needed} bytes and the disk has {asked}; ask for more"
             )
-        path = self._checked(disk.path)
+        path = self._disk_path(disk.path)
         with self._lock.held():
             there = _read_disk(path)
             grown_bytes = there.virtual_bytes if there is not None and there.made_from == base.path else 0
@@ -84,10 +87,13 @@ class SimulatedDisks:
                 made_from=base.path,
                 virtual_bytes=max(disk.size_bytes, base.virtual_bytes, grown_bytes),
                 size_bytes=EMPTY_OVERLAY_BYTES,
+                format=disk.format,
             )
             if there != overlay:
                 read_image_file(Path(base.path))  # Refused when it is not there
                 put_image_file(self._lock, path, overlay)
+        if disk.format is not ImageFormat.QCOW2:  # an overlay is made at once, of which there is nothing to tell
+            progress(overlay.virtual_bytes, overlay.virtual_bytes)
 
     def ensure_seed(self, disk: DiskPlan, seed: Seed) -> None:
         """The seed's three files are kept as one JSON file in place of the ISO, so that a test can read them."""
@@ -96,7 +102,7 @@ class SimulatedDisks:
 
     def ensure_data_disk(self, disk: DiskPlan) -> None:
         """A simulated disk that says what it held when it was made. Contradiction for what is there and another's."""
-        path = self._checked(disk.path)
+        path = self._disk_path(disk.path)
         if disk.content is None:
             raise Refused(f"{path} is planned to be made from something else, so it is not made empty")
         fresh = ImageFile(
@@ -116,6 +122,9 @@ class SimulatedDisks:
         """Nothing of the instance is left on disk. Contradiction when the directory is not ours; it is left alone."""
         directory = self._directory(instance_id)
         with self._lock.held():
+            for path, owner in read_pool_files(self._root).items():
+                if owner == instance_id:
+                    path.unlink()
             doomed = directory.with_name(f"{instance_id}{DELETED}")
             _remove_tree(doomed)  # of an earlier call that was interrupted
             if self._is_ours(instance_id):
@@ -123,10 +132,16 @@ class SimulatedDisks:
                 _remove_tree(doomed)
             _remove_tree(_beside(directory))
 
-    def flatten(self, source_path: str, target_path: str, progress: Progress) -> None:
-        """`target_path` is a simulated image made from `source_path`. Refused when there is no such source."""
+    def flatten(
+        self, source_path: str, target_path: str, progress: Progress, *, source_format: ImageFormat = ImageFormat.QCOW2
+    ) -> None:
+        """`target_path` is a simulated image made from `source_path`, which says itself of what format it is.
+
+        Refused when there is no such source.
+        """
+        del source_format
         with self._lock.held():
-            copy = copy_image(self._lock, self._checked(source_path), self._checked(target_path))
+            copy = copy_image(self._lock, self._disk_path(source_path), self._checked(target_path))
         progress(copy.size_bytes, copy.size_bytes)
 
     def snapshot_path(self, image_id: ImageId) -> str:
@@ -159,6 +174,10 @@ class SimulatedDisks:
         doomed = {name.removesuffix(DELETED) for name in names if name.endswith(DELETED)}
         owned = {name for name in names if UUID.fullmatch(name) and self._owner(InstanceId(name)) is not None}
         return tuple(InstanceId(name) for name in sorted(owned | doomed))
+
+    def list_pool_disks(self) -> tuple[InstanceId, ...]:
+        """The instances that have a file in place of a volume or an RBD image."""
+        return tuple(sorted(set(read_pool_files(self._root).values())))
 
     def list_images(self) -> tuple[ImageFileFacts, ...]:
         """The images of which a copy or a published file lies here, in the order of their ids."""
@@ -201,6 +220,13 @@ class SimulatedDisks:
         if not Path(os.path.normpath(path)).is_relative_to(self._root):
             raise Refused(f"{path} is not below {self._root}, where the disks of this host lie")
         return Path(path)
+
+    def _disk_path(self, path: str) -> Path:
+        """The file of a guest's disk; with the directories above it, when it stands for a volume or an RBD image."""
+        file = self._checked(str(file_of(self._root, path) or path))
+        if str(file) != path:
+            file.parent.mkdir(parents=True, exist_ok=True)
+        return file
 
     def _make(self, directory: Path, owner: Owner) -> None:
         """With its sidecar from the first moment."""

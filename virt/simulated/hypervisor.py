@@ -4,7 +4,6 @@ A domain is {xml, name, power state, boot id, ours or not} in `domains/<uuid>.js
 name is, so that no call looks through all domains but `list_domains` and `read_facts`. Must never know why it is called.
 """
 
-import os
 import platform
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from virt.progress import Progress
 from virt.readback import DomainSeen, parse_domain
 from virt.simulated.image_file import copy_image
 from virt.simulated.offers import MACHINE, SUPPORT, cells_for
+from virt.simulated.pool_files import file_of
 from virt.simulated.world import Counter, Lock, Shelf
 
 
@@ -53,6 +53,7 @@ class SimulatedHypervisor:
         memory_mib: int = 256 * 1024,
         deaf: Collection[InstanceId] = (),
     ) -> None:
+        self._root = root
         self._cpus = cpus
         self._memory_mib = memory_mib
         self._deaf = frozenset(deaf)
@@ -113,7 +114,7 @@ class SimulatedHypervisor:
                 return _facts(instance_id, domain)
             boot_id = domain.boot_id
             if boot_id is None:
-                _require_disks(domain)
+                _require_disks(self._root, domain)
                 boot_id = self._boots.next()  # differs also from those before it was defined anew
             running = replace(domain, power_state=PowerState.RUNNING, boot_id=boot_id)
             self._domains.put(instance_id, running)
@@ -153,7 +154,7 @@ class SimulatedHypervisor:
             source = domain.disks.get(device)
             if source is None:
                 raise Refused(f"cannot copy disk {device} of domain {domain.name}: it has no disk of that name")
-            copy = copy_image(self._lock, Path(source), Path(target_path))
+            copy = copy_image(self._lock, file_of(self._root, source) or Path(source), Path(target_path))
         progress(copy.size_bytes, copy.size_bytes)
 
     def ensure_copy_ended(self, instance_id: InstanceId, device: str) -> None:
@@ -218,7 +219,8 @@ def _domain_for(seen: DomainSeen, xml: str) -> Domain:
     return Domain(name=seen.name, xml=xml, disks=disks)
 
 
-def _require_disks(domain: Domain) -> None:
+def _require_disks(root: Path, domain: Domain) -> None:
     for device, path in domain.disks.items():
-        if not os.path.exists(path):
+        file = file_of(root, path)
+        if file is not None and not file.exists():
             raise Retryable(f"cannot start domain {domain.name}: its disk {device} is {path}, which is not there")

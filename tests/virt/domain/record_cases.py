@@ -1,8 +1,9 @@
-"""What the domain's copy of the record says of a flavor and an image that ask for more, and of each format of images."""
+"""What the domain's copy of the record says of a flavor and an image that ask for more, of image formats and disk back ends."""
 
 from collections.abc import Mapping
 from dataclasses import replace
 
+from taskvisor.model.disk_backend import BackendKind, DiskBackend
 from taskvisor.model.records import ImageSource
 from taskvisor.model.states import ImageFormat
 from tests.virt.domain.bases import PC
@@ -25,4 +26,7 @@ def record_cases() -> Mapping[str, DomainConfig]:
     for image_format in ImageFormat:
         image = ImageSource(url=f"file:///srv/image.{image_format}", format=image_format)
         cases[f"image_of_{image_format}"] = replace(PC, owners=(owner_for(replace(INSTANCE, image=image)),))
+    for kind in BackendKind:
+        backend = DiskBackend(kind=kind, pool="guests" if kind in (BackendKind.LVM, BackendKind.RBD) else "")
+        cases[f"disks_in_{kind}"] = replace(PC, owners=(owner_for(replace(INSTANCE, disk_backend=backend)),))
     return cases
