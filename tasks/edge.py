@@ -1,4 +1,5 @@
-"""The one edge to Celery: every step of every flow is a task, every request is a task. Besides it only `telling` knows Celery.
+"""The one edge to Celery: every step of every flow is a task, every request is a task. Besides it only `telling`
+and `image_tasks` know Celery.
 
 A chain's messages carry ids. What is true is in the journal: `launch` sends an operation on from where that says it is,
 and serves first start, resume, retry, roll-back, cancel and hand-over alike.
@@ -19,6 +20,8 @@ from kombu.exceptions import OperationalError
 
 from tasks.door import BUILD, CHANGES, Admitted, Answer, Door
 from tasks.flows import ALL_FLOWS, FLOWS
+from tasks.image_requests import Answered
+from tasks.image_tasks import ImageTasks
 from tasks.periodic import HostReport, Settler, Sweep
 from tasks.telling import Teller
 from tasks.verify import host_seen
@@ -68,7 +71,7 @@ COUNTED = {
 TIME_UP: tuple[type[Exception], ...] = (SoftTimeLimitExceeded,)
 
 
-Asking = Callable[[Door, OperationId, dict[str, Any]], Answer]
+Asking = Callable[[Door, OperationId, dict[str, Any]], Answer | Answered]
 """Asks the door, under an operation id, with the request's fields."""
 
 
@@ -106,6 +109,7 @@ class Edge:
         self._app = app
         self._node = node
         self.teller = Teller(app)
+        self._images = ImageTasks(app, node, self.teller, control_queue)
 
     def register(self) -> None:
         """Every task that there is. Called once, when the app is made."""
@@ -116,6 +120,9 @@ class Edge:
         self._register_entry(BUILD, lambda door, op, fields: door.build(op, fields))
         for name in CHANGES:
             self._register_entry(name, lambda door, op, fields, name=name: door.change(name, op, fields))  # type: ignore[misc]
+        for name, ask in self._images.requests.items():
+            self._register_entry(name, ask)
+        self._images.register()
         self._register_wishes()
         self._register_periodic()
 
@@ -251,12 +258,16 @@ class Edge:
             raise _again(task, TURN_S, looks, held) from held
         return self._answer(answer)
 
-    def _answer(self, answer: Answer) -> Any:
+    def _answer(self, answer: Answer | Answered) -> Any:
         """Send the operation on, or return the answer that is there already.
 
         Ignore: the request ends when its operation does, and the journal shows what became of it. A refusal or an answer
         of the door is stored by Celery, as of any task.
         """
+        if isinstance(answer, Answered):
+            if answer.removing is not None:
+                self._images.send_removal(answer.removing)
+            raise Ignore
         if not isinstance(answer, Admitted):
             return answer.result
         operation = answer.operation
@@ -305,6 +316,7 @@ class Edge:
         def sweep() -> None:
             """Send on what has lost its message."""
             self._node().sweep.run()
+            self._images.sweep()
 
         def fan_out(task: str, period_s: float) -> None:
             """Send a host's periodic task to every live host."""

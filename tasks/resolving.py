@@ -60,13 +60,16 @@ def _resolved(store: Store, spec: BuildSpec) -> Resolved:
         raise Refused(
             f"image: {spec.image!r}: no image of that name is registered; see `taskvisor images`, or give a path or a URL"
         )
+    if image.deletion is not None:
+        raise Refused(f"image: {spec.image!r} is being deleted, so nothing is built from it any more; choose another")
     if spec.image_properties:
         raise Refused(f"image_properties: image {image.name!r} is registered with its own; leave them out")
     if spec.image_sha256 not in (None, image.source.sha256):
-        raise Refused(f"image_sha256: image {image.name!r} has {image.source.sha256}, not {spec.image_sha256}")
+        known = image.source.sha256 or "no declared SHA-256"
+        raise Refused(f"image_sha256: image {image.name!r} has {known}, not {spec.image_sha256}; leave it out")
     if spec.image_format not in (None, image.source.format):
         kind = "of no declared format" if image.source.format is None else image.source.format
-        raise Refused(f"image_format: image {image.name!r} is {kind}, not {spec.image_format}")
+        raise Refused(f"image_format: image {image.name!r} is {kind}, not {spec.image_format}; leave it out")
     _require_fit(image, flavor)
     return Resolved(spec=spec, flavor=flavor, source=image.source, image=image)
 
@@ -80,7 +83,8 @@ def _require_fit(image: Image, flavor: Flavor) -> None:
         )
     if flavor.memory_mib < image.min_memory_mib:
         raise Refused(
-            f"flavor: {flavor.name} has {flavor.memory_mib} MiB of memory, image {image.name!r} needs {image.min_memory_mib}"
+            f"flavor: {flavor.name} has {flavor.memory_mib} MiB of memory, image {image.name!r} needs {image.min_memory_mib};"
+            " choose a larger flavor"
         )
 
 

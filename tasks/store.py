@@ -10,6 +10,7 @@ from taskvisor.state.admission import Admission
 from taskvisor.state.catalog import Catalog
 from taskvisor.state.counters import Counters
 from taskvisor.state.hosts import Hosts
+from taskvisor.state.images import Images
 from taskvisor.state.journal import RedisJournal
 
 DEFAULT_NETWORK = "default"
@@ -23,6 +24,7 @@ class Store:
     admission: Admission
     addresses: Addresses
     hosts: Hosts
+    images: Images
     journal: RedisJournal
     counters: Counters
     default_network_cidr: str

@@ -3,6 +3,7 @@
 The journal writes results together with its records; this only says what to write, as Celery's result back end would.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import structlog
@@ -31,15 +32,25 @@ class Teller:
         del instance
         if not operation.phase.settled and operation.runner is None and _has_begun(operation):
             return None  # a step has ended: the next will show itself
-        state, result = _seen_of(operation)
+        return self._outcome(operation.id, *_seen_of(operation))
+
+    def answer_for(self, request_id: OperationId, result: Mapping[str, Any]) -> Outcome:
+        """What the caller of a request is to see that is no operation, and has succeeded."""
+        return self._outcome(request_id, "SUCCESS", dict(result))
+
+    def waiting_for(self, request_id: OperationId, reason: TaskvisorError) -> Outcome:
+        """What the caller of such a request is to see while it waits for something."""
+        return self._outcome(request_id, "RETRY", reason)
+
+    def _outcome(self, request_id: OperationId, state: str, result: Any) -> Outcome:
         backend = self._app.backend
         if isinstance(result, Exception):
             result = backend.prepare_exception(result)
         meta = backend._get_result_meta(result=result, state=state, traceback=None, request=None)
-        key = backend.get_key_for_task(operation.id)
+        key = backend.get_key_for_task(request_id)
         return Outcome(
             key=key.decode() if isinstance(key, bytes) else key,
-            payload=backend.encode({**meta, "task_id": operation.id}),
+            payload=backend.encode({**meta, "task_id": request_id}),
             keep_s=int(self._app.conf.result_expires),
         )
 

@@ -20,10 +20,12 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, NotRequired, TypedDict,
 from taskvisor.model import errors
 from taskvisor.model.errors import CannotAsk, Refused, TaskvisorError
 from taskvisor.model.urls import celery_url_for
-from taskvisor.model.view import ImageView, InstanceView
+from taskvisor.model.view import ImageView, InstanceView, image_view
 
 if TYPE_CHECKING:
     from celery.result import AsyncResult
+
+    from taskvisor.state.catalog import Catalog
 
 COMPUTE_QUEUE = "compute"
 WAIT_LIMIT_S = 3600.0
@@ -36,6 +38,7 @@ inside a task and across a restart of Redis, where Celery's shared subscription 
 PUBLISH_RETRIES = 1
 PUBLISHERS_LIMIT = 10
 """Threads that publish at once; further ones wait for their turn."""
+DEFAULT_KEY_PREFIX = "taskvisor:"
 CELERY_SCHEMES = ("redis://", "rediss://", "redis+socket://")
 REDACTED_FIELDS = ("user_data", "ssh_keys")
 """Not for the eyes of those who look at messages in Flower."""
@@ -94,6 +97,21 @@ class PowerView(InstanceView):
 
 class SnapshotView(InstanceView):
     snapshot: ImageView
+
+
+class RegisteredView(ImageView):
+    """`already` is there, and true, when that image was registered under that name before."""
+
+    already: NotRequired[bool]
+
+
+class DeletedImageView(TypedDict):
+    """`state` is deleted; `already`: there was no such image."""
+
+    id: str
+    name: str
+    state: str
+    already: NotRequired[bool]
 
 
 class WishView(TypedDict):
@@ -200,7 +218,11 @@ class Taskvisor:
     operation, however often it is asked.
     """
 
-    def __init__(self, redis_url: str | None = None, *, timeout_s: float = 5.0) -> None:
+    def __init__(
+        self, redis_url: str | None = None, *, timeout_s: float = 5.0, key_prefix: str = DEFAULT_KEY_PREFIX
+    ) -> None:
+        """`key_prefix`: TASKVISOR_KEY_PREFIX of the workers, by which records are read."""
+        self._key_prefix = key_prefix
         self._url = celery_url_for(redis_url or _default_url())
         if not self._url.startswith(CELERY_SCHEMES):
             raise Refused(f"Redis URL {redis_url!r}: use redis://HOST:PORT/DB, rediss://… or unix:///PATH?db=DB")
@@ -298,6 +320,48 @@ class Taskvisor:
         fields = {"instance": instance, "image": image, "wait_turn_s": wait_turn_s}
         return self._ask("instance.snapshot", fields, operation_id)
 
+    def register_image(
+        self,
+        name: str,
+        source: str,
+        *,
+        sha256: str | None = None,
+        format: str | None = None,  # noqa: A002 - the request's own word
+        min_disk_gib: int | None = None,
+        min_memory_mib: int | None = None,
+        properties: Mapping[str, str] | None = None,
+        operation_id: str | None = None,
+    ) -> Handle[RegisteredView]:
+        """`name` stands for the image at `source`, a path on hosts or a URL; fields as in `taskvisor.model.spec.ImageSpec`."""
+        fields = {
+            "name": name,
+            "source": source,
+            "sha256": sha256,
+            "format": format,
+            "min_disk_gib": min_disk_gib,
+            "min_memory_mib": min_memory_mib,
+            "properties": None if properties is None else dict(properties),
+        }
+        return self._ask("image.register", fields, operation_id)
+
+    def delete_image(self, image: str, *, operation_id: str | None = None) -> Handle[DeletedImageView]:
+        """Nobody builds from the image, by name or id, any more; it ends when the image is gone, with a snapshot's file.
+
+        While the host that has the file is down, its state is RETRY, and it waits.
+        """
+        return self._ask("image.delete", {"image": image}, operation_id)
+
+    def list_images(self) -> tuple[ImageView, ...]:
+        """Every registered image, by name, read from the records. CannotAsk when Redis does not answer."""
+        with self._catalog() as catalog:
+            return tuple(map(image_view, catalog.list_images()))
+
+    def read_image(self, image: str) -> ImageView | None:
+        """The registered image of that name or id; None when there is none. CannotAsk when Redis does not answer."""
+        with self._catalog() as catalog:
+            found = catalog.find_image(image)
+            return None if found is None else image_view(found)
+
     def cancel(self, operation: str) -> Handle[WishView]:
         """Ask an operation to stop and roll back. The returned handle is of the wish, not of the operation."""
         return self._ask("operation.cancel", {"operation": operation}, None)
@@ -335,6 +399,18 @@ class Taskvisor:
         with self.asking(f"take the request {task} ({operation_id})"):
             self._opened().send(task, given, operation_id)
         return self.handle(operation_id)
+
+    @contextmanager
+    def _catalog(self) -> Iterator["Catalog"]:
+        from taskvisor.state.catalog import Catalog  # noqa: PLC0415 - as Celery: who only asks does not wait for it
+        from taskvisor.state.connection import open_redis  # noqa: PLC0415
+        from taskvisor.state.keys import Keys  # noqa: PLC0415
+
+        client = open_redis(self._url, timeout_s=self._timeout_s)
+        try:
+            yield Catalog(client, Keys(self._key_prefix))
+        finally:
+            client.close()
 
     def _opened(self) -> "_Door":
         if self._door is None or self._door.pid != os.getpid():

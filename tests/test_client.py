@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import redis
 from celery import Celery
 from celery._state import _tls, default_app
 
@@ -24,6 +25,8 @@ from taskvisor.model.errors import (
     TaskvisorError,
 )
 from taskvisor.model.urls import celery_url_for, redis_py_url_for
+from taskvisor.model.view import image_view
+from tests.cli.book import Book
 from tests.cli.fake_worker import NOTHING, Answer, Asked, FakeWorker
 from tests.fixtures.machine import ROOT
 from tests.fixtures.redis_servers import OpenRedisServer
@@ -81,6 +84,7 @@ def test_a_build_carries_what_was_given_and_nothing_else(client: Taskvisor, work
 def test_every_entry_task_is_asked_by_its_name_and_fields(client: Taskvisor, worker: FakeWorker) -> None:
     for task in ("delete", "start", "stop", "reboot", "snapshot"):
         worker.answers[f"instance.{task}"] = lambda asked: dict(asked.fields)
+    worker.answers["image.register"] = worker.answers["image.delete"] = lambda asked: dict(asked.fields)
     worker.answers["operation.cancel"] = worker.answers["operation.retry"] = lambda asked: dict(asked.fields)
     asked: list[Handle[Any]] = [
         client.delete("web-1", operation_id="a"),
@@ -89,6 +93,17 @@ def test_every_entry_task_is_asked_by_its_name_and_fields(client: Taskvisor, wor
         client.stop("web-1"),
         client.reboot("web-1", type="hard"),
         client.snapshot("web-1", "golden"),
+        client.register_image("debian", "/srv/debian.qcow2"),
+        client.register_image(
+            "iso",
+            "s3://images/x.iso",
+            sha256="0" * 64,
+            format="iso",
+            min_disk_gib=1,
+            min_memory_mib=2,
+            properties={"os_type": "linux"},
+        ),
+        client.delete_image("debian"),
         client.cancel("abcd"),
         client.retry("abcd"),
         client.handle("a").cancel(),
@@ -100,10 +115,38 @@ def test_every_entry_task_is_asked_by_its_name_and_fields(client: Taskvisor, wor
         {"instance": "web-1"},
         {"instance": "web-1", "type": "hard"},
         {"instance": "web-1", "image": "golden"},
+        {"name": "debian", "source": "/srv/debian.qcow2"},
+        {
+            "name": "iso",
+            "source": "s3://images/x.iso",
+            "sha256": "0" * 64,
+            "format": "iso",
+            "min_disk_gib": 1,
+            "min_memory_mib": 2,
+            "properties": {"os_type": "linux"},
+        },
+        {"image": "debian"},
         {"operation": "abcd"},
         {"operation": "abcd"},
         {"operation": "a"},
     ]
+
+
+def test_images_are_read_from_the_records_of_the_workers_prefix(redis_url: str) -> None:
+    with redis.Redis.from_url(redis_url, decode_responses=True) as records:
+        made = Book(records, "fleet:").put_image("golden")
+
+    with Taskvisor(redis_url, key_prefix="fleet:") as client:
+        assert client.list_images() == (image_view(made),)
+        assert client.read_image("golden") == client.read_image(made.id) == image_view(made)
+        assert client.read_image("silver") is None
+    with Taskvisor(redis_url) as client:
+        assert client.list_images() == ()
+
+
+def test_images_cannot_be_read_where_no_redis_answers() -> None:
+    with Taskvisor("redis://127.0.0.1:1/0", timeout_s=0.2) as client, pytest.raises(CannotAsk, match="list images"):
+        client.list_images()
 
 
 @pytest.mark.parametrize(

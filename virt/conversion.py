@@ -51,7 +51,8 @@ def convert(source: Path, target: Path, image: Inspected, *, limit_bytes: int, n
         if output_limit_bytes == free_bytes:
             raise no_space(target, None, f"convert {name} ({gib(image.virtual_bytes)} at most)") from error
         raise Refused(
-            f"{name} holds more than {gib(output_limit_bytes)} once it is converted; it is not taken"
+            f"{name} holds more than {gib(output_limit_bytes)} once it is converted; make it smaller, or have"
+            " TASKVISOR_MAX_IMAGE_GIB raised on the hosts"
         ) from error
     except BaseException:
         ensure_no_file(target)
@@ -69,4 +70,5 @@ def _translated(error: CommandFailed, name: str) -> Refused | DoesNotFit | Comma
         )
     if error.exit_code < 0:  # killed, by this host's lack of memory for one: another try may do
         return error
-    return Refused(f"{name} cannot be converted: {error.stderr}")
+    why = next(iter(error.stderr.splitlines()), "qemu-img does not say why")
+    return Refused(f"{name} cannot be converted ({why}); convert it elsewhere first (qemu-img convert -O qcow2)")

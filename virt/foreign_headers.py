@@ -18,6 +18,8 @@ from typing import BinaryIO, Final, NamedTuple
 from taskvisor.model.errors import Refused
 from taskvisor.model.states import ImageFormat
 
+_ANEW: Final = "; fetch or convert it anew"
+_ONE_FILE: Final = "; make it one file first (qemu-img convert -O qcow2)"
 VMDK_DESCRIPTOR: Final = b"# Disk DescriptorFile"
 """Begins a VMDK that is text alone, whose data is in the files that it names."""
 
@@ -70,9 +72,8 @@ def check_foreign_header(path: Path, kind: ImageFormat, name: str) -> None:
         try:
             _CHECKS[kind](image)
         except _CutShort as error:
-            raise image.refused(
-                f"is cut short: it has {image.size_bytes} bytes, and its {kind} header leads beyond"
-            ) from error
+            said = f"is cut short: it has {image.size_bytes} bytes, and its {kind} header leads beyond{_ANEW}"
+            raise image.refused(said) from error
 
 
 def is_fixed_vhd(path: Path) -> bool:
@@ -119,13 +120,11 @@ def _check_vmdk(image: _Image) -> None:
 
 def _check_vmdk_header(image: _Image, header: _VmdkHeader) -> None:
     if header.version not in (1, 2, 3):
-        raise image.refused(f"is a VMDK of version {header.version}; only 1 to 3 are taken")
+        raise image.refused(f"is a VMDK of version {header.version}; only 1 to 3 are taken{_ANEW}")
     if header.capacity == 0:  # then QEMU takes the embedded descriptor for the image, and opens what it names
-        raise image.refused(
-            "is a VMDK that claims no size, so its data would be sought in other files; it is not taken"
-        )
+        raise image.refused(f"is a VMDK that claims no size, so its data would be sought in other files{_ONE_FILE}")
     if header.descriptor_at != 1:
-        raise image.refused("is a VMDK without a descriptor where it belongs; it is not taken")
+        raise image.refused(f"is a VMDK without a descriptor where it belongs{_ANEW}")
 
 
 def _check_vmdk_footer(image: _Image, header: _VmdkHeader) -> None:
@@ -133,21 +132,21 @@ def _check_vmdk_footer(image: _Image, header: _VmdkHeader) -> None:
     _, _, marker = struct.unpack("<QII", image.read(image.size_bytes - 3 * _SECTOR_BYTES, 16))
     footer = _VmdkHeader(*_VMDK.unpack(image.read(image.size_bytes - 2 * _SECTOR_BYTES, _VMDK.size)))
     if marker != _VMDK_FOOTER_MARKER or footer.magic != header.magic:
-        raise image.refused("is cut short: the footer that its VMDK header announces is not at its end")
+        raise image.refused(f"is cut short: the footer that its VMDK header announces is not at its end{_ANEW}")
     same = footer._replace(directory_at=header.directory_at, overhead=header.overhead) == header
     if not same or footer.directory_at == _VMDK_FOOTER_FOLLOWS:
-        raise image.refused("is a VMDK whose footer contradicts its header, as no honest image does")
+        raise image.refused(f"is a VMDK whose footer contradicts its header, as no honest image does{_ANEW}")
 
 
 def _vmdk_descriptor(image: _Image, header: _VmdkHeader) -> str:
     size_bytes = header.descriptor_size * _SECTOR_BYTES
     if size_bytes > _VMDK_DESCRIPTOR_LIMIT_BYTES:
-        raise image.refused(f"is a VMDK with a descriptor of {size_bytes} bytes; it is not taken")
+        raise image.refused(f"is a VMDK with a descriptor of {size_bytes} bytes, far more than it needs{_ANEW}")
     text = image.read(_SECTOR_BYTES, size_bytes).partition(b"\0")[0]
     try:
         return text.decode("ascii").lower()
     except UnicodeDecodeError as error:
-        raise image.refused("is a VMDK whose descriptor is no plain text; it is not taken") from error
+        raise image.refused(f"is a VMDK whose descriptor is no plain text{_ANEW}") from error
 
 
 def _check_vmdk_descriptor(image: _Image, text: str) -> None:
@@ -157,7 +156,8 @@ def _check_vmdk_descriptor(image: _Image, text: str) -> None:
     subformat = values.get("createtype", "none")
     if subformat not in _VMDK_SUBFORMATS:
         raise image.refused(
-            f"is a VMDK of subformat {subformat[:40]}; only monolithicSparse and streamOptimized keep all in one file"
+            f"is a VMDK of subformat {subformat[:40]}, and only monolithicSparse and streamOptimized keep all in one file"
+            f"{_ONE_FILE}"
         )
     if "parentfilenamehint" in values or values.get("parentcid", "ffffffff") != "ffffffff":
         raise image.refused("is a VMDK that differs from a parent image; flatten it first (qemu-img convert -O qcow2)")
@@ -165,18 +165,18 @@ def _check_vmdk_descriptor(image: _Image, text: str) -> None:
     for extent in extents:
         _check_vmdk_extent(image, extent)
     if len(extents) != 1:
-        raise image.refused(f"is a VMDK of {len(extents)} extents; only one, in the file itself, is taken")
+        raise image.refused(
+            f"is a VMDK of {len(extents)} extents, and only one, in the file itself, is taken{_ONE_FILE}"
+        )
 
 
 def _check_vmdk_extent(image: _Image, extent: str) -> None:
     match = _VMDK_EXTENT.fullmatch(extent)
     kind, file_name = (match[2], match[3] or "") if match else ("none", "")
     if "/" in file_name or "\\" in file_name or ":" in file_name:
-        raise image.refused(f"is a VMDK with an extent outside of itself ({file_name[:80]!r}); it is not taken")
+        raise image.refused(f"is a VMDK with an extent outside of itself ({file_name[:80]!r}){_ONE_FILE}")
     if kind != "sparse":
-        raise image.refused(
-            f"is a VMDK with an extent of kind {kind}, which is not in the file itself; it is not taken"
-        )
+        raise image.refused(f"is a VMDK with an extent of kind {kind}, which is not in the file itself{_ONE_FILE}")
 
 
 # VDI, VHD, VHDX
@@ -204,7 +204,7 @@ def _check_vhd(image: _Image) -> None:
     if kind == _VHD_DIFFERENCING:
         raise image.refused("is a VHD that differs from a parent image; flatten it first (qemu-img convert -O qcow2)")
     if kind != (_VHD_DYNAMIC if at_start else _VHD_FIXED):
-        raise image.refused(f"is a VHD of the unknown kind {kind}; it is not taken")
+        raise image.refused(f"is a VHD of the unknown kind {kind}{_ANEW}")
 
 
 def _check_vhdx(image: _Image) -> None:
@@ -220,13 +220,13 @@ def _vhdx_item_offset(image: _Image) -> int:
     table = image.read(_VHDX_REGIONS_AT + 16, 32 * min(count, _VHDX_TABLE_LIMIT))
     regions = [entry for entry in struct.iter_unpack("<16sQII", table) if entry[0] == _VHDX_METADATA.bytes_le]
     if signature != b"regi" or count > _VHDX_TABLE_LIMIT or len(regions) != 1:
-        raise image.refused("is a VHDX whose table of regions is broken; it is not taken")
+        raise image.refused(f"is a VHDX whose table of regions is broken{_ANEW}")
     metadata_at = int(regions[0][1])
     signature, _, count = struct.unpack("<8sHH", image.read(metadata_at, 12))
     table = image.read(metadata_at + 32, 32 * min(count, _VHDX_TABLE_LIMIT))
     items = [entry for entry in struct.iter_unpack("<16sII8x", table) if entry[0] == _VHDX_FILE_PARAMETERS.bytes_le]
     if signature != b"metadata" or len(items) != 1:
-        raise image.refused("is a VHDX whose table of metadata is broken; it is not taken")
+        raise image.refused(f"is a VHDX whose table of metadata is broken{_ANEW}")
     return metadata_at + int(items[0][1])
 
 

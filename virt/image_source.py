@@ -66,7 +66,10 @@ def _opening(
 
 def _check_size(url: str, size_bytes: int | None, limits: SourceLimits) -> None:
     if size_bytes is not None and size_bytes > limits.image_bytes:
-        raise Refused(f"{shown_url(url)} has {gib(size_bytes)}; images may have {gib(limits.image_bytes)} at most here")
+        raise Refused(
+            f"{shown_url(url)} has {gib(size_bytes)}; images may have {gib(limits.image_bytes)} at most here;"
+            " make it smaller, or have TASKVISOR_MAX_IMAGE_GIB raised"
+        )
 
 
 def _bounded(url: str, opened: Opened, limits: SourceLimits) -> Iterator[bytes]:

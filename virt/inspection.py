@@ -73,7 +73,7 @@ def inspect_image(
     claims a disk of more than `virtual_limit_bytes` (a few bytes can unpack to any size).
     """
     if not is_regular(path):
-        raise Refused(f"{name} is not a regular file, so it is no disk image")
+        raise Refused(f"{name} is not a regular file, so it is no disk image; give the file itself")
     if path.stat().st_size == 0:
         raise Refused(f"{name} is empty, so it is no disk image; check what it was written from")
     inspected = _inspected(path, declared, name)
@@ -95,7 +95,8 @@ def _inspected(path: Path, declared: ImageFormat | None, name: str) -> Inspected
         return _inspected_raw(path, formats, declared, name)
     if len(formats) > 1:
         raise Refused(
-            f"{name} bears the signatures of several formats ({', '.join(sorted(formats))}), as no honest image does"
+            f"{name} bears the signatures of several formats ({', '.join(sorted(formats))}), as no honest image does;"
+            " make it anew"
         )
     raise Refused(f"{name} is a {min(formats)} image, which is not taken: convert it first (qemu-img convert -O qcow2)")
 
@@ -135,7 +136,7 @@ def _inspected_qcow2(path: Path, name: str) -> Inspected:
     _check_safety(path, name)
     info = _read_by_qemu(path, ImageFormat.QCOW2, name)
     if abs(info.virtual_bytes - header.virtual_bytes) >= SECTOR_BYTES:
-        raise Refused(f"{name} is read differently by QEMU than by its header; it is not taken")
+        raise Refused(f"{name} is read differently by QEMU than by its header; convert it anew")
     return Inspected(format=ImageFormat.QCOW2, virtual_bytes=header.virtual_bytes, evidence=Evidence.CONTENT)
 
 
@@ -156,11 +157,13 @@ def _read_by_qemu(path: Path, kind: ImageFormat, name: str) -> qemu_img.ImageInf
             error.exit_code < 0
         ):  # killed: by the memory limit, or by a host short of memory, which is not the image's fault
             raise
-        raise Refused(f"{name} cannot be opened by QEMU as {kind}: {error.stderr}") from error
+        raise Refused(
+            f"{name} cannot be opened by QEMU as {kind} ({_first_line(error.stderr)}); fetch or convert it anew"
+        ) from error
     except qemu_img.Corrupt as error:
         raise Refused(f"{name} is damaged or cut short ({error}); fetch or convert it anew") from error
     if info.backing_file is not None or set(info.extents) - {str(path)}:
-        raise Refused(f"{name} is read differently by QEMU than by its header; it is not taken")
+        raise Refused(f"{name} is read differently by QEMU than by its header; convert it anew")
     return info
 
 
@@ -179,7 +182,8 @@ def _check_header(header: Qcow2Header, file_bytes: int, name: str) -> None:
         raise Refused(f"{name} is marked corrupt by QEMU; repair it first (qemu-img check -r all)")
     if header.needed_bytes > file_bytes:
         raise Refused(
-            f"{name} is cut short: it has {file_bytes} bytes, and its tables end at byte {header.needed_bytes}"
+            f"{name} is cut short: it has {file_bytes} bytes, and its tables end at byte {header.needed_bytes};"
+            " fetch it anew"
         )
     _check_virtual_size(header.virtual_bytes, VIRTUAL_LIMIT_BYTES, name)  # before QEMU sizes its tables by it
 
@@ -187,8 +191,13 @@ def _check_header(header: Qcow2Header, file_bytes: int, name: str) -> None:
 def _check_virtual_size(virtual_bytes: int, limit_bytes: int, name: str) -> None:
     if not 0 < virtual_bytes <= limit_bytes:
         raise Refused(
-            f"{name} claims a disk of {gib(virtual_bytes)}; it must be above 0 and at most {gib(limit_bytes)}"
+            f"{name} claims a disk of {gib(virtual_bytes)}; it must be above 0 and at most {gib(limit_bytes)}; make it smaller,"
+            " or have TASKVISOR_MAX_IMAGE_DISK_GIB raised on the hosts"
         )
+
+
+def _first_line(stderr: str) -> str:
+    return next(iter(stderr.splitlines()), "it does not say why")
 
 
 def _check_safety(path: Path, name: str) -> None:
@@ -205,14 +214,17 @@ def _inspected_raw(path: Path, formats: set[str], declared: ImageFormat | None, 
     with path.open("rb") as file:
         start = file.read(64)
     if start.lstrip().startswith(VMDK_DESCRIPTOR):
-        raise Refused(f"{name} is a VMDK descriptor: its data lies in other files; make it one file first")
+        raise Refused(
+            f"{name} is a VMDK descriptor: its data lies in other files; make it one file first (qemu-img convert -O qcow2)"
+        )
     packing = next((packing for magic, packing in _PACKED.items() if start.startswith(magic)), None)
     if packing is not None:
         raise Refused(f"{name} is packed with {packing}; unpack it first")
     evidence = Evidence.CONTENT if formats <= _RAW_SIGNATURES else Evidence.DECLARED
     if size_bytes % SECTOR_BYTES and evidence is Evidence.DECLARED:
         raise Refused(
-            f"{name} is no disk image: its {size_bytes} bytes are not whole {SECTOR_BYTES}-byte sectors{_begins(start)}"
+            f"{name} is no disk image: its {size_bytes} bytes are not whole {SECTOR_BYTES}-byte sectors{_begins(start)};"
+            " check what it was written from"
         )
     if declared is None and evidence is Evidence.DECLARED:
         raise Refused(_no_evidence(name, _begins(start)))

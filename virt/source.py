@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
-from urllib.parse import urlsplit, urlunsplit
 
 from taskvisor.model.states import ImageFormat
+from taskvisor.model.urls import shown_url as shown_url  # noqa: PLC0414 - who reads sources takes it from here
 
 CHUNK_BYTES: Final = 1 << 20
 RETRY_DELAY_S: Final = 5.0
@@ -79,12 +79,6 @@ class Opened:
     confirm: Callable[[], None]
     file: BinaryIO | None = None
     declared: ImageFormat | None = None
-
-
-def shown_url(url: str) -> str:
-    """The URL as it may be logged: without user, password and query, which may be secrets (signed URLs)."""
-    parts = urlsplit(url)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def resume_offset_for(identity: SourceIdentity, resume: ResumePoint | None) -> int:

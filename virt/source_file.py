@@ -47,6 +47,7 @@ def open_file(
     directories.
     """
     path = _local_path(url)
+    _require_not_deleted(path, limits)
     with _opened(path, limits) as file:
         identity = _identity(os.fstat(file.fileno()))
         if known is not None and identity.is_same(known):
@@ -70,6 +71,12 @@ def _local_path(url: str) -> Path:
     if parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
         raise Refused(f"{shown_url(url)} names no file on this host; write file:///absolute/path")
     return Path(unquote(parts.path))
+
+
+def _require_not_deleted(path: Path, limits: SourceLimits) -> None:
+    """Of a snapshot's file its callers know the image by name only, and where it lay is nothing they could mend."""
+    if _is_below(path, limits.open_directories) and ".." not in path.parts and not os.path.lexists(path):
+        raise Refused(f"{path} is gone: the image that it was has been deleted; build from another one")
 
 
 @contextlib.contextmanager

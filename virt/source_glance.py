@@ -89,9 +89,11 @@ def _check_usable(image: "Image", url: str) -> None:
     if image.status in _COMES_LATER:
         raise Retryable(f"{shown_url(url)} is {image.status}; it is asked for again", delay_s=RETRY_DELAY_S)
     if image.status != "active":
-        raise Refused(f"{shown_url(url)} is {image.status}, so it cannot be read")
+        raise Refused(f"{shown_url(url)} is {image.status}, so it cannot be read; use an active image")
     if image.container_format != "bare":
-        raise Refused(f"{shown_url(url)} is a {image.container_format} container; only bare disk images are taken")
+        raise Refused(
+            f"{shown_url(url)} is a {image.container_format} container, and only bare disk images are taken; unpack it first"
+        )
     if image.disk_format not in _FORMATS:
         raise Refused(f"{shown_url(url)} was uploaded as {image.disk_format}; use one of {', '.join(sorted(_FORMATS))}")
 

@@ -75,9 +75,12 @@ def _http_client(url: str, limits: SourceLimits) -> httpx.Client:
 def _check_target(url: str, request: httpx.Request) -> None:
     """Called before each request is sent, a redirect's too."""
     if not request.url.host:
-        raise Refused(f"{shown_url(url)} cannot be fetched: it names no server")
+        raise Refused(f"{shown_url(url)} cannot be fetched: it names no server; write it as http://SERVER/PATH")
     if request.url.scheme not in ("http", "https"):
-        raise Refused(f"{shown_url(url)} leads to a {request.url.scheme}:// URL; only http and https are followed")
+        raise Refused(
+            f"{shown_url(url)} leads to a {request.url.scheme}:// URL, and only http and https are followed; give the"
+            " URL of the image itself"
+        )
     check_host(request.url.host, shown_url(url))
 
 
@@ -213,7 +216,7 @@ def _http_errors(url: str) -> Iterator[None]:
     except httpx.TooManyRedirects as error:
         raise Refused(f"{shown} redirects too often; give the URL of the image itself") from error
     except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
-        raise Refused(f"{shown} cannot be fetched: {error}") from error
+        raise Refused(f"{shown} cannot be fetched: {error}; check the URL") from error
     except httpx.RemoteProtocolError as error:
         raise Retryable(f"the transfer of {shown} was cut short: {error}", delay_s=RETRY_DELAY_S) from error
     except httpx.TransportError as error:

@@ -81,7 +81,10 @@ def _store_for(url: str) -> "tuple[AbstractFileSystem, str]":
 def _read_identity(store: "AbstractFileSystem", path: str, url: str) -> SourceIdentity:
     facts = store.info(path)
     if facts["type"] != "file":
-        raise Refused(f"{shown_url(url)} is a {facts['type']} of the store, not an object, so it is no disk image")
+        raise Refused(
+            f"{shown_url(url)} is a {facts['type']} of the store, not an object, so it is no disk image; give an object's"
+            " URL"
+        )
     size_bytes = facts["size"]
     return SourceIdentity(size_bytes=size_bytes if isinstance(size_bytes, int) else None, validator=store.ukey(path))
 

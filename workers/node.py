@@ -29,6 +29,7 @@ from taskvisor.state.catalog import Catalog
 from taskvisor.state.connection import asking, open_redis
 from taskvisor.state.counters import Counters
 from taskvisor.state.hosts import Hosts
+from taskvisor.state.images import Images
 from taskvisor.state.journal import RedisJournal
 from taskvisor.state.keys import Keys
 from taskvisor.state.writing import OutcomeFor, Writer
@@ -83,6 +84,7 @@ class OpenNode:
             admission=Admission(self.redis, writer),
             addresses=Addresses(self.redis, keys),
             hosts=Hosts(self.redis, keys),
+            images=Images(self.redis, writer),
             journal=RedisJournal(self.redis, writer),
             counters=Counters(self.redis, keys),
             default_network_cidr=self.settings.default_network_cidr,

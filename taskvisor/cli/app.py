@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from taskvisor.cli import console_log, launch, lifecycle, listing, ops, up, verify, worker
+from taskvisor.cli import console_log, image, launch, lifecycle, listing, ops, up, verify, worker
 from taskvisor.cli.exits import ExitCode, UsageError, code_for
 from taskvisor.cli.render import say_error
 from taskvisor.client import StillRunning
@@ -72,6 +72,7 @@ app.command(rich_help_panel=INSTANCES)(lifecycle.delete)
 app.command("console-log", rich_help_panel=INSTANCES)(console_log.console_log)
 app.add_typer(ops.app, name="ops", rich_help_panel=FLEET)
 app.command(rich_help_panel=FLEET)(listing.hosts)
+app.add_typer(image.app, name="image", rich_help_panel=FLEET)
 app.command(rich_help_panel=FLEET)(listing.images)
 app.command(rich_help_panel=FLEET)(listing.networks)
 app.command(rich_help_panel=FLEET)(verify.verify)

@@ -25,6 +25,8 @@ DONE_WORDS = {
     "stop": "is stopped",
     "delete": "is deleted",
     "snapshot": "was snapshotted",
+    "image register": "is registered",
+    "image delete": "is deleted",
 }
 
 
@@ -89,10 +91,12 @@ def success_sentence(seen: Seen, ending: Ending) -> str:
     verb, result = seen.request.verb, ending.result or {}
     name = result.get("name") or seen.request.subject
     if ending.code is ExitCode.ALREADY:
+        if verb.startswith("image "):
+            return f"{name}: there is no such image" if verb == "image delete" else f"{name} is registered already"
         state = result.get("vm_state", "so")
         return f"{name} is {state} already" if state != "deleted" else f"{name}: there is no such instance"
     took = f" ({seconds_text(seen.operation.updated_at - seen.operation.created_at)})" if seen.operation else ""
-    where = f" on {result['host']}" if "host" in result else ""
+    where = f" on {result['host']}" if result.get("host") else ""
     addresses = result.get("addresses") or ()
     at = f", {', '.join(addresses)}" if addresses and verb in ("launch", "start", "reboot") else ""
     image = f": image {result['snapshot']['name']}" if "snapshot" in result else ""

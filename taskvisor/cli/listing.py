@@ -110,18 +110,22 @@ def images(form: FormatOption = Format.TABLE) -> None:
     if form is Format.JSON:
         show_json([image_view(image) for image in found])
         return
-    columns = ("NAME", "#SIZE", "#DISK", "HOST", "AGE", "SHA256")
-    empty = "No images are registered. `taskvisor snapshot` makes one; paths and URLs can be launched as they are."
+    columns = ("NAME", "#SIZE", "#DISK", "HOST", "AGE", "STATE", "SHA256")
+    empty = (
+        "No images are registered. `taskvisor image register` and `taskvisor snapshot` make some;"
+        " paths and URLs can be launched as they are."
+    )
     show_table(columns, map(_image_row, found), empty=empty)
 
 
 def _image_row(image: Image) -> tuple[str, ...]:
     return (
         image.name,
-        bytes_text(image.size_bytes),
-        bytes_text(image.virtual_bytes),
+        bytes_text(image.size_bytes) if image.size_bytes else "-",
+        bytes_text(image.virtual_bytes) if image.virtual_bytes else "-",
         image.host or "any",
         age_text(time.time() - image.created_at),
+        "ready" if image.deletion is None else "deleting",
         image.source.sha256 or "-",
     )
 

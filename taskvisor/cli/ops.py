@@ -183,7 +183,8 @@ def follow(
 def _request_for(records: Records, client: Taskvisor, operation: str) -> Request:
     """What to watch. An id that no worker has taken yet is known to Redis only as a whole; it is not looked for twice."""
     found = records.catalog.read_operation(OperationId(operation))
-    if found is None and client.handle(operation).look().ended:
+    seen = client.handle(operation).look() if found is None else None
+    if seen is not None and (seen.ended or seen.held is not None):
         return Request(verb="request", subject=operation, operation_id=operation)
     found = found or records.catalog.find_operation(operation)
     return Request(verb=VERBS.get(found.flow, found.flow), subject=found.instance_name, operation_id=found.id)

@@ -100,6 +100,10 @@ def complete_instance(incomplete: str) -> list[str]:
     return _complete(incomplete, lambda records: (instance.name for instance in records.catalog.list_instances()))
 
 
+def complete_image(incomplete: str) -> list[str]:
+    return _complete(incomplete, lambda records: (image.name for image in records.catalog.list_images()))
+
+
 def complete_operation(incomplete: str) -> list[str]:
     return _complete(incomplete, lambda records: (operation.id for operation in records.catalog.list_operations(200)))
 

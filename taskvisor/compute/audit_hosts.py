@@ -138,7 +138,8 @@ def _files(host: HostName, found: HostSeen, known: _Known, before: Records, afte
 
 
 def _is_lost(image: Image, before: Records, host: HostName) -> bool:
-    return image.host == host and image.instance_id is not None and before.images.get(image.name) == image
+    lies_here = image.host == host and image.instance_id is not None and image.deletion is None
+    return lies_here and before.images.get(image.name) == image
 
 
 def _is_stray(host: HostName, instance_id: InstanceId, known: _Known) -> bool:

@@ -30,6 +30,7 @@ def record_findings(records: Records, now: float, limits: AuditLimits) -> Iterat
     for operation in records.operations.values():
         yield from _operation(operation, records, now, limits)
     yield from _image_names(records)
+    yield from _deletions(records, now, limits)
     yield from _queues(records)
     yield from address_findings(records, now, limits.forgotten_s + limits.overdue_s)
     yield from index_findings(records)
@@ -193,6 +194,21 @@ def _image_names(records: Records) -> Iterator[Finding]:
         if maker is None or (maker.phase.settled and maker.phase is not Phase.STUCK):
             what = "there is no such image or operation" if maker is None else f"which has {maker.phase.value}"
             yield _finding(Code.IMAGE_NAME_WITHOUT_IMAGE, name, f"the name is kept for {owner}: {what}")
+
+
+def _deletions(records: Records, now: float, limits: AuditLimits) -> Iterator[Finding]:
+    """A silent host is a finding of its own: it is not asked while it is silent."""
+    for image in records.images.values():
+        deletion, host = image.deletion, image.host
+        if deletion is None or host is None or records.is_silent(host) or now - deletion.asked_at < limits.overdue_s:
+            continue
+        why = (
+            f"the host says: {deletion.problem}"
+            if deletion.problem
+            else f"the host was asked {deletion.sendings} times"
+        )
+        said = f"image {image.name!r} is to be deleted, and its file is not yet removed; {why}"
+        yield _finding(Code.IMAGE_DELETION_OVERDUE, image.id, said, host)
 
 
 def _queues(records: Records) -> Iterator[Finding]:

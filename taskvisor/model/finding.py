@@ -23,6 +23,7 @@ class Code(StrEnum):
     DHCP_MISSING = "dhcp-missing"
     IMAGE_FILE_WITHOUT_RECORD = "image-file-without-record"
     IMAGE_FILE_MISSING = "image-file-missing"
+    IMAGE_DELETION_OVERDUE = "image-deletion-overdue"
     HOST_SILENT = "host-silent"
 
     CLAIM_WITHOUT_INSTANCE = "claim-without-instance"
@@ -109,6 +110,7 @@ ADVICE: Mapping[Code, str] = {
     Code.DHCP_MISSING: _START_ANEW,
     Code.IMAGE_FILE_WITHOUT_RECORD: _LEFT_ON_HOST,
     Code.IMAGE_FILE_MISSING: "guests can't be built from it: restore the file, or take the snapshot again",
+    Code.IMAGE_DELETION_OVERDUE: "put right what the host says; it is asked again. See the log of its control node",
     Code.HOST_SILENT: "look at the host and at its workers' logs; nothing was concluded about its guests",
     Code.CLAIM_WITHOUT_INSTANCE: _BY_HAND,
     Code.INSTANCE_WITHOUT_CLAIM: _BY_HAND,

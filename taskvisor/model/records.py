@@ -65,8 +65,25 @@ class ImageSource:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Deletion:
+    """An image is being deleted: nobody builds from it any more, and its file is still to be removed from the host that has it.
+
+    `request_id`: whose caller is told when it is gone. `sendings`: how often its host was asked, `sent_at` the last time.
+    `problem`: why the host could not do it then.
+    """
+
+    request_id: OperationId
+    asked_at: float
+    sent_at: float
+    sendings: int = 1
+    problem: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Image:
     """A registered image. `host` is set when its file lies on one host only (a snapshot does).
+
+    `size_bytes` and `virtual_bytes` are 0 where nobody has looked: of an image that was registered by request.
 
     `properties` are Nova's and Glance's words for what a guest made of it needs: hw_disk_bus, os_type, …
     """
@@ -82,6 +99,7 @@ class Image:
     min_memory_mib: int = 0
     instance_id: InstanceId | None = None  # the instance it is a snapshot of
     properties: Mapping[str, str] = field(default_factory=dict)  # what its guests need, under Nova's names
+    deletion: Deletion | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

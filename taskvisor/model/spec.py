@@ -72,6 +72,12 @@ def _user_data(text: str) -> str:
     return text
 
 
+def _sha256(text: str) -> str:
+    if not re.fullmatch(r"[0-9a-f]{64}", text):
+        raise ValueError("must be a SHA-256: 64 hexadecimal digits in lower case, as `sha256sum` writes it")
+    return text
+
+
 def _ipv4(address: str) -> str:
     octets = address.split(".")
     if len(octets) != 4 or not all(octet.isascii() and octet.isdigit() and int(octet) < 256 for octet in octets):
@@ -83,7 +89,7 @@ Name = Annotated[str, AfterValidator(_named)]
 Mac = Annotated[str, AfterValidator(_unicast_mac)]
 SshKey = Annotated[str, Field(max_length=16_384), AfterValidator(_ssh_key)]
 Ipv4 = Annotated[str, AfterValidator(_ipv4)]
-Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Sha256 = Annotated[str, AfterValidator(_sha256)]
 MetadataKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9 _.:-]{1,255}$")]
 OptionKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:-]{1,255}$")]
 OptionValue = Annotated[str, StringConstraints(max_length=2047, pattern=r"^[^\x00-\x1f\x7f]*$")]
@@ -178,6 +184,26 @@ class SnapshotSpec(TurnSpec):
     """The name of the image to register."""
 
 
+class ImageSpec(Spec):
+    """What `image.register` puts under a name. `source` is a path or a URL as a build's `image`: not another image's name."""
+
+    name: Name
+    source: Annotated[str, Field(min_length=1, max_length=4096)]
+    sha256: Sha256 | None = None
+    format: Annotated[ImageFormat | None, Field(strict=False)] = None
+    """What it must be; None: what it is found to be."""
+    min_disk_gib: Annotated[int, Field(ge=0, le=64 * 1024)] = 0
+    min_memory_mib: Annotated[int, Field(ge=0, le=16 * 1024 * 1024)] = 0
+    properties: Annotated[dict[OptionKey, OptionValue], Field(max_length=128)] = {}
+    """What its guests need, under Nova's names (docs/guest-options.md)."""
+
+
+class ImageRefSpec(Spec):
+    """Which registered image: its name or its id."""
+
+    image: Annotated[str, Field(min_length=1, max_length=63)]
+
+
 class OperationSpec(Spec):
     """Which operation: its id, or a prefix of it that fits one only. An id may be one character long, so may this."""
 
@@ -258,30 +284,33 @@ def _flavor_of(spec: FlavorSpec) -> Flavor:
     )
 
 
-def image_url_for(image: str) -> str | None:
-    """The URL of an image given by path or URL; None when it is a registered image's name. Refused for other schemes."""
+def image_url_for(image: str, *, field: str = "image") -> str | None:
+    """The URL of an image given by path or URL; None when it is a registered image's name. Refused for other schemes.
+
+    `field` is what it was asked in, for what is said when it is wrong.
+    """
     if image.startswith("/"):
         if not _stays_below(image):
-            raise Refused(f"image: {image!r}: must be an absolute path without '..'")
+            raise Refused(f"{field}: {image!r}: must be an absolute path without '..'")
         return "file://" + quote(image)
     if "://" not in image:
         return None
     if UNPRINTABLE.search(image):
-        raise Refused(f"image: {image!r}: must not hold spaces or control characters; write them as %20 and the like")
+        raise Refused(f"{field}: {image!r}: must not hold spaces or control characters; write them as %20 and the like")
     try:
         url = urlsplit(image)
     except ValueError as error:
-        raise Refused(f"image: {image!r}: is no URL: {error}") from error
+        raise Refused(f"{field}: {image!r}: is no URL: {error}") from error
     if url.scheme not in ("file", "http", "https", "glance", "simulated", *OBJECT_STORES):
         raise Refused(
-            f"image: {image!r}: scheme {url.scheme!r} is not known; use a path, file://, http://, https://, glance:// or s3://"
+            f"{field}: {image!r}: scheme {url.scheme!r} is not known; use a path, file://, http://, https://, glance:// or s3://"
         )
     if url.scheme == "file" and (url.netloc not in ("", "localhost") or not _stays_below(unquote(url.path))):
-        raise Refused(f"image: {image!r}: must name a file of the host, as file:///path, without '..'")
+        raise Refused(f"{field}: {image!r}: must name a file of the host, as file:///path, without '..'")
     if url.scheme in ("http", "https") and not url.hostname:
-        raise Refused(f"image: {image!r}: names no server")
+        raise Refused(f"{field}: {image!r}: names no server")
     if url.scheme in OBJECT_STORES and not (url.netloc and url.path.strip("/")):
-        raise Refused(f"image: {image!r}: must name a bucket and an object, as {url.scheme}://bucket/path")
+        raise Refused(f"{field}: {image!r}: must name a bucket and an object, as {url.scheme}://bucket/path")
     return image
 
 

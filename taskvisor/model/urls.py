@@ -1,6 +1,9 @@
-"""One Redis, two spellings: Celery writes redis+socket:// for what redis-py writes unix://. Either is accepted everywhere."""
+"""One Redis, two spellings: Celery writes redis+socket:// for what redis-py writes unix://. Either is accepted everywhere.
 
-from urllib.parse import parse_qsl, urlencode, urlsplit
+And how a URL is shown that may hold a secret.
+"""
+
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 _SPELLINGS = {"db": "virtual_host", "virtual_host": "db"}
 
@@ -19,6 +22,12 @@ def celery_url_for(url: str) -> str:
     if parts.scheme == "rediss" and "ssl_cert_reqs" not in dict(parse_qsl(parts.query)):
         return url + ("&" if parts.query else "?") + "ssl_cert_reqs=required"
     return _respelled(url, "unix", "redis+socket", "db")
+
+
+def shown_url(url: str) -> str:
+    """The URL as it may be logged and shown: without user, password and query, which may be secrets (signed URLs)."""
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def _respelled(url: str, scheme: str, other: str, parameter: str) -> str:

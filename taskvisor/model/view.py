@@ -4,6 +4,7 @@ from dataclasses import asdict
 from typing import TypedDict
 
 from taskvisor.model.records import Image, Instance
+from taskvisor.model.urls import shown_url
 
 
 class PortView(TypedDict):
@@ -33,14 +34,25 @@ class InstanceView(TypedDict):
 
 
 class ImageView(TypedDict):
+    """A registered image. `state`: ready, or deleting, and then `problem` may say what is in the way.
+
+    `url` is without user, password and query. Sizes are 0 where nobody has looked.
+    """
+
     id: str
     name: str
     url: str
     sha256: str | None
+    format: str | None
     size_bytes: int
     virtual_bytes: int
+    min_disk_gib: int
+    min_memory_mib: int
+    properties: dict[str, str]
     host: str | None
     created_at: float
+    state: str
+    problem: str | None
 
 
 def instance_view(instance: Instance) -> InstanceView:
@@ -73,10 +85,16 @@ def image_view(image: Image) -> ImageView:
     return {
         "id": image.id,
         "name": image.name,
-        "url": image.source.url,
+        "url": shown_url(image.source.url),
         "sha256": image.source.sha256,
+        "format": str(image.source.format) if image.source.format else None,
         "size_bytes": image.size_bytes,
         "virtual_bytes": image.virtual_bytes,
+        "min_disk_gib": image.min_disk_gib,
+        "min_memory_mib": image.min_memory_mib,
+        "properties": dict(image.properties),
         "host": image.host,
         "created_at": image.created_at,
+        "state": "ready" if image.deletion is None else "deleting",
+        "problem": image.deletion.problem if image.deletion else None,
     }

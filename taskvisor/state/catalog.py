@@ -144,12 +144,16 @@ class Catalog:
             names = sorted(str(member) for member in self._client.hkeys(self._keys.images))
         return tuple(self._read_many([(f"image {name}", self._keys.image(name)) for name in names], Image))
 
-    def forget_image(self, name: str) -> None:
-        """The image is registered no more; its file is the caller's business."""
-        with asking(f"forget image {name}"), self._client.pipeline(transaction=True) as pipe:
-            pipe.delete(self._keys.image(name))
-            pipe.hdel(self._keys.images, name)
-            pipe.execute()
+    def find_image(self, name_or_id: str) -> Image | None:
+        """The image of that name, else of that id; None when there is neither."""
+        return self.read_image(self.find_image_name(name_or_id))
+
+    def find_image_name(self, name_or_id: str) -> str:
+        """The name that the id stands for; what is no image's id may be a name."""
+        with asking(f"look up image {name_or_id}"):
+            owners = self._client.hgetall(self._keys.images)
+        named = (str(name) for name, owner in owners.items() if str(owner) == name_or_id)
+        return name_or_id if name_or_id in owners else next(named, name_or_id)
 
     def read_network(self, network_id: NetworkId) -> Network:
         """Refused when there is none of that id."""

@@ -67,8 +67,12 @@ class Writer:
         self.count(tx, fields_for_end(operation))
         outcome = self.outcome_for(operation, instance)
         if outcome is not None:
-            tx.do("SETEX", outcome.key, outcome.keep_s, outcome.payload)
-            tx.do("PUBLISH", outcome.key, outcome.payload)
+            self.outcome(tx, outcome)
+
+    def outcome(self, tx: Transaction, outcome: Outcome) -> None:
+        """The caller sees it, and whoever listens for it is told."""
+        tx.do("SETEX", outcome.key, outcome.keep_s, outcome.payload)
+        tx.do("PUBLISH", outcome.key, outcome.payload)
 
     def count(self, tx: Transaction, fields: Iterable[str]) -> None:
         """Each of the counters' fields is one more."""
@@ -145,6 +149,11 @@ class Writer:
         """The image is registered under its name."""
         tx.do("SET", self.keys.image(image.name), encode(image))
         tx.do("HSET", self.keys.images, image.name, image.id)
+
+    def forget_image(self, tx: Transaction, image: Image) -> None:
+        """The record is gone, and the name is free if it is still the image's."""
+        tx.do("DEL", self.keys.image(image.name))
+        tx.do("disown", self.keys.images, image.name, image.id)
 
 
 def _no_room(claim: Claim, name: str, amount: int, limit: int) -> Callable[[str], Exception]:

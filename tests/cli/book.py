@@ -156,7 +156,7 @@ class Book:
         tx.run(self.client, "put an instance")
         return instance
 
-    def put_image(self, name: str) -> None:
+    def put_image(self, name: str, **changes: Any) -> Image:
         tx = Transaction()
         source = ImageSource(url="file:///srv/x.qcow2", sha256="ab" * 32)
         image = Image(
@@ -167,8 +167,10 @@ class Book:
             virtual_bytes=1024**3,
             created_at=time.time(),
         )
+        image = replace(image, **changes)
         self._writer.image(tx, image)
         tx.run(self.client, "put an image")
+        return image
 
     def put_network(self, name: str) -> None:
         self.catalog.ensure_network(

@@ -13,7 +13,7 @@ COMMANDS = ("launch", "list", "show", "start", "stop", "reboot", "snapshot", "de
 def test_alone_it_helps(cli: Cli) -> None:
     result = cli()
     assert result.exit_code == 0
-    for command in (*COMMANDS, "images", "networks", "up", "worker"):
+    for command in (*COMMANDS, "image", "images", "networks", "up", "worker"):
         assert command in result.stdout
 
 
@@ -21,7 +21,7 @@ def test_it_knows_its_version(cli: Cli) -> None:
     assert cli("--version").stdout.startswith("taskvisor")
 
 
-@pytest.mark.parametrize("command", [*COMMANDS, "images", "networks", "up", "worker"])
+@pytest.mark.parametrize("command", [*COMMANDS, "image", "images", "networks", "up", "worker"])
 def test_every_command_helps(cli: Cli, command: str) -> None:
     assert cli(command, "--help").exit_code == 0
 

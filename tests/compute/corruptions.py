@@ -17,6 +17,7 @@ from taskvisor.model.states import Phase, PowerState, TaskState
 from taskvisor.state.codec import encode
 from tests.support import records
 from tests.support.fleet import KEYS, PERIOD_S, Fleet, SimulatedHost
+from tests.support.images import ImageDesk
 from virt.disk_place import disk_place_for
 
 H1, H2 = HostName("h1"), HostName("h2")
@@ -150,6 +151,11 @@ def a_copy_of_a_disk_is_left(fleet: Fleet) -> None:
 
 def the_image_is_removed(fleet: Fleet) -> None:
     host(fleet).ports.disks.ensure_unpublished(image_id_for(OperationId("snap-web")))
+
+
+def an_image_that_is_to_go_is_forgotten(fleet: Fleet) -> None:
+    ImageDesk(fleet).delete("gold")
+    fleet.clock.sleep(600.0)
 
 
 def the_host_falls_silent(fleet: Fleet) -> None:
@@ -381,6 +387,7 @@ CORRUPTIONS: list[tuple[Callable[[Fleet], None], Code]] = [
     (the_dhcp_entry_is_removed, Code.DHCP_MISSING),
     (a_copy_of_a_disk_is_left, Code.IMAGE_FILE_WITHOUT_RECORD),
     (the_image_is_removed, Code.IMAGE_FILE_MISSING),
+    (an_image_that_is_to_go_is_forgotten, Code.IMAGE_DELETION_OVERDUE),
     (the_host_falls_silent, Code.HOST_SILENT),
     (a_claim_is_left, Code.CLAIM_WITHOUT_INSTANCE),
     (a_claim_is_lost, Code.INSTANCE_WITHOUT_CLAIM),

@@ -25,6 +25,7 @@ from tests.support import records
 from tests.support.audits import audit
 from tests.support.fleet import KEYS, Fleet
 from tests.support.harness import Harness, recover
+from tests.support.images import ImageDesk
 from tests.support.spies import DieAt, Moment
 from tests.support.world import read_everything
 from tests.tasks.doors import do_during, refuse_once
@@ -54,6 +55,20 @@ def test_every_code_is_found_by_some_test() -> None:
 def test_every_code_has_advice_and_is_in_the_runbook() -> None:
     runbook = (ROOT / "docs" / "operations.md").read_text()
     assert [code for code in Code if code not in ADVICE or f"| `{code.value}` |" not in runbook] == []
+
+
+def test_an_image_that_is_just_being_deleted_is_no_finding_with_or_without_its_file(fleet: Fleet) -> None:
+    desk = ImageDesk(healthy(fleet))
+    desk.delete("gold")
+    assert audit(fleet) == ()
+    corruptions.the_image_is_removed(fleet)
+    assert audit(fleet) == ()
+
+
+def test_an_image_that_a_silent_host_is_to_remove_is_the_silent_hosts_finding(fleet: Fleet) -> None:
+    corruptions.an_image_that_is_to_go_is_forgotten(healthy(fleet))
+    corruptions.the_host_falls_silent(fleet)
+    assert codes(audit(fleet)) == [Code.HOST_SILENT]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from tests.mutants.door_mutants import DOOR_MUTANTS
 from tests.mutants.host_mutants import HOST_MUTANTS
+from tests.mutants.image_mutants import IMAGE_MUTANTS
 from tests.mutants.judgement_mutants import JUDGEMENT_MUTANTS
 from tests.mutants.movement_mutants import MOVEMENT_MUTANTS
 from tests.mutants.runner_mutants import RUNNER_MUTANTS
@@ -15,5 +16,6 @@ MUTANTS = (
     *STORE_MUTANTS,
     *DOOR_MUTANTS,
     *HOST_MUTANTS,
+    *IMAGE_MUTANTS,
     *TRANSPORT_MUTANTS,
 )

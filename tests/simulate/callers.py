@@ -23,6 +23,8 @@ ASKED = {
     "again": 3,
     "other": 1,
     "batch": 1,
+    "image.register": 1,
+    "image.delete": 2,
 }
 """How often each is asked. `again`: the same id with the same request; `other`: the same id with another request."""
 
@@ -53,7 +55,7 @@ class Callers:
         if kind in ("again", "other") and self.asked:
             former = self._rng.choice(self.asked[-12:])
             return (self._again(former) if kind == "again" else self._request(former.task, former.id),)
-        return (self._request(kind if kind.startswith("instance.") else "instance.build"),)
+        return (self._request(kind if kind.startswith(("instance.", "image.")) else "instance.build"),)
 
     def _wish(self, kind: str) -> Message:
         known = [asked.id for asked in self.asked[-8:]]
@@ -64,7 +66,10 @@ class Callers:
         return Message(task=REQUEST, subject=former.id, fields={"task": former.task, **former.fields})
 
     def _request(self, task: str, operation_id: str | None = None) -> Message:
-        fields = self._build() if task == "instance.build" else self._change(task)
+        if task.startswith("image."):
+            fields = self._image(task)
+        else:
+            fields = self._build() if task == "instance.build" else self._change(task)
         asked = Asked(task=task, id=operation_id or f"op-{self._seed}-{len(self.asked)}", fields=fields)
         self.asked.append(asked)
         return self._again(asked)
@@ -82,6 +87,11 @@ class Callers:
         if rng.random() < 0.2:
             fields["on_failure"] = "keep"
         return fields
+
+    def _image(self, task: str) -> dict[str, Any]:
+        if task == "image.delete":
+            return {"image": self._rng.choice(IMAGES)}
+        return {"name": self._rng.choice(IMAGES), "source": self._rng.choice((IMAGE, f"{IMAGE}&other=1"))}
 
     def _change(self, task: str) -> dict[str, Any]:
         rng = self._rng

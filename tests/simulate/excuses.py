@@ -37,6 +37,8 @@ class Excuses:
     def __init__(self) -> None:
         self._instances: set[str] = set()
         self._operations: set[str] = set()
+        self._images: set[str] = set()
+        """Names of images: a delete that was set back may have removed the file."""
         self._subjects: set[str] = set()
         """Instances, their ports, MACs and links, and images: what a finding may be about."""
 
@@ -47,6 +49,8 @@ class Excuses:
             kind, _, name = key.removeprefix(PREFIX).partition(":")
             if kind in ("instance", "lease"):
                 self._add_instance(InstanceId(name))
+            elif kind == "image":
+                self._images.add(name)
             elif kind in ("op", "result"):
                 operations.add(name)
                 self._add_instance(instance_id_for(OperationId(name)))
@@ -72,4 +76,6 @@ class Excuses:
         return operation["id"] in self._operations or operation["instance_id"] in self._instances
 
     def of_finding(self, finding: Finding) -> bool:
+        if finding.code is Code.IMAGE_FILE_MISSING and any(repr(name) in finding.message for name in self._images):
+            return True
         return finding.code in LEFT_BY_LOST_WRITES and finding.subject in self._subjects

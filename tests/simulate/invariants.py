@@ -53,6 +53,10 @@ class Invariants:
     def list_unsettled(self) -> list[str]:
         return sorted(operation for operation, phase in self.seen.phases.items() if phase in OPEN)
 
+    def list_going_images(self) -> list[str]:
+        """Images whose file is still to be removed."""
+        return sorted(name for name, image in self.seen.image_records.items() if image.get("deletion"))
+
     def time_limit_s(self, message: Message) -> float:
         """Of the step that the message asks for."""
         document = self.seen.operations.get(message.subject)

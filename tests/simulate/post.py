@@ -41,6 +41,7 @@ WISH = "wish"
 SWEEP = "sweep"
 TRACK = "track"
 SYNC = "sync"
+REMOVE = "remove image"
 
 
 def launch_message(operation: Operation, now: float) -> Message | None:

@@ -6,6 +6,7 @@ from typing import Any
 from taskvisor.model.finding import Code, Finding
 from taskvisor.model.ids import OperationId, instance_id_for
 from taskvisor.model.states import Direction, PowerState
+from tests.simulate.callers import IMAGES
 from tests.simulate.disturbance import Disturbance
 from tests.simulate.faults import Fault
 from tests.simulate.invariants import Invariants
@@ -24,6 +25,12 @@ EXPLAINED_BY: Mapping[str, frozenset[Fault]] = {
     "Redis did not answer": SILENCE,
 }
 """What a failure says, and the faults of which one must have befallen that very operation for it to say so."""
+IMAGE_GONE = (
+    "there is no image ",
+    "no image of that name is registered",
+    "is being deleted, so nothing is built from it",
+)
+"""What a build says whose image was deleted under it: at the fetch, or when it looks for another host."""
 
 
 def require_rest(
@@ -61,7 +68,14 @@ def _require_reason(name: str, operation: Any, blamed: Set[tuple[Fault, Directio
         way = operation.get("stuck_way") or Direction.DO
         befallen = {fault for fault, went in blamed if went == way}
         fair = any(words in failure["message"] and faults & befallen for words, faults in EXPLAINED_BY.items())
+        fair = fair or _lost_its_image(operation, failure["message"])
         assert fair, f"{name} is {phase} for nothing that was done to it: {failure}, {sorted(befallen)}"
+
+
+def _lost_its_image(operation: Any, message: str) -> bool:
+    """A build was let in before its image was deleted, and came for the file afterwards."""
+    from_image = operation["flow"] == "instance.build" and operation["request"]["image"] in IMAGES
+    return from_image and any(words in message for words in IMAGE_GONE)
 
 
 def _require_true_timeline(name: str, operation: Any, disturbance: Disturbance) -> None:

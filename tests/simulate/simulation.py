@@ -17,7 +17,7 @@ from tests.simulate.disturbance import Disturbance
 from tests.simulate.faults import Fault, weather_for
 from tests.simulate.invariants import Invariants
 from tests.simulate.nodes import Node, Process, Role
-from tests.simulate.post import REQUEST, STEP, SWEEP, SYNC, TRACK, Message
+from tests.simulate.post import REMOVE, REQUEST, STEP, SWEEP, SYNC, TRACK, Message
 from tests.simulate.rest import require_rest
 from tests.simulate.store import Disk, Snapshot, hook
 from tests.simulate.story import Story
@@ -138,6 +138,7 @@ class Simulation:
             self.agenda.run_next()
             self.invariants.require()
             moving = [str(message) for message in self.agenda.pending.values() if message.task not in TICKS]
+            moving += self.invariants.list_going_images()
             if moving or self.invariants.list_unsettled():
                 quiet_until = self.clock.now()
 
@@ -263,6 +264,10 @@ class Simulation:
             return
         if not node.up or process.role is Role.PARENT:
             (node.waiting if process.role is Role.STEPS else node.in_flight).append(number)
+            return
+        if message.task == REMOVE:  # it must not come again if it killed its worker: the sweep asks anew
+            self.agenda.acknowledge(number)
+            self.story.tell("     lost with its process")
             return
         if message.task == STEP:
             node.replace_child(process.pid)

@@ -8,22 +8,24 @@ from typing import Any
 
 import redis
 
-from tasks.door import Admitted
+from tasks.door import Admitted, Answer
 from tasks.edge import TURN_S, TURNS_LIMIT
 from tasks.flows import FLOWS
+from tasks.image_removal import ImageRemoval, RemovalSweep
+from tasks.image_requests import Answered, ImageDoor
 from tasks.periodic import Settler, Sweep
 from taskvisor.flow.ports import Ports
 from taskvisor.flow.runner import Next, Onward, StepMessage, StepRunner
 from taskvisor.model.errors import Busy, CannotAsk, Conflicting, IdInUse, TaskvisorError
-from taskvisor.model.ids import HostName, InstanceId, OperationId
+from taskvisor.model.ids import HostName, ImageId, InstanceId, OperationId
 from taskvisor.model.operation import Operation, Runner
-from taskvisor.model.records import Instance
+from taskvisor.model.records import Image, Instance
 from taskvisor.model.states import Mark, Phase
 from taskvisor.state.connection import asking
 from taskvisor.state.writing import Outcome
 from tests.simulate.agenda import Agenda
 from tests.simulate.nodes import Process
-from tests.simulate.post import REQUEST, SETTLE, STEP, SWEEP, SYNC, TRACK, WISH, Message
+from tests.simulate.post import REMOVE, REQUEST, SETTLE, STEP, SWEEP, SYNC, TRACK, WISH, Message
 from tests.simulate.story import Story
 from tests.support.fleet import PERIOD_S, Fleet, TimeIsUp
 from workers.locks import InstanceLocks
@@ -55,6 +57,18 @@ def outcome_for(operation: Operation, instance: Instance | None) -> Outcome | No
     return Outcome(key=result_key(operation.id), payload=state, keep_s=KEEP_S)
 
 
+class StateOnly:
+    """As `Teller` answers who asks about an image, with the state for all of the payload."""
+
+    def answer_for(self, request_id: OperationId, result: Mapping[str, Any]) -> Outcome:
+        del result
+        return Outcome(key=result_key(request_id), payload="SUCCESS", keep_s=KEEP_S)
+
+    def waiting_for(self, request_id: OperationId, reason: TaskvisorError) -> Outcome:
+        del reason
+        return Outcome(key=result_key(request_id), payload="RETRY", keep_s=KEEP_S)
+
+
 class Work:
     """Runs messages on a fleet. `ports` are each host's, watched."""
 
@@ -67,6 +81,9 @@ class Work:
         self._ports = ports
         self._sweep = sweep
         self._settler = Settler(store=fleet.store, flows=FLOWS, now=fleet.clock.now, max_reschedules=2)
+        self._removals = RemovalSweep(
+            store=fleet.store, send=self._send_removal, now=fleet.clock.now, period_s=PERIOD_S
+        )
 
     def run(self, message: Message, process: Process) -> str:
         """Deal with the message; returns what became of it, in a word. Raises what the task would end with, or ComesAgain."""
@@ -82,7 +99,9 @@ class Work:
         if message.task == WISH:
             return self._wish(message)
         if message.task == SWEEP:
-            return f"{self._sweep.run()} sent on"
+            return f"{self._sweep.run()} sent on, {self._removals.run()} images to be removed"
+        if message.task == REMOVE:
+            return "removed" if self._removal(process.node.host, message) else "not to be removed"
         report = self._fleet.hosts[process.node.host].report
         if message.task == TRACK:
             report.track()
@@ -133,7 +152,7 @@ class Work:
         if self._shown(operation_id) in READY and self._fleet.store.catalog.read_operation(operation_id) is None:
             return "dropped: late", None
         try:
-            answer = self._fleet.answer(fields.pop("task"), operation_id, fields)
+            answer = self._answer(fields.pop("task"), operation_id, fields)
         except IdInUse:
             return "dropped: the id is in use", None
         except Busy as busy:
@@ -142,7 +161,29 @@ class Work:
             return self._again(message, TURN_S, ceil(fields.get("wait_turn_s", 0) / TURN_S), held)
         if isinstance(answer, Admitted):
             return self._admitted(answer), None
+        if isinstance(answer, Answered):
+            if answer.removing is not None:
+                self._send_removal(answer.removing)
+            return "answered", None
         return "already so", "SUCCESS"
+
+    def _answer(self, task: str, operation_id: OperationId, fields: dict[str, Any]) -> Answer | Answered:
+        door = ImageDoor(store=self._fleet.store, now=self._fleet.clock.now, answers=StateOnly())
+        if task == "image.register":
+            return door.register(operation_id, fields)
+        if task == "image.delete":
+            return door.delete(operation_id, fields)
+        return self._fleet.answer(task, operation_id, fields)
+
+    def _send_removal(self, image: Image) -> None:
+        """As `ImageTasks.send_removal`: what could not be sent is the sweep's."""
+        with suppress(CannotAsk):
+            self._agenda.send(Message(task=REMOVE, subject=image.name, host=image.host, fields={"id": image.id}))
+
+    def _removal(self, host: HostName, message: Message) -> bool:
+        disks = self._ports[host].disks
+        removal = ImageRemoval(store=self._fleet.store, disks=disks, host=host, answers=StateOnly())
+        return removal.remove(message.subject, ImageId(message.fields["id"]))
 
     def _again(self, message: Message, delay_s: float, limit: int, reason: TaskvisorError) -> tuple[str, str | None]:
         if message.looks >= limit:

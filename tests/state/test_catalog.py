@@ -7,7 +7,7 @@ import redis
 
 from taskvisor.model.change import Change, LeaseMove
 from taskvisor.model.errors import Refused, UnreadableRecord
-from taskvisor.model.ids import HostName, NetworkId, OperationId
+from taskvisor.model.ids import HostName, ImageId, NetworkId, OperationId
 from taskvisor.model.operation import Operation
 from taskvisor.model.states import Phase
 from taskvisor.state.admission import Admission
@@ -108,15 +108,23 @@ def test_an_unknown_network_is_refused_with_those_that_there_are(catalog: Catalo
         catalog.read_network(NetworkId("nope"))
 
 
-def test_an_image_is_forgotten_with_its_name(admission: Admission, catalog: Catalog, journal: RedisJournal) -> None:
+def test_an_image_is_found_by_its_name_and_by_its_id(
+    admission: Admission, catalog: Catalog, journal: RedisJournal
+) -> None:
     build = admit(admission, "web", "build-web")
     journal.commit(Change(before=build, after=replace(build, revision=1), images=(image("gold"),)))
 
-    assert catalog.list_images() == (image("gold"),)
-    catalog.forget_image("gold")
-    catalog.forget_image("gold")
+    assert catalog.find_image("gold") == catalog.find_image(image("gold").id) == image("gold")
+    assert catalog.find_image("silver") is None
 
-    assert (catalog.read_image("gold"), catalog.list_images()) == (None, ())
+
+def test_a_name_that_looks_like_another_images_id_is_a_name(
+    admission: Admission, catalog: Catalog, journal: RedisJournal
+) -> None:
+    build, other = admit(admission, "web", "build-web"), replace(image(image("gold").id), id=ImageId("other"))
+    journal.commit(Change(before=build, after=replace(build, revision=1), images=(image("gold"), other)))
+
+    assert catalog.find_image(image("gold").id) == other
 
 
 def test_a_name_that_is_only_reserved_is_no_image(client: redis.Redis, keys: Keys, catalog: Catalog) -> None:

@@ -25,6 +25,7 @@ from taskvisor.state.connection import open_redis
 from taskvisor.state.counters import Counters
 from taskvisor.state.events import Events
 from taskvisor.state.hosts import Hosts
+from taskvisor.state.images import Images
 from taskvisor.state.journal import RedisJournal
 from taskvisor.state.keys import Keys
 from taskvisor.state.writing import OutcomeFor, Writer
@@ -86,6 +87,7 @@ class Fleet:
             admission=Admission(self.client, writer),
             addresses=Addresses(self.client, KEYS),
             hosts=Hosts(self.client, KEYS),
+            images=Images(self.client, writer),
             journal=RedisJournal(self.client, writer),
             counters=Counters(self.client, KEYS),
             default_network_cidr=cidr,

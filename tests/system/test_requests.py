@@ -105,7 +105,7 @@ BAD = [
     ({"image": "ftp://x/y"}, "image: 'ftp://x/y': scheme 'ftp' is not known"),
     ({"image": "nosuch"}, "image: 'nosuch': no image of that name is registered"),
     ({"image": "/a/../b"}, "must be an absolute path without"),
-    ({"image_sha256": "zz"}, "image_sha256: 'zz': string should match pattern"),
+    ({"image_sha256": "zz"}, "image_sha256: 'zz': must be a SHA-256"),
     ({"flavor": "huge"}, "flavor: 'huge': there is no such flavor"),
     ({"flavor": {"vcpus": 0, "memory_mib": 64}}, "flavor.vcpus: 0: input should be greater than or equal to 1"),
     ({"flavor": {"vcpus": 1, "memory_mib": 1 << 40}}, "flavor.memory_mib: 1099511627776: input should be less than"),

@@ -6,6 +6,7 @@ from taskvisor.model.errors import DoesNotFit
 from taskvisor.model.ids import HostName
 from taskvisor.model.states import Phase
 from tests.support.fleet import SMALL, Fleet
+from tests.support.images import ImageDesk
 from tests.support.world import read_held, read_hosts
 from tests.tasks.doors import do_during, refuse_once
 
@@ -107,12 +108,14 @@ def test_a_guest_whose_image_lies_on_one_host_goes_nowhere_else(three_hosts: Fle
     assert "h1: the image lies on host h2 only" in operation.failure.message
 
 
-def test_a_guest_whose_image_was_forgotten_meanwhile_ends(three_hosts: Fleet) -> None:
+def test_a_guest_whose_image_was_deleted_meanwhile_ends(three_hosts: Fleet) -> None:
     three_hosts.build("first", host="h2")
     three_hosts.ask("instance.snapshot", "snap", instance="first", image="gold")
     refuse_once(three_hosts, "h2")
     three_hosts.begin_build("web", image="gold")
-    three_hosts.store.catalog.forget_image("gold")
+    desk = ImageDesk(three_hosts)
+    desk.delete("gold")
+    desk.deliver_all()
 
     three_hosts.post.deliver_all()
 

@@ -1,5 +1,6 @@
 """Every hostile image of the corpus is refused, in its own words, and QEMU never opens what it names."""
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from virt.progress import ignore_progress
 pytestmark = pytest.mark.real
 
 NAME = "http://images/x"
+ADVICE = re.compile("; (flatten|make|fetch|convert|declare|check|decrypt|repair|unpack)|: convert it first")
 LIMIT_BYTES = 1 << 40
 
 
@@ -30,6 +32,8 @@ def test_it_is_refused_in_its_own_words_before_qemu_sees_it(
     with pytest.raises(Refused, match=image.words) as raised:
         inspect_image(path, declared=image.declared, name=NAME, virtual_limit_bytes=LIMIT_BYTES)
     assert str(raised.value).startswith(NAME)
+    assert ADVICE.search(str(raised.value)), "it does not say what to do"
+    assert "\n" not in str(raised.value)
 
 
 def test_the_whole_corpus_is_refused_and_leaves_nothing_in_the_cache(tmp_path: Path) -> None:

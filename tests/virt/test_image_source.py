@@ -136,6 +136,11 @@ def test_of_closed_directories_only_the_open_parts_are_read(tmp_path: Path, imag
     with pytest.raises(Refused, match="lies where no image is read from"):
         read(image.as_uri(), limits=limits)
     assert read(snapshot.as_uri(), limits=limits)[1] == CONTENT
+    snapshot.unlink()
+    with pytest.raises(
+        Refused, match="snapshot is gone: the image that it was has been deleted; build from another one"
+    ):
+        read(snapshot.as_uri(), limits=limits)
 
 
 def test_a_link_is_not_followed_even_to_where_images_may_be_read(tmp_path: Path, image: Path) -> None:
@@ -367,7 +372,7 @@ def test_redirects_are_followed_within_bounds(server: ImageServer) -> None:
 @pytest.mark.parametrize("target", ["ftp://127.0.0.1/x", "file:///etc/passwd"])
 def test_a_redirect_leads_to_no_other_scheme(server: ImageServer, target: str) -> None:
     url = server.serve("/x", b"", status=302, headers={"Location": target})
-    with pytest.raises(Refused, match=f"leads to a {target.partition(':')[0]}:// URL; only http and https"):
+    with pytest.raises(Refused, match=f"leads to a {target.partition(':')[0]}:// URL, and only http and https"):
         read(url)
 
 

@@ -92,7 +92,7 @@ def test_what_names_no_image_is_refused(url: str) -> None:
     ("how", "words"),
     [
         ({"status": "deactivated"}, "is deactivated, so it cannot be read"),
-        ({"container_format": "ova"}, "is a ova container; only bare"),
+        ({"container_format": "ova"}, "is a ova container, and only bare"),
         ({"disk_format": "ami"}, "was uploaded as ami; use one of"),
     ],
 )

@@ -43,6 +43,17 @@ def guest_options_for(extra_specs: Mapping[str, str], image_properties: Mapping[
     return options
 
 
+def require_image_properties(image_properties: Mapping[str, str]) -> None:
+    """Refused for what is wrong with an image's properties whatever flavor its guests will have: unknown keys, unread texts.
+
+    Whether they and a flavor can be met together is for `guest_options_for` to say.
+    """
+    known = [option.image_key for option in _all() if option.image_key]
+    _require_known(image_properties, "image", IMAGE_NAMESPACES, known)
+    for options in THEMES.values():
+        _chosen(options, {}, image_properties)
+
+
 def _require_sense(options: GuestOptions) -> None:
     cpu.require_sense(options.cpu)
     memory.require_sense(options.memory)

@@ -72,7 +72,7 @@ def _key_for(source: ImageSource) -> str:
 
 def _unreachable(path: Path, error: OSError) -> Refused | CannotAsk:
     if isinstance(error, FileNotFoundError | NotADirectoryError):
-        return Refused(f"there is no image {path} on this host")
+        return Refused(f"there is no image {path} on this host; it was never there, or it has been deleted")
     return CannotAsk(f"cannot look at the image {path}: {error.strerror}")
 
 
