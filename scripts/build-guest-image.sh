@@ -4,8 +4,8 @@
 #   scripts/build-guest-image.sh OUT.qcow2
 #
 # Kernel: Debian's linux-image, fetched and unpacked, not installed. User space: busybox-static as the initial RAM disk,
-# with the few kernel modules named in guest/modules. Both lie on a FAT partition that syslinux boots from; the guest
-# also keeps its own notes there. Needs no root, no loop device and no mount.
+# with the few kernel modules named in guest/modules. Both lie on a FAT partition that syslinux boots from, or systemd-boot
+# where the firmware is UEFI; the guest also keeps its own notes there. Needs no root, no loop device and no mount.
 #
 # The fetched kernel stays in .cache/guest. OUT is made again only when the kernel, guest/ or this script has changed.
 set -euo pipefail
@@ -14,6 +14,7 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 readonly ROOT CACHE=$ROOT/.cache/guest KERNEL_PACKAGE=${KERNEL_PACKAGE:-linux-image-cloud-amd64}
 readonly DISK_MIB=32 PARTITION_START_SECTORS=2048 SECTOR_BYTES=512
 readonly MBR=/usr/lib/syslinux/mbr/mbr.bin
+readonly UEFI_LOADER=/usr/lib/systemd/boot/efi/systemd-bootx64.efi
 
 die() {
   echo "build-guest-image.sh: $*" >&2
@@ -46,9 +47,10 @@ main() {
 
 check_tools() {
   local tool
-  for tool in busybox cpio dpkg-deb flock mcopy mformat qemu-img sfdisk syslinux; do
+  for tool in busybox cpio dpkg-deb flock mcopy mformat mmd qemu-img sfdisk syslinux; do
     command -v "$tool" >/dev/null || die "$tool is not installed; run scripts/setup.sh first."
   done
+  [ -s "$UEFI_LOADER" ] || die "$UEFI_LOADER is missing; run scripts/setup.sh first."
   busybox --list | grep -qx udhcpc || die "busybox has no udhcpc; the package busybox-static is needed."
 }
 
@@ -75,7 +77,7 @@ kernel_pattern() {
 checksum_of_inputs() {
   {
     echo "$KERNEL_PACKAGE" "$(basename "$DEB")"
-    sha256sum "$(command -v busybox)" "$MBR" "${BASH_SOURCE[0]}" "$ROOT"/guest/* | cut -d' ' -f1
+    sha256sum "$(command -v busybox)" "$MBR" "$UEFI_LOADER" "${BASH_SOURCE[0]}" "$ROOT"/guest/* | cut -d' ' -f1
   } | sha256sum | cut -d' ' -f1
 }
 
@@ -130,7 +132,20 @@ make_disk() {
   mcopy -i "$disk@@$offset" "$WORK/kernel/boot/vmlinuz-$VERSION" ::vmlinuz
   mcopy -i "$disk@@$offset" "$WORK/initrd" ::initrd
   mcopy -i "$disk@@$offset" "$ROOT/guest/syslinux.cfg" ::syslinux.cfg
+  install_uefi_loader "$disk@@$offset"
   syslinux --install --offset "$offset" "$disk"
+}
+
+# By the name that firmware looks for on a disk that it knows nothing of. The same kernel, with the same words.
+install_uefi_loader() {
+  local partition=$1
+  mkdir -p "$WORK/loader/entries"
+  echo 'timeout 0' >"$WORK/loader/loader.conf"
+  sed -nE "s/^ *append (.*)/title guest\nlinux \/vmlinuz\ninitrd \/initrd\noptions \1/p" "$ROOT/guest/syslinux.cfg" \
+    >"$WORK/loader/entries/guest.conf"
+  mmd -i "$partition" ::EFI ::EFI/BOOT
+  mcopy -i "$partition" "$UEFI_LOADER" ::EFI/BOOT/BOOTX64.EFI
+  mcopy -s -i "$partition" "$WORK/loader" ::loader
 }
 
 main "$@"

@@ -13,7 +13,7 @@ readonly LOG=$CACHE/setup.log STAMP=$VENV/.taskvisor-setup
 readonly APT_LOCK_LIMIT_S=300 SETUP_LOCK_LIMIT_S=900
 
 # By need: libvirt and qemu, what is on fresh disks, LVM and Ceph (and, for tests, a cluster and a file system that shares
-# blocks), Redis, networks, the guest image, building libvirt-python.
+# blocks), Redis, networks, the guest image, guests with UEFI, building libvirt-python.
 readonly PACKAGES=(
   libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients qemu-system-x86 qemu-utils
   util-linux e2fsprogs dosfstools
@@ -21,6 +21,7 @@ readonly PACKAGES=(
   redis-server
   dnsmasq-base nftables iproute2
   busybox-static cpio fdisk mtools syslinux syslinux-common
+  ovmf systemd-boot-efi
   libvirt-dev pkg-config gcc libc6-dev
   ca-certificates curl make
 )

@@ -344,8 +344,9 @@ class Edge:
     def _register_looks(self) -> None:
         def verify() -> Any:
             """What this host has, ours or not, for `taskvisor verify`."""
-            ports = self._node().ports
-            return msgspec.to_builtins(host_seen(ports, ports.clock.now()))
+            ports, report = self._node().ports, self._node().report
+            instances = report.store.catalog.list_instances(report.host)
+            return msgspec.to_builtins(host_seen(ports, ports.clock.now(), instances))
 
         def sync_power_state(instance: str) -> None:
             """Let the record of one instance follow this host's hypervisor: something was heard of it."""

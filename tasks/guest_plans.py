@@ -5,6 +5,7 @@ from dataclasses import replace
 import msgspec
 
 from net.plan import vif_plan_for
+from taskvisor.flow.ports import GuestOnHost
 from taskvisor.flow.step import StepContext
 from taskvisor.model.disk_backend import QCOW2_FILES, DiskBackend
 from taskvisor.model.operation import Operation
@@ -18,7 +19,7 @@ PREPARE_DISK = "prepare_disk"
 """The step whose facts say where the disks of a guest under way are made."""
 
 
-def layout_of(ctx: StepContext) -> DiskLayout:
+def layout_of(ctx: GuestOnHost) -> DiskLayout:
     """The guest's disks on this host."""
     machine = machine_for(ctx.instance, ctx.ports.hypervisor.read_facts())
     return disk_layout_for(
@@ -29,11 +30,11 @@ def layout_of(ctx: StepContext) -> DiskLayout:
     )
 
 
-def disk_backend_of(ctx: StepContext) -> DiskBackend:
+def disk_backend_of(ctx: GuestOnHost) -> DiskBackend:
     """Where the guest's own disks lie: where they were made when it was built, whatever the host is told to use by now."""
     if ctx.instance.disk_backend is not None:
         return ctx.instance.disk_backend
-    if (decided := decided_backend(ctx.operation)) is not None:
+    if isinstance(ctx, StepContext) and (decided := decided_backend(ctx.operation)) is not None:
         return decided
     # A guest that once ran, and has no word of it, was built before there was a choice.
     return ctx.ports.choices.disk_backend if ctx.instance.virt_type is None else QCOW2_FILES
@@ -47,7 +48,7 @@ def decided_backend(operation: Operation) -> DiskBackend | None:
     return msgspec.convert(prepared.get("disk_backend") or {}, DiskBackend)
 
 
-def vifs_of(ctx: StepContext) -> tuple[VifPlan, ...]:
+def vifs_of(ctx: GuestOnHost) -> tuple[VifPlan, ...]:
     """The guest's NICs on this host, in NIC order."""
     hostname = host_name_for(ctx.instance)
     return tuple(
@@ -56,7 +57,7 @@ def vifs_of(ctx: StepContext) -> tuple[VifPlan, ...]:
     )
 
 
-def xml_of(ctx: StepContext) -> str:
+def xml_of(ctx: GuestOnHost) -> str:
     """The guest's whole definition, made anew from the records."""
     facts = ctx.ports.hypervisor.read_facts()
     choices = choices_for(ctx.ports.choices, ctx.instance.metadata)

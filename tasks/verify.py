@@ -3,20 +3,27 @@
 from collections.abc import Iterable, Iterator
 
 from net.plan import parse_owner
+from tasks.drift import drifts_of
 from taskvisor.flow.ports import Ports
 from taskvisor.model.observed import HostSeen, LinkFacts, LinkSeen
+from taskvisor.model.records import Instance
 
 
-def host_seen(ports: Ports, now: float) -> HostSeen:
-    """What the host has. CannotAsk when any part of it can't be told: half a look would make the rest seem to be gone."""
+def host_seen(ports: Ports, now: float, instances: Iterable[Instance] = ()) -> HostSeen:
+    """What the host has, and which of `instances`, recorded there, are not as their records make them.
+
+    CannotAsk when any part of it can't be told: half a look would make the rest seem to be gone.
+    """
+    domains = ports.hypervisor.list_domains()
     return HostSeen(
         looked_at=now,
-        domains=ports.hypervisor.list_domains(),
+        domains=domains,
         directories=ports.disks.list_directories(),
         links=tuple(_seen(ports.fabric.list_links())),
         dhcp=ports.fabric.list_dhcp(),
         images=ports.disks.list_images(),
         pool_disks=ports.disks.list_pool_disks(),
+        drifts=drifts_of(ports, instances, frozenset(domain.instance_id for domain in domains if domain.owned)),
     )
 
 

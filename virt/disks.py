@@ -19,10 +19,11 @@ from pathlib import Path
 from taskvisor.model.disk_backend import DiskBackend
 from taskvisor.model.errors import CannotAsk, Refused, Retryable
 from taskvisor.model.ids import ImageId, InstanceId
-from taskvisor.model.observed import ImageFileFacts
+from taskvisor.model.observed import DiskFileFacts, ImageFileFacts
 from taskvisor.model.plan import CachedImage, DiskLayout, DiskPlan, DiskStorage, Seed
 from taskvisor.model.states import ImageFormat
 from virt import qemu_img
+from virt.disk_file import read_disk_file
 from virt.disk_place import pool_disk_at, pools_of
 from virt.disk_store import DiskStore, PoolStore, SourceDisk
 from virt.disk_stores import StoreOptions, open_pool
@@ -131,6 +132,10 @@ class LocalDisks:
         """Neither the copy nor the published image of that id is left. Retryable when the disk refuses."""
         with _removal_errors(f"image {image_id}"):
             self._images.ensure_unpublished(image_id)
+
+    def read_disk_file(self, path: str) -> DiskFileFacts | None:
+        """What the header of a guest's disk says; see `disk_file.read_disk_file`."""
+        return read_disk_file(self._checked(path))
 
     def list_directories(self) -> tuple[InstanceId, ...]:
         """The instances that have a directory of ours here, also one half removed."""

@@ -13,7 +13,7 @@ import structlog
 
 from taskvisor.model.errors import Contradiction, Refused, Retryable, UnreadableRecord
 from taskvisor.model.ids import InstanceId
-from taskvisor.model.observed import DomainFacts, GuestSupport, HostCell, HypervisorFacts
+from taskvisor.model.observed import DefinitionFacts, DomainFacts, GuestSupport, HostCell, HypervisorFacts
 from taskvisor.model.states import VirtType
 from virt.blockcopy import copy_running_disk, ensure_copy_ended
 from virt.connection import LibvirtConnection
@@ -21,7 +21,7 @@ from virt.guest_support import BOARDS, parse_machines, parse_support
 from virt.host_cells import parse_cells
 from virt.kvm import KvmReadings, VirtTypeSetting, read_kvm, virt_type_for
 from virt.libvirt_errors import is_no_domain
-from virt.lookup import is_active, list_facts, look_up_ours, read_facts_of
+from virt.lookup import is_active, list_definitions, list_facts, look_up_ours, read_facts_of
 from virt.power import LOOKS, call_with_known_flags, ensure_off, ensure_running, request_shutdown
 from virt.progress import Progress
 from virt.readback import EmulatorSeen, parse_domain, parse_emulator
@@ -90,6 +90,10 @@ class LibvirtHypervisor:
     def list_domains(self) -> tuple[DomainFacts, ...]:
         """Every domain on the host, ours or not. `vnc_port` is not read here: it would take each domain's whole XML."""
         return self._connection.run("list the domains", list_facts)
+
+    def list_definitions(self) -> tuple[DefinitionFacts, ...]:
+        """The XML of every domain on the host, ours or not, as it is defined and as it runs. Without passwords."""
+        return self._connection.run("read the definitions of the domains", list_definitions)
 
     def ensure_defined(self, instance_id: InstanceId, xml: str) -> None:
         """The domain is defined with this XML (for a running one: from its next start).

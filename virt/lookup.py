@@ -8,7 +8,7 @@ import libvirt
 
 from taskvisor.model.errors import Contradiction, UnreadableRecord
 from taskvisor.model.ids import InstanceId
-from taskvisor.model.observed import DomainFacts
+from taskvisor.model.observed import DefinitionFacts, DomainFacts
 from taskvisor.model.states import PowerState
 from virt.domain.owner import NAMESPACE
 from virt.libvirt_errors import is_no_domain
@@ -99,6 +99,34 @@ def list_facts(connection: libvirt.virConnect) -> tuple[DomainFacts, ...]:
         _facts_unless_gone(domain, stats.get("state.state", libvirt.VIR_DOMAIN_NOSTATE)) for domain, stats in found
     )
     return tuple(fact for fact in facts if fact is not None)
+
+
+def list_definitions(connection: libvirt.virConnect) -> tuple[DefinitionFacts, ...]:
+    """The XML of every domain, without what is secret in it. A domain that vanishes meanwhile is left out.
+
+    Two calls for all domains, and one for each, two where it runs; none of them asks a domain's QEMU, so that one that hangs
+    holds nothing up.
+    """
+    defined = connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_PERSISTENT)
+    only_running = connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_TRANSIENT)
+    found = (
+        *(_definition_unless_gone(domain, is_defined=True) for domain in defined),
+        *(_definition_unless_gone(domain, is_defined=False) for domain in only_running),
+    )
+    return tuple(facts for facts in found if facts is not None)
+
+
+def _definition_unless_gone(domain: libvirt.virDomain, *, is_defined: bool) -> DefinitionFacts | None:
+    try:
+        return DefinitionFacts(
+            instance_id=InstanceId(domain.UUIDString()),
+            persistent_xml=domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE) if is_defined else None,
+            live_xml=domain.XMLDesc() if domain.ID() >= 0 else None,  # known from the list
+        )
+    except libvirt.libvirtError as error:
+        if is_no_domain(error):
+            return None
+        raise
 
 
 def _facts_unless_gone(domain: libvirt.virDomain, state: int) -> DomainFacts | None:

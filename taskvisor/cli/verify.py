@@ -22,12 +22,21 @@ from taskvisor.settings import Settings
 WAIT_S = 10.0
 
 
+class DifferenceView(TypedDict):
+    code: str
+    place: str
+    recorded: str | None
+    found: str | None
+    holds: str
+
+
 class FindingView(TypedDict):
     code: str
     subject: str
     host: str | None
     message: str
     advice: str
+    differences: list[DifferenceView]
 
 
 def verify(
@@ -115,4 +124,14 @@ def _view(finding: Finding) -> FindingView:
         "host": finding.host,
         "message": finding.message,
         "advice": ADVICE[finding.code],
+        "differences": [
+            {
+                "code": one.code,
+                "place": one.place,
+                "recorded": one.recorded,
+                "found": one.found,
+                "holds": one.holds.value,
+            }
+            for one in finding.differences
+        ],
     }

@@ -7,6 +7,7 @@ is under way, or STUCK, explains what is or is not there. A host that did not an
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from taskvisor.compute.audit_drift import drift_findings
 from taskvisor.compute.power_sync import synced
 from taskvisor.model.finding import AuditLimits, Code, Finding
 from taskvisor.model.ids import HostName, ImageId, InstanceId, PortId, image_id_for
@@ -52,7 +53,11 @@ def host_findings(
         here = [instance for instance in known.resting.values() if instance.host == host]
         domains = {domain.instance_id: domain for domain in found.domains if domain.owned}
         sync_is_late = _sync_is_late(after.hosts.get(host), now, limits)
+        drifts = {drift.instance_id: drift for drift in found.drifts}
         for instance in here:
+            if instance.id in drifts:
+                has_directory = instance.id in found.directories
+                yield from drift_findings(instance, drifts[instance.id], has_directory=has_directory)
             yield from _instance(instance, found, domains.get(instance.id), after, sync_is_late=sync_is_late)
 
 

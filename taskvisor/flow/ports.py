@@ -11,11 +11,19 @@ from typing import Protocol
 
 from taskvisor.model.change import Change, Loaded
 from taskvisor.model.ids import ImageId, InstanceId, NetworkId, OperationId
-from taskvisor.model.observed import DhcpFacts, DomainFacts, HypervisorFacts, ImageFileFacts, LinkFacts
+from taskvisor.model.observed import (
+    DefinitionFacts,
+    DhcpFacts,
+    DiskFileFacts,
+    DomainFacts,
+    HypervisorFacts,
+    ImageFileFacts,
+    LinkFacts,
+)
 from taskvisor.model.operation import Operation
 from taskvisor.model.operator import OperatorChoices
 from taskvisor.model.plan import CachedImage, DiskLayout, DiskPlan, Seed, VifPlan
-from taskvisor.model.records import ImageSource, Network
+from taskvisor.model.records import ImageSource, Instance, Network
 from taskvisor.model.states import ImageFormat
 
 Progress = Callable[[int, int | None], None]
@@ -36,6 +44,10 @@ class Hypervisor(Protocol):
 
     def list_domains(self) -> tuple[DomainFacts, ...]:
         """Every domain on the host, ours or not."""
+        ...
+
+    def list_definitions(self) -> tuple[DefinitionFacts, ...]:
+        """The XML of every domain on the host, ours or not, as it is defined and as it runs. Without passwords."""
         ...
 
     def ensure_defined(self, instance_id: InstanceId, xml: str) -> None:
@@ -122,6 +134,10 @@ class Disks(Protocol):
 
     def ensure_unpublished(self, image_id: ImageId) -> None:
         """Neither the copy nor the published image of that id is left."""
+        ...
+
+    def read_disk_file(self, path: str) -> DiskFileFacts | None:
+        """What the header of a guest's disk says, a file below the instances' directory; None when no file is there."""
         ...
 
     def list_directories(self) -> tuple[InstanceId, ...]:
@@ -242,3 +258,13 @@ class Ports:
     clock: Clock
     limits: StepLimits
     choices: OperatorChoices
+
+
+class GuestOnHost(Protocol):
+    """A guest and the ports of the host that it is on: all that its plans are made of. A StepContext is one."""
+
+    @property
+    def instance(self) -> Instance: ...
+
+    @property
+    def ports(self) -> Ports: ...

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from taskvisor.model.drift import Difference
 from taskvisor.model.ids import HostName
 
 
@@ -25,6 +26,8 @@ class Code(StrEnum):
     IMAGE_FILE_MISSING = "image-file-missing"
     IMAGE_DELETION_OVERDUE = "image-deletion-overdue"
     HOST_SILENT = "host-silent"
+    GUEST_DRIFTED = "guest-drifted"
+    DISK_DRIFTED = "disk-drifted"
 
     CLAIM_WITHOUT_INSTANCE = "claim-without-instance"
     INSTANCE_WITHOUT_CLAIM = "instance-without-claim"
@@ -61,13 +64,15 @@ class Finding:
     """One thing that is not as it should be.
 
     `subject` names what it is about, by an id or a key; with `code` and `host` it is the finding's identity, the same at
-    every look. `host` is None for what concerns the records of no single host. `message` says what is true now.
+    every look. `host` is None for what concerns the records of no single host. `message` says what is true now, and of a
+    guest that has drifted `differences` say it one by one.
     """
 
     code: Code
     subject: str
     host: HostName | None
     message: str
+    differences: tuple[Difference, ...] = ()
 
     @property
     def identity(self) -> tuple[Code, str, HostName | None]:
@@ -112,6 +117,8 @@ ADVICE: Mapping[Code, str] = {
     Code.IMAGE_FILE_MISSING: "guests can't be built from it: restore the file, or take the snapshot again",
     Code.IMAGE_DELETION_OVERDUE: "put right what the host says; it is asked again. See the log of its control node",
     Code.HOST_SILENT: "look at the host and at its workers' logs; nothing was concluded about its guests",
+    Code.GUEST_DRIFTED: "`taskvisor reboot --hard NAME` defines it anew from its record; or edit it back by hand (`virsh edit`)",
+    Code.DISK_DRIFTED: "stop the guest before more is lost; restore the file from a copy, or `taskvisor delete NAME`",
     Code.CLAIM_WITHOUT_INSTANCE: _BY_HAND,
     Code.INSTANCE_WITHOUT_CLAIM: _BY_HAND,
     Code.USED_DIFFERS: "set the amounts to the sum of the host's claims; see docs/operations.md",

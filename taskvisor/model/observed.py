@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from taskvisor.model.drift import GuestDrift
 from taskvisor.model.ids import ImageId, InstanceId, PortId
-from taskvisor.model.states import PowerState, VirtType
+from taskvisor.model.states import ImageFormat, PowerState, VirtType
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,6 +18,25 @@ class DomainFacts:
     boot_id: int | None
     owned: bool  # bears our metadata
     vnc_port: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DefinitionFacts:
+    """The XML of a domain: as it is defined, which holds from its next start, and as it runs; None where it is not so."""
+
+    instance_id: InstanceId
+    persistent_xml: str | None
+    live_xml: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiskFileFacts:
+    """The file of a guest's disk, by its own header. `base_path`: what it says that it stands on; None: on nothing."""
+
+    format: ImageFormat
+    virtual_bytes: int
+    base_path: str | None = None
+    base_is_there: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +126,10 @@ class LinkSeen:
 
 @dataclass(frozen=True, kw_only=True)
 class HostSeen:
-    """All that a host has, ours or not, as one look at it found it. `looked_at` is when the look began."""
+    """All that a host has, ours or not, as one look at it found it. `looked_at` is when the look began.
+
+    `drifts`: its guests that are not as their records, as they were just then, make them.
+    """
 
     looked_at: float
     domains: tuple[DomainFacts, ...]
@@ -115,3 +138,4 @@ class HostSeen:
     dhcp: tuple[DhcpFacts, ...]
     images: tuple[ImageFileFacts, ...]
     pool_disks: tuple[InstanceId, ...] = ()  # whose disks lie in its volume group or Ceph pool, which hosts may share
+    drifts: tuple[GuestDrift, ...] = ()

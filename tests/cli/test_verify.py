@@ -2,6 +2,7 @@
 
 import msgspec
 
+from taskvisor.model.drift import Difference, GuestDrift, Holds
 from taskvisor.model.errors import CannotAsk
 from taskvisor.model.finding import ADVICE, Code
 from taskvisor.model.observed import DomainFacts, HostSeen
@@ -52,6 +53,36 @@ def test_what_two_looks_find_is_shown_with_what_to_do(cli: Cli, book: Book, work
     (found,) = json_of(cli("verify", "--host", "host-1", "-f", "json"))
     assert (found["code"], found["subject"], found["host"]) == ("domain-without-record", STRAY, "host-1")
     assert len(worker.asked) == 4
+
+
+def test_the_differences_of_a_guest_that_has_drifted_are_told_one_by_one(
+    cli: Cli, book: Book, worker: FakeWorker
+) -> None:
+    book.put_host()
+    guest = instance("web-1")
+    book.put_instance(guest)
+    difference = Difference(code="drift.vcpus", place="vcpu", recorded="1", found="4", holds=Holds.UNTIL_NEXT_START)
+    drift = GuestDrift(instance_id=guest.id, differences=(difference,))
+    worker.answers["host.verify"] = lambda _: {
+        **msgspec.to_builtins(HostSeen(looked_at=1.0, domains=(), directories=(), links=(), dhcp=(), images=())),
+        "drifts": [msgspec.to_builtins(drift)],
+    }
+    found = {finding["code"]: finding for finding in json_of(cli("verify", "-f", "json"))}["guest-drifted"]
+    assert found["differences"] == [
+        {"code": "drift.vcpus", "place": "vcpu", "recorded": "1", "found": "4", "holds": "until its next start"}
+    ]
+    assert "drift.vcpus (vcpu): 1 is recorded, 4 is there, until its next start" in found["message"]
+    assert "reboot --hard" in found["advice"]
+
+
+def test_a_host_of_an_older_version_tells_of_no_drift(cli: Cli, book: Book, worker: FakeWorker) -> None:
+    def answer(_: Asked) -> object:
+        seen = msgspec.to_builtins(HostSeen(looked_at=1.0, domains=(), directories=(), links=(), dhcp=(), images=()))
+        return {name: value for name, value in seen.items() if name != "drifts"}
+
+    book.put_host()
+    worker.answers["host.verify"] = answer
+    assert cli("verify").exit_code == 0
 
 
 def test_what_only_the_first_look_finds_is_not_shown(cli: Cli, book: Book, worker: FakeWorker) -> None:

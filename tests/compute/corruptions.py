@@ -19,6 +19,7 @@ from tests.support import records
 from tests.support.fleet import KEYS, PERIOD_S, Fleet, SimulatedHost
 from tests.support.images import ImageDesk
 from virt.disk_place import disk_place_for
+from virt.simulated.image_file import read_image_file
 
 H1, H2 = HostName("h1"), HostName("h2")
 GHOST = instance_id_for(OperationId("build-ghost"))
@@ -90,6 +91,53 @@ def the_domain_of_the_guest_that_is_off_is_removed(fleet: Fleet) -> None:
 
 def the_guest_switches_itself_off(fleet: Fleet) -> None:
     host(fleet).outsider.ensure_power_state(fleet.instance().id, PowerState.SHUTDOWN)
+
+
+def with_more_memory(xml: str) -> str:
+    return xml.replace("65536</memory>", "131072</memory>")
+
+
+def the_definition_is_edited(fleet: Fleet) -> None:
+    host(fleet).outsider.ensure_defined_with(fleet.instance().id, with_more_memory)
+
+
+def the_definition_of_the_guest_that_is_off_is_edited(fleet: Fleet) -> None:
+    host(fleet).outsider.ensure_defined_with(fleet.instance("off").id, with_more_memory)
+
+
+def the_running_guest_is_changed(fleet: Fleet) -> None:
+    host(fleet).outsider.ensure_running_with(fleet.instance().id, with_more_memory)
+
+
+def the_guest_can_no_longer_be_rendered(fleet: Fleet) -> None:
+    flavor = fleet.instance().flavor
+    rewrite(fleet, flavor=replace(flavor, extra_specs={"hw:numa_nodes": "2", "hw:numa_cpus.0": "0"}))
+
+
+def disk_of_web(fleet: Fleet, role: DiskRole) -> Path:
+    return Path(layout_of_web(fleet).disk(role).path)
+
+
+def layout_of_web(fleet: Fleet) -> DiskLayout:
+    return msgspec.convert(fleet.read("build-web").facts["prepare_disk"]["layout"], DiskLayout)
+
+
+def the_root_disk_is_removed(fleet: Fleet) -> None:
+    disk_of_web(fleet, DiskRole.ROOT).unlink()
+
+
+def the_seed_is_removed(fleet: Fleet) -> None:
+    disk_of_web(fleet, DiskRole.SEED).unlink()
+
+
+def the_root_disk_is_grown_by_hand(fleet: Fleet) -> None:
+    path = disk_of_web(fleet, DiskRole.ROOT)
+    image = read_image_file(path)
+    path.write_bytes(msgspec.json.encode(replace(image, virtual_bytes=image.virtual_bytes * 2)))
+
+
+def the_image_below_the_disks_is_removed(fleet: Fleet) -> None:
+    Path(read_image_file(disk_of_web(fleet, DiskRole.ROOT)).made_from).unlink()
 
 
 def a_directory_of_ours_is_left(fleet: Fleet) -> None:
@@ -377,6 +425,13 @@ CORRUPTIONS: list[tuple[Callable[[Fleet], None], Code]] = [
     (the_domain_is_removed, Code.DOMAIN_MISSING),
     (the_domain_of_the_guest_that_is_off_is_removed, Code.DOMAIN_MISSING),
     (the_guest_switches_itself_off, Code.POWER_DIFFERS),
+    (the_definition_is_edited, Code.GUEST_DRIFTED),
+    (the_definition_of_the_guest_that_is_off_is_edited, Code.GUEST_DRIFTED),
+    (the_running_guest_is_changed, Code.GUEST_DRIFTED),
+    (the_guest_can_no_longer_be_rendered, Code.GUEST_DRIFTED),
+    (the_root_disk_is_removed, Code.DISK_DRIFTED),
+    (the_seed_is_removed, Code.DISK_DRIFTED),
+    (the_root_disk_is_grown_by_hand, Code.DISK_DRIFTED),
     (a_directory_of_ours_is_left, Code.DIRECTORY_WITHOUT_RECORD),
     (the_directory_is_removed, Code.DIRECTORY_MISSING),
     (a_disk_is_left_in_a_shared_pool, Code.DISK_WITHOUT_RECORD),

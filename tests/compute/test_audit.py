@@ -1,5 +1,6 @@
 """One thing is put wrong on a healthy fleet, and that very thing is found; what is under way is never taken for drift."""
 
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,9 +11,12 @@ import msgspec
 import pytest
 
 from tasks.build import FetchImage
+from tasks.drift import TOLD
 from tasks.flows import ALL_FLOWS
 from tasks.verify import host_seen
 from taskvisor.compute.audit import confirmed, findings_for
+from taskvisor.model.drift import Difference, Holds
+from taskvisor.model.errors import CannotAsk
 from taskvisor.model.finding import ADVICE, Code, Finding
 from taskvisor.model.ids import InstanceId
 from taskvisor.model.observed import HostSeen
@@ -78,6 +82,10 @@ def test_an_image_that_a_silent_host_is_to_remove_is_the_silent_hosts_finding(fl
         (corruptions.the_domain_is_removed, "instance.delete", {"instance": "web"}),
         (corruptions.the_domain_of_the_guest_that_is_off_is_removed, "instance.start", {"instance": "off"}),
         (corruptions.the_directory_is_removed, "instance.delete", {"instance": "off"}),
+        (corruptions.the_definition_is_edited, "instance.reboot", {"instance": "web", "type": "hard"}),
+        (corruptions.the_definition_of_the_guest_that_is_off_is_edited, "instance.start", {"instance": "off"}),
+        (corruptions.the_running_guest_is_changed, "instance.reboot", {"instance": "web", "type": "hard"}),
+        (corruptions.the_root_disk_is_removed, "instance.delete", {"instance": "web"}),
         (corruptions.the_link_is_removed, "instance.reboot", {"instance": "web", "type": "hard"}),
         (corruptions.the_dhcp_entry_is_removed, "instance.reboot", {"instance": "web", "type": "hard"}),
         (corruptions.the_record_says_that_something_is_being_done, "instance.delete", {"instance": "web"}),
@@ -120,6 +128,57 @@ def test_an_instance_that_is_on_two_hosts_is_found_on_the_one_where_it_does_not_
 
     assert (found.code, found.subject, found.host) == (Code.DOMAIN_ELSEWHERE, fleet.instance().id, H2)
     fleet.close()
+
+
+def test_of_a_guest_that_has_drifted_each_difference_is_told_and_from_when_it_holds(fleet: Fleet) -> None:
+    corruptions.the_definition_is_edited(healthy(fleet))
+
+    (found,) = audit(fleet)
+
+    assert found.subject == fleet.instance().id
+    assert found.differences == (
+        Difference(code="drift.memory", place="memory", recorded="65536", found="131072", holds=Holds.NEXT_START),
+    )
+    assert found.message == (
+        "web is not as its record makes it: drift.memory (memory): 65536 is recorded, 131072 is there, from its next start"
+    )
+
+
+def test_an_image_below_the_disks_that_is_gone_is_told_of_each_guest_that_stands_on_it(fleet: Fleet) -> None:
+    corruptions.the_image_below_the_disks_is_removed(healthy(fleet))
+    assert codes(audit(fleet)) == [Code.DISK_DRIFTED, Code.DISK_DRIFTED]
+
+
+def test_a_guest_that_an_operation_holds_has_not_drifted(fleet: Fleet) -> None:
+    corruptions.the_definition_is_edited(healthy(fleet))
+    fleet.begin("instance.reboot", "reboot-web", instance="web", type="hard")
+    assert audit(fleet) == ()
+
+
+def test_a_guest_whose_operation_ends_while_it_is_looked_at_has_not_drifted(fleet: Fleet) -> None:
+    corruptions.the_definition_is_edited(healthy(fleet))
+    fleet.begin("instance.reboot", "reboot-web", instance="web", type="hard")
+    assert audit(fleet, afterwards=fleet.post.deliver_all) == ()
+
+
+def test_a_host_that_can_not_ask_for_definitions_tells_nothing(fleet: Fleet) -> None:
+    healthy(fleet)
+    there = host(fleet)
+    (there.root / "domains").rename(there.root / "away")
+    with pytest.raises(CannotAsk):
+        host_seen(there.ports, fleet.clock.now(), fleet.store.catalog.list_instances(H1))
+
+
+def test_of_a_guest_that_differs_in_everything_no_more_is_told_than_is_read(fleet: Fleet) -> None:
+    healthy(fleet)
+    web = fleet.instance().id
+    stripped = f"<domain type='qemu'><name>x</name><uuid>{web}</uuid></domain>"
+    host(fleet).outsider.ensure_defined_with(web, lambda _xml: stripped)
+
+    (found,) = audit(fleet)
+
+    assert len(found.differences) == TOLD
+    assert re.search(r"; and \d+ more$", found.message)
 
 
 def test_messages_for_a_silent_host_are_found_and_nothing_is_said_of_its_guests(fleet: Fleet) -> None:

@@ -11,9 +11,9 @@ import pytest
 
 from taskvisor.flow.ports import Disks
 from taskvisor.model.disk_backend import BackendKind, DiskBackend
-from taskvisor.model.errors import Contradiction, Refused, TaskvisorError
+from taskvisor.model.errors import CannotAsk, Contradiction, Refused, TaskvisorError
 from taskvisor.model.ids import ImageId, OperationId, image_id_for
-from taskvisor.model.observed import ImageFileFacts
+from taskvisor.model.observed import DiskFileFacts, ImageFileFacts
 from taskvisor.model.plan import CachedImage, DiskContent, DiskLayout, DiskPlan, DiskRole, Seed
 from taskvisor.model.states import ImageFormat
 from tests.contract import plans
@@ -121,6 +121,47 @@ def test_a_directory_has_a_sidecar_and_an_empty_console_log(with_directory: Disk
     assert Path(planned.console_log).read_bytes() == b""
     (sidecar,) = names - {Path(planned.console_log).name}
     assert GUEST in (Path(planned.directory) / sidecar).read_text()
+
+
+def test_a_disk_says_of_itself_what_it_is_and_what_it_stands_on(with_root: DisksHost, base: CachedImage) -> None:
+    disk = root_disk(with_root.root)
+    assert with_root.port.read_disk_file(disk.path) == DiskFileFacts(
+        format=disk.format,
+        virtual_bytes=base.virtual_bytes,
+        base_path=base.path if disk.format is ImageFormat.QCOW2 else None,
+        base_is_there=True,
+    )
+
+
+def test_a_disk_whose_image_is_gone_says_so(with_root: DisksHost, base: CachedImage, backend: BackendKind) -> None:
+    Path(base.path).unlink()
+    seen = with_root.port.read_disk_file(root_disk(with_root.root).path)
+    assert seen is not None
+    stands_on_it = (base.path, False)
+    assert (seen.base_path, seen.base_is_there) == (stands_on_it if backend is BackendKind.QCOW2 else (None, True))
+
+
+def test_a_disk_that_is_not_there_and_one_whose_directory_is_not_say_nothing(with_directory: DisksHost) -> None:
+    path = root_disk(with_directory.root).path
+    assert with_directory.port.read_disk_file(path) is None
+    with_directory.port.ensure_removed(GUEST)
+    assert with_directory.port.read_disk_file(path) is None
+
+
+def test_a_seed_is_raw_and_stands_on_nothing(with_directory: DisksHost) -> None:
+    disk = layout(with_directory.root).disk(DiskRole.SEED)
+    with_directory.port.ensure_seed(disk, SEED)
+    seen = with_directory.port.read_disk_file(disk.path)
+    assert seen is not None
+    assert (seen.format, seen.base_path, seen.virtual_bytes > 0) == (ImageFormat.RAW, None, True)
+
+
+def test_a_disk_that_can_not_be_read_is_not_called_gone(with_root: DisksHost) -> None:
+    path = Path(root_disk(with_root.root).path)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(CannotAsk):
+        with_root.port.read_disk_file(str(path))
 
 
 def test_a_directory_asked_for_twice_keeps_its_console_log(with_directory: DisksHost) -> None:

@@ -10,11 +10,13 @@ import pytest
 from taskvisor.flow.ports import Hypervisor
 from taskvisor.model.errors import CannotAsk, Contradiction, Refused, TaskvisorError
 from taskvisor.model.ids import InstanceId
-from taskvisor.model.observed import DomainFacts
+from taskvisor.model.observed import DefinitionFacts, DomainFacts
 from taskvisor.model.states import PowerState
 from tests.contract.hypervisors import HypervisorHost, RealHost, SimulatedHost
 from tests.contract.plans import MIB, ignore_progress, instance_id, xml_for
 from tests.contract.processes import repeat_at_once
+from virt.definition import parse_definition
+from virt.drift import differences_for
 from virt.simulated.image_file import read_image_file
 
 GUEST = instance_id(0)
@@ -112,6 +114,54 @@ def test_defining_a_running_domain_leaves_it_running(running: HypervisorHost, xm
     before = seen(running)
     running.port.ensure_defined(GUEST, xml)
     assert seen(running) == before
+
+
+def definition(host: HypervisorHost) -> DefinitionFacts:
+    """GUEST's definition; it must be the only one."""
+    (found,) = host.port.list_definitions()
+    assert found.instance_id == GUEST
+    return found
+
+
+def is_as_asked(found: str | None, xml: str) -> bool:
+    """Nothing of what was asked for is missing or different in what the hypervisor has."""
+    assert found is not None
+    return differences_for(parse_definition(xml), parse_definition(found), None) == ()
+
+
+def memory_of(xml: str | None) -> str:
+    assert xml is not None
+    return parse_definition(xml).facts["memory"]
+
+
+def test_no_domain_has_no_definition(host: HypervisorHost) -> None:
+    assert host.port.list_definitions() == ()
+
+
+def test_a_domain_that_is_off_has_the_definition_that_was_asked_for_and_none_that_runs(
+    defined: HypervisorHost, xml: str
+) -> None:
+    found = definition(defined)
+    assert is_as_asked(found.persistent_xml, xml)
+    assert found.live_xml is None
+
+
+def test_a_running_domain_keeps_what_it_was_started_with_when_it_is_defined_anew(
+    running: HypervisorHost, xml: str
+) -> None:
+    other = xml.replace("65536</memory>", "131072</memory>")
+    running.port.ensure_defined(GUEST, other)
+    found = definition(running)
+    assert (memory_of(found.persistent_xml), memory_of(found.live_xml)) == ("131072", "65536")
+
+    running.port.ensure_off(GUEST)
+    running.port.ensure_running(GUEST)
+    assert memory_of(definition(running).live_xml) == "131072"
+
+
+def test_the_definitions_of_others_are_listed_too(host: HypervisorHost) -> None:
+    host.ensure_foreign_domain(STRANGER, "somebodys")
+    assert [found.instance_id for found in host.port.list_definitions()] == [STRANGER]
 
 
 def test_a_foreign_domain_of_our_uuid_is_left_alone(host: HypervisorHost, xml: str) -> None:
@@ -292,6 +342,7 @@ def test_who_cannot_ask_does_not_say_that_nothing_is_there(host: HypervisorHost,
         lambda port: port.read_facts(),
         lambda port: port.read_domain(GUEST),
         lambda port: port.list_domains(),
+        lambda port: port.list_definitions(),
         lambda port: port.ensure_defined(GUEST, xml),
         lambda port: port.ensure_running(GUEST),
         lambda port: port.ensure_off(GUEST),

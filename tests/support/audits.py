@@ -21,7 +21,10 @@ def audit(
     before = survey.read(fleet.clock.now())
     meanwhile()
     up = [host for host in fleet.hosts.values() if not before.is_silent(host.name)]
-    seen = {host.name: host_seen(host.ports, fleet.clock.now()) for host in up}
+    seen = {
+        host.name: host_seen(host.ports, fleet.clock.now(), fleet.store.catalog.list_instances(host.name))
+        for host in up
+    }
     afterwards()
     after = survey.read(fleet.clock.now())
     return findings_for(before, seen, after, fleet.clock.now())

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ class Verified:
     codes: list[str]
     exit_code: int
     stderr: str
+    found: list[dict[str, Any]] = field(default_factory=list, compare=False)
 
 
 def verify(nodes: Nodes, *words: str) -> Verified:
@@ -45,7 +46,8 @@ def verify(nodes: Nodes, *words: str) -> Verified:
     argv = [sys.executable, "-m", "taskvisor.cli", "verify", "-f", "json", "--wait", "30", *words]
     done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=COMMAND_LIMIT_S, check=False)
     found: list[dict[str, Any]] = json.loads(done.stdout)
-    return Verified(codes=[finding["code"] for finding in found], exit_code=done.returncode, stderr=done.stderr)
+    codes = [finding["code"] for finding in found]
+    return Verified(codes=codes, exit_code=done.returncode, stderr=done.stderr, found=found)
 
 
 @pytest.fixture
@@ -123,3 +125,31 @@ def test_real_guests_agree_with_their_records_and_what_is_taken_from_them_is_fou
     (image,) = (nodes.state_dir / "images").glob("*.qcow2")
     image.unlink()
     assert verify(nodes).codes == ["image-file-missing"]
+
+
+def test_what_was_edited_in_a_real_guest_is_found_until_it_is_defined_anew(
+    nodes: Nodes, libvirtd: Libvirtd, guest_image: Path
+) -> None:
+    built = nodes.ask("instance.build", name="web", image=str(guest_image), flavor=BOOTABLE)
+
+    def virsh(*words: str) -> None:
+        run_or_fail(["virsh", "-q", "-c", libvirtd.uri, *words], limit_s=30)
+
+    assert verify(nodes) == Verified(codes=[], exit_code=0, stderr="")
+    virsh("setmaxmem", built["id"], "200M", "--config")
+    virsh("domif-setlink", built["id"], f"tap{built['ports'][0]['id'][:11]}", "down")
+    virsh("change-media", built["id"], "hda", "--eject", "--force", "--live")
+
+    assert differences(nodes) == {
+        ("drift.memory", "from its next start"),
+        ("drift.nic.link", "until its next start"),
+        ("drift.disk.source", "until its next start"),
+    }
+    nodes.ask("instance.reboot", instance="web", type="hard")
+    assert verify(nodes).codes == []
+
+
+def differences(nodes: Nodes) -> set[tuple[str, str]]:
+    """Code of each difference of the only guest that has drifted, and when it is so."""
+    (found,) = [finding for finding in verify(nodes).found if finding["code"] == "guest-drifted"]
+    return {(one["code"], one["holds"]) for one in found["differences"]}

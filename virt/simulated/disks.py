@@ -17,12 +17,13 @@ import msgspec
 
 from taskvisor.model.errors import CannotAsk, Contradiction, Refused
 from taskvisor.model.ids import ImageId, InstanceId
-from taskvisor.model.observed import ImageFileFacts
+from taskvisor.model.observed import DiskFileFacts, ImageFileFacts
 from taskvisor.model.plan import CachedImage, DiskLayout, DiskPlan, Seed
 from taskvisor.model.states import ImageFormat
 from virt.image_names import image_files_for
 from virt.owned_directories import UUID
 from virt.progress import Progress, ignore_progress
+from virt.simulated.disk_file import read_simulated_disk
 from virt.simulated.image_file import ImageFile, copy_image, put_image_file, read_disk_file, read_image_file
 from virt.simulated.pool_files import file_of, read_pool_files
 from virt.simulated.world import Lock, Shelf, read_file
@@ -164,6 +165,10 @@ class SimulatedDisks:
             self._published.remove(image_id)
             self._image_path(image_id).unlink(missing_ok=True)
             Path(self.snapshot_path(image_id)).unlink(missing_ok=True)
+
+    def read_disk_file(self, path: str) -> DiskFileFacts | None:
+        """What the simulated disk says of itself; a seed, which is none, is raw. None when no file is there."""
+        return read_simulated_disk(self._checked(path))
 
     def list_directories(self) -> tuple[InstanceId, ...]:
         """The instances that have a directory of ours here, also one half removed, in the order of their ids."""

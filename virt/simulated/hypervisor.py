@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from taskvisor.model.errors import Contradiction, Refused, Retryable, UnreadableRecord
 from taskvisor.model.ids import InstanceId
-from taskvisor.model.observed import DomainFacts, HypervisorFacts
+from taskvisor.model.observed import DefinitionFacts, DomainFacts, HypervisorFacts
 from taskvisor.model.states import PowerState, VirtType
 from virt.progress import Progress
 from virt.readback import DomainSeen, parse_domain
@@ -27,7 +27,7 @@ from virt.simulated.world import Counter, Lock, Shelf
 class Domain:
     """What the simulated host has of one domain. `boot_id` is set exactly while it runs or is paused.
 
-    `disks` are the paths that the XML gives, by device.
+    `disks` are the paths that the XML gives, by device. `live_xml` is the definition that it was started with.
     """
 
     name: str
@@ -36,6 +36,7 @@ class Domain:
     owned: bool = True
     power_state: PowerState = PowerState.SHUTDOWN
     boot_id: int | None = None
+    live_xml: str | None = None
 
 
 class SimulatedHypervisor:
@@ -86,6 +87,13 @@ class SimulatedHypervisor:
         """Every domain, ours or not, in the order of their ids."""
         return tuple(_facts(InstanceId(key), domain) for key, domain in self._domains.list_all())
 
+    def list_definitions(self) -> tuple[DefinitionFacts, ...]:
+        """The XML of every domain, ours or not, as it is defined and as it was started, in the order of their ids."""
+        return tuple(
+            DefinitionFacts(instance_id=InstanceId(key), persistent_xml=domain.xml, live_xml=domain.live_xml)
+            for key, domain in self._domains.list_all()
+        )
+
     def ensure_defined(self, instance_id: InstanceId, xml: str) -> None:
         """The domain is defined with this XML; its power state stays.
 
@@ -99,7 +107,9 @@ class SimulatedHypervisor:
             if before is not None and before.name != wanted.name:
                 raise Refused(f"cannot rename domain {instance_id}, defined as {before.name}, to {wanted.name}")
             if before is not None:
-                wanted = replace(wanted, power_state=before.power_state, boot_id=before.boot_id)
+                wanted = replace(
+                    wanted, power_state=before.power_state, boot_id=before.boot_id, live_xml=before.live_xml
+                )
             # The name comes last and goes first: a name without its domain would be nobody's to remove.
             self._domains.put(instance_id, wanted)
             self._names.put(_name_key(wanted.name), instance_id)
@@ -113,10 +123,12 @@ class SimulatedHypervisor:
             if domain.power_state is PowerState.RUNNING:
                 return _facts(instance_id, domain)
             boot_id = domain.boot_id
+            live_xml = domain.live_xml
             if boot_id is None:
                 _require_disks(self._root, domain)
                 boot_id = self._boots.next()  # differs also from those before it was defined anew
-            running = replace(domain, power_state=PowerState.RUNNING, boot_id=boot_id)
+                live_xml = domain.xml
+            running = replace(domain, power_state=PowerState.RUNNING, boot_id=boot_id, live_xml=live_xml)
             self._domains.put(instance_id, running)
             return _facts(instance_id, running)
 
@@ -194,7 +206,7 @@ def _facts(instance_id: InstanceId, domain: Domain) -> DomainFacts:
 
 
 def _off(domain: Domain) -> Domain:
-    return replace(domain, power_state=PowerState.SHUTDOWN, boot_id=None)
+    return replace(domain, power_state=PowerState.SHUTDOWN, boot_id=None, live_xml=None)
 
 
 def _name_key(name: str) -> str:

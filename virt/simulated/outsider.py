@@ -1,5 +1,6 @@
 """What people and guests do on a simulated host behind our back, for tests of drift and contradiction. No port has these."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
@@ -32,12 +33,24 @@ class SimulatedOutsider:
         A running state keeps the boot id; use the hypervisor's `ensure_running` to start a domain.
         """
         with self._lock.held():
-            domain = self._domains.read(uuid)
-            if domain is None:
-                raise KeyError(uuid)
+            domain = self._there(uuid)
             alive = power_state in (PowerState.RUNNING, PowerState.PAUSED, PowerState.SUSPENDED)
-            boot_id = domain.boot_id if alive else None
-            self._domains.put(uuid, replace(domain, power_state=power_state, boot_id=boot_id))
+            boot_id, live_xml = (domain.boot_id, domain.live_xml) if alive else (None, None)
+            self._domains.put(uuid, replace(domain, power_state=power_state, boot_id=boot_id, live_xml=live_xml))
+
+    def ensure_defined_with(self, uuid: InstanceId, edit: Callable[[str], str]) -> None:
+        """As `virsh edit`: the definition is what `edit` makes of it; a domain that runs has it from its next start."""
+        with self._lock.held():
+            domain = self._there(uuid)
+            self._domains.put(uuid, replace(domain, xml=edit(domain.xml)))
+
+    def ensure_running_with(self, uuid: InstanceId, edit: Callable[[str], str]) -> None:
+        """As `virsh attach-disk --live` and the like: the domain, which runs, is changed until its next start."""
+        with self._lock.held():
+            domain = self._there(uuid)
+            if domain.live_xml is None:
+                raise KeyError(uuid)
+            self._domains.put(uuid, replace(domain, live_xml=edit(domain.live_xml)))
 
     def ensure_domain_gone(self, uuid: InstanceId) -> None:
         """The domain is no more, ours or not."""
@@ -49,3 +62,9 @@ class SimulatedOutsider:
         directory = self._root / "instances" / instance_id
         directory.mkdir(parents=True, exist_ok=True)
         (directory / "notes.txt").write_text("not yours")
+
+    def _there(self, uuid: InstanceId) -> Domain:
+        domain = self._domains.read(uuid)
+        if domain is None:
+            raise KeyError(uuid)
+        return domain

@@ -61,6 +61,12 @@ def test_every_field_that_is_shown_decides_what_the_xml_says() -> None:
     assert silent == set(NOT_RENDERED)
 
 
+def every_field() -> Mapping[str, tuple[str, ...]]:
+    """The fields of every class of `virt.domain`, and of the records that it renders whole."""
+    kinds = _kinds() | {kind for kind, _ in _fields_shown(CASES)}
+    return {kind.__name__: tuple(field.name for field in fields(kind)) for kind in kinds}
+
+
 def unshown(shown_cases: Mapping[str, Config]) -> set[str]:
     """What no case shows: classes, fields with but one value, booleans with but one answer, members of enums."""
     shown = _fields_shown(shown_cases)
