@@ -142,5 +142,6 @@ def instance_for(
         user_data=spec.user_data,
         metadata=spec.metadata,
         image_properties=resolved.image_properties,
+        image_min_memory_mib=resolved.image.min_memory_mib if resolved.image else 0,
         created_at=now,
     )

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, NotRequired, TypedDict,
 from taskvisor.model import errors
 from taskvisor.model.errors import CannotAsk, Refused, TaskvisorError
 from taskvisor.model.urls import celery_url_for
-from taskvisor.model.view import ImageView, InstanceView, image_view
+from taskvisor.model.view import ImageView, InstanceView, SnapshotImageView, image_view
 
 if TYPE_CHECKING:
     from celery.result import AsyncResult
@@ -96,7 +96,7 @@ class PowerView(InstanceView):
 
 
 class SnapshotView(InstanceView):
-    snapshot: ImageView
+    snapshot: SnapshotImageView
 
 
 class RegisteredView(ImageView):
@@ -314,10 +314,30 @@ class Taskvisor:
         return self._ask("instance.reboot", fields, operation_id)
 
     def snapshot(
-        self, instance: str, image: str, *, wait_turn_s: int | None = None, operation_id: str | None = None
+        self,
+        instance: str,
+        image: str,
+        *,
+        method: Literal["auto", "live", "cold"] | None = None,
+        quiesce: Literal["auto", "required", "never"] | None = None,
+        format: Literal["qcow2", "raw"] | None = None,  # noqa: A002 - the request's own word
+        compression: Literal["none", "zlib", "zstd"] | None = None,
+        wait_turn_s: int | None = None,
+        operation_id: str | None = None,
     ) -> Handle[SnapshotView]:
-        """The instance's disk, as it is at one point in time, is registered as `image`."""
-        fields = {"instance": instance, "image": image, "wait_turn_s": wait_turn_s}
+        """The instance's root disk, as it is at one point in time, is registered as `image`.
+
+        Fields as `taskvisor.model.spec.SnapshotSpec` has them; what is None takes its default there, or the host's.
+        """
+        fields = {
+            "instance": instance,
+            "image": image,
+            "method": method,
+            "quiesce": quiesce,
+            "format": format,
+            "compression": compression,
+            "wait_turn_s": wait_turn_s,
+        }
         return self._ask("instance.snapshot", fields, operation_id)
 
     def register_image(

@@ -153,6 +153,12 @@ class Settings(BaseSettings):
     image_keep_s: Annotated[int, Field(ge=3600)] = 86400
     """A cached image that no build asked for in so long, and that no disk stands on, may go when the disk is full."""
 
+    snapshot_format: Literal["qcow2", "raw"] = "qcow2"
+    """Of snapshots whose caller does not say. Nova's snapshot_image_format."""
+
+    snapshot_compression: Literal["none", "zlib", "zstd"] = "zlib"
+    """Of qcow2 snapshots whose caller does not say. `none` is the quickest: a live copy becomes the image as it is."""
+
     definition_dialect: Dialect = Dialect.OURS
     """`nova`: where it is the same to most guests, domains are defined as nova-compute 13 did it."""
 

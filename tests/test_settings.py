@@ -1,5 +1,6 @@
 """taskvisor/settings.py: what an operator may say of images and guests, and what is refused in words."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -7,10 +8,12 @@ from pydantic import ValidationError
 
 from taskvisor.model.disk_backend import BackendKind, DiskBackend, Preallocation
 from taskvisor.model.operator import CephAccess, Dialect, MetadataDialect, OperatorChoices, Vendor
+from taskvisor.model.snapshot import DEFAULT_ENCODING, Compression, SnapshotEncoding
+from taskvisor.model.states import ImageFormat
 from taskvisor.settings import Settings, environment_for
 from virt.disk_stores import StoreOptions
 from virt.domain.display import VideoModel
-from workers.node import operator_choices_of, store_options_of
+from workers.node import OpenNode, operator_choices_of, store_options_of
 
 
 def test_images_may_lie_anywhere_unless_told() -> None:
@@ -128,6 +131,18 @@ def test_settings_of_disks_that_do_not_go_together_are_refused_in_words(chosen: 
         Settings.model_validate(chosen)
 
 
+def test_what_a_host_makes_of_snapshots_reaches_their_steps(tmp_path: Path) -> None:
+    def encoding(**chosen: str) -> SnapshotEncoding:
+        settings = Settings.model_validate({"driver": "simulated", "state_dir": tmp_path, **chosen})
+        node = OpenNode(settings, incarnation="one", outcome_for=lambda *_: None, launch=lambda _: None)
+        return node.ports.limits.snapshot_encoding
+
+    assert encoding() == DEFAULT_ENCODING
+    assert encoding(snapshot_format="raw", snapshot_compression="zstd") == SnapshotEncoding(
+        format=ImageFormat.RAW, compression=Compression.ZSTD
+    )
+
+
 @pytest.mark.parametrize("model", sorted(set(VideoModel) - {VideoModel.GOP}))  # bhyve's
 def test_every_video_model_of_qemu_can_be_chosen(model: VideoModel) -> None:
     assert Settings.model_validate({"video_model": model.value}).video_model == model
@@ -152,6 +167,8 @@ def test_every_video_model_of_qemu_can_be_chosen(model: VideoModel) -> None:
         ("ceph_secret_uuid", "key", "pattern"),
         ("ceph_monitors", "10.0.0.1 10.0.0.2", "pattern"),
         ("ceph_config_file", "ceph.conf", "pattern"),
+        ("snapshot_format", "vmdk", "'qcow2' or 'raw'"),
+        ("snapshot_compression", "lz4", "'none', 'zlib' or 'zstd'"),
     ],
 )
 def test_a_wrong_choice_is_refused_in_words(field: str, value: Any, rule: str) -> None:

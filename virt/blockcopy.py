@@ -1,7 +1,8 @@
 """Copying a running guest's disk, by QEMU itself (virDomainBlockCopy): the guest runs on, and the copy is one moment's.
 
 QEMU copies the disk, then mirrors writes until source and copy are the same. Ending the job then, without pivoting to the
-copy, leaves a copy as a power cut would. The job belongs to QEMU and outlives us, so it is ended on every way out.
+copy, leaves a copy as a power cut would; where the guest's agent helps, its file systems are frozen for that moment. The
+job belongs to QEMU and outlives us, so it is ended on every way out.
 https://libvirt.org/html/libvirt-libvirt-domain.html#virDomainBlockCopy
 """
 
@@ -15,9 +16,11 @@ import libvirt
 import structlog
 
 from taskvisor.model.errors import Busy, Retryable
+from taskvisor.model.snapshot import LiveCopy, Quiesce
 from taskvisor.model.states import ImageFormat
 from virt.domain.disk import CopyTargetConfig
 from virt.progress import Progress
+from virt.quiesce import ensure_thawed, quiesced, require_quiescible
 
 log = structlog.get_logger(__name__)
 
@@ -42,14 +45,19 @@ class _Job:
         return self.done_bytes == self.total_bytes > 0
 
 
-def copy_running_disk(domain: libvirt.virDomain, device: str, target_path: str, progress: Progress) -> None:
-    """`target_path` is a new qcow2 with all that the disk held at the end of the copy; no job is left.
+def copy_running_disk(
+    domain: libvirt.virDomain, device: str, target_path: str, progress: Progress, quiesce: Quiesce
+) -> LiveCopy:
+    """`target_path` is a new qcow2 with all that the disk held at the end of the copy; no job is left, and nothing frozen.
 
     Retryable when the copy fails, stands still for STALL_LIMIT_S or cannot keep up with the guest; Busy when a job of
-    another kind holds the disk. What `progress` raises passes through, the job ended.
+    another kind holds the disk; Refused when it must be quiesced and cannot be. What `progress` raises passes through,
+    the job ended.
     """
+    ensure_thawed(domain)
     ensure_copy_ended(domain, device)
     _require_no_job(domain, device)
+    require_quiescible(domain, quiesce)
     Path(target_path).unlink(missing_ok=True)  # of an earlier try; libvirt does not write over a file
     size_bytes = domain.blockInfo(device)[0]
     # Transient: the job must not be a reason for libvirt to refuse a persistent domain; it need not outlive the guest.
@@ -61,8 +69,10 @@ def copy_running_disk(domain: libvirt.virDomain, device: str, target_path: str, 
     )
     with _ended_on_error(domain, device):
         _wait_until_synced(domain, device, size_bytes, progress)
-        ensure_copy_ended(domain, device)
+        with quiesced(domain, quiesce) as copy:
+            ensure_copy_ended(domain, device)  # QEMU ends it when the copy has all that the guest had written
     progress(size_bytes, size_bytes)
+    return copy
 
 
 def ensure_copy_ended(domain: libvirt.virDomain, device: str) -> None:

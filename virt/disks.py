@@ -21,6 +21,7 @@ from taskvisor.model.errors import CannotAsk, Refused, Retryable
 from taskvisor.model.ids import ImageId, InstanceId
 from taskvisor.model.observed import DiskFileFacts, ImageFileFacts
 from taskvisor.model.plan import CachedImage, DiskLayout, DiskPlan, DiskStorage, Seed
+from taskvisor.model.snapshot import DEFAULT_ENCODING, SnapshotEncoding
 from taskvisor.model.states import ImageFormat
 from virt import qemu_img
 from virt.disk_file import read_disk_file
@@ -120,13 +121,15 @@ class LocalDisks:
         with host_errors(self._root, f"make room for image {image_id}"):
             return str(self._images.snapshot_path(image_id))
 
-    def publish(self, image_id: ImageId, progress: Progress) -> CachedImage:
-        """The snapshot at `snapshot_path` compressed, inspected and named; again, what was published then.
+    def publish(
+        self, image_id: ImageId, progress: Progress, encoding: SnapshotEncoding = DEFAULT_ENCODING
+    ) -> CachedImage:
+        """The snapshot at `snapshot_path` encoded, inspected and named; again, what was published then.
 
         Refused when there is no snapshot, or none that passes inspection.
         """
         with host_errors(self._root, f"publish image {image_id}"):
-            return self._images.publish(image_id, progress)
+            return self._images.publish(image_id, progress, encoding)
 
     def ensure_unpublished(self, image_id: ImageId) -> None:
         """Neither the copy nor the published image of that id is left. Retryable when the disk refuses."""

@@ -14,6 +14,7 @@ import structlog
 from taskvisor.model.errors import Contradiction, Refused, Retryable, UnreadableRecord
 from taskvisor.model.ids import InstanceId
 from taskvisor.model.observed import DefinitionFacts, DomainFacts, GuestSupport, HostCell, HypervisorFacts
+from taskvisor.model.snapshot import LiveCopy, Quiesce
 from taskvisor.model.states import VirtType
 from virt.blockcopy import copy_running_disk, ensure_copy_ended
 from virt.connection import LibvirtConnection
@@ -24,7 +25,9 @@ from virt.libvirt_errors import is_no_domain
 from virt.lookup import is_active, list_definitions, list_facts, look_up_ours, read_facts_of
 from virt.power import LOOKS, call_with_known_flags, ensure_off, ensure_running, request_shutdown
 from virt.progress import Progress
+from virt.quiesce import ensure_thawed
 from virt.readback import EmulatorSeen, parse_domain, parse_emulator
+from virt.suspend import ensure_resumed, ensure_suspended_to_disk
 
 log = structlog.get_logger(__name__)
 
@@ -145,37 +148,66 @@ class LibvirtHypervisor:
             f"shut down domain {instance_id}", lambda connection: request_shutdown(connection, instance_id)
         )
 
-    def copy_disk(self, instance_id: InstanceId, device: str, target_path: str, progress: Progress) -> None:
+    def copy_disk(
+        self,
+        instance_id: InstanceId,
+        device: str,
+        target_path: str,
+        progress: Progress,
+        *,
+        quiesce: Quiesce = Quiesce.NEVER,
+    ) -> LiveCopy:
         """Copy the disk `device` of a *running* domain, whole chain flattened, to a qcow2 file, without stopping the guest.
 
-        The copy is the disk at one point in time (crash-consistent). A job left by a dead process is ended first, and a
-        file at `target_path` is replaced. Refused when the domain is not there or does not run; Contradiction when it is
-        not ours; Retryable when the copy fails or stands still.
+        The copy is the disk at one point in time, quiesced or as after a power cut. A job left by a dead process is ended
+        first, a guest that it left frozen thawed, and a file at `target_path` replaced. Refused when the domain is not there
+        or does not run, or must be quiesced and cannot be; Contradiction when it is not ours; Retryable when the copy fails
+        or stands still.
         """
 
-        def copied(connection: libvirt.virConnect) -> None:
+        def copied(connection: libvirt.virConnect) -> LiveCopy:
             domain = look_up_ours(connection, instance_id)
             if domain is None or not is_active(domain):
                 raise Refused(
                     f"cannot copy disk {device} of domain {instance_id}: it does not run; copy its file instead"
                 )
-            copy_running_disk(domain, device, target_path, progress)
+            return copy_running_disk(domain, device, target_path, progress, quiesce)
 
-        self._connection.run(f"copy disk {device} of domain {instance_id}", copied)
+        return self._connection.run(f"copy disk {device} of domain {instance_id}", copied)
 
     def ensure_copy_ended(self, instance_id: InstanceId, device: str) -> None:
         """QEMU copies the disk no longer: a copy belongs to QEMU, and outlives a process that is killed while it waits.
 
-        A domain that is off or not there copies nothing; a job of another kind is left alone. Contradiction when the
-        domain is not ours.
+        Nor is the guest frozen for one. A domain that is off or not there copies nothing; a job of another kind is left
+        alone. Contradiction when the domain is not ours.
         """
 
         def ended(connection: libvirt.virConnect) -> None:
             domain = look_up_ours(connection, instance_id)
             if domain is not None and is_active(domain):
+                ensure_thawed(domain)
                 ensure_copy_ended(domain, device)
 
         self._connection.run(f"end the copy of disk {device} of domain {instance_id}", ended)
+
+    def ensure_suspended_to_disk(self, instance_id: InstanceId) -> bool:
+        """Nothing of the domain runs; returns whether its memory is saved, as it is when it ran. See `virt.suspend`.
+
+        Refused when memory that somebody else saved lies in its place; Contradiction when the domain is not ours.
+        """
+        return self._connection.run(
+            f"save the memory of domain {instance_id}",
+            lambda connection: ensure_suspended_to_disk(connection, instance_id),
+        )
+
+    def ensure_resumed(self, instance_id: InstanceId) -> None:
+        """A domain whose memory we saved is as it was before; any other is left as it is. Contradiction when it is not ours.
+
+        DoesNotFit when the host has no memory for it; its own stays saved.
+        """
+        self._connection.run(
+            f"bring back the memory of domain {instance_id}", lambda connection: ensure_resumed(connection, instance_id)
+        )
 
     def _facts(self, connection: libvirt.virConnect) -> HypervisorFacts:
         asked = self._ask_once(connection)

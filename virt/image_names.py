@@ -7,6 +7,9 @@ from taskvisor.model.ids import ImageId
 from taskvisor.model.observed import ImageFileFacts
 from virt.owned_directories import UUID
 
+PUBLISHED = frozenset({"qcow2", "raw"})
+"""What the file of a whole image is called by."""
+
 
 def image_files_for(names: Iterable[str]) -> tuple[ImageFileFacts, ...]:
     """What these files are of, in the order of ids; names that bear no image's id are none of ours."""
@@ -16,6 +19,9 @@ def image_files_for(names: Iterable[str]) -> tuple[ImageFileFacts, ...]:
         if UUID.fullmatch(image_id):
             suffixes[image_id].add(suffix)
     return tuple(
-        ImageFileFacts(image_id=ImageId(image_id), complete={"qcow2", "json"} <= suffixes[image_id])
+        ImageFileFacts(
+            image_id=ImageId(image_id),
+            complete="json" in suffixes[image_id] and bool(PUBLISHED & suffixes[image_id]),
+        )
         for image_id in sorted(suffixes)
     )

@@ -3,10 +3,11 @@
 <root>/<image id>.partial       the copy, as a guest's disk gave it: big, not yet an image
 <root>/<image id>.compressing   being written
 <root>/<image id>.json          what is known of the published image, written before it gets its name
-<root>/<image id>.qcow2         published: compressed, inspected, synced, never written to again
+<root>/<image id>.qcow2 or .raw published: encoded as asked, inspected, synced, never written to again
 """
 
 import contextlib
+import os
 from pathlib import Path
 
 import msgspec
@@ -16,6 +17,7 @@ from taskvisor.model.errors import Contradiction, Refused
 from taskvisor.model.ids import ImageId
 from taskvisor.model.observed import ImageFileFacts
 from taskvisor.model.plan import CachedImage
+from taskvisor.model.snapshot import SNAPSHOT_FORMATS, Compression, SnapshotEncoding
 from taskvisor.model.states import ImageFormat
 from virt import qemu_img
 from virt.durable import ensure_directory, ensure_no_file, rename_durably, sync_directory, sync_file, write_durably
@@ -27,6 +29,8 @@ from virt.progress import Progress
 from virt.qcow2_header import NotQcow2, read_header
 
 log = structlog.get_logger(__name__)
+
+AS_COPIED = SnapshotEncoding(format=ImageFormat.QCOW2, compression=Compression.NONE)
 
 
 class PublishedImages:
@@ -40,18 +44,18 @@ class PublishedImages:
         ensure_directory(self._root, mode=0o711)
         return self._named(image_id, "partial")
 
-    def publish(self, image_id: ImageId, progress: Progress) -> CachedImage:
+    def publish(self, image_id: ImageId, progress: Progress, encoding: SnapshotEncoding) -> CachedImage:
         """The image, made of the copy; of an image that is published already, what was found then."""
         image = self._read_published(image_id)
         if image is None:
-            image = self._made(image_id, progress)
+            image = self._made(image_id, progress, encoding)
             log.info("snapshot_published", image_id=image_id, sha256=image.sha256, size_bytes=image.size_bytes)
         ensure_no_file(self._named(image_id, "partial"))
         return image
 
     def ensure_unpublished(self, image_id: ImageId) -> None:
         """Nothing of the image is left. The image goes before its record: an image without one would be no one's."""
-        for suffix in ("qcow2", "json", "json.new", "compressing", "partial", "partial.new"):
+        for suffix in ("qcow2", "raw", "json", "json.new", "compressing", "partial", "partial.new"):
             ensure_no_file(self._named(image_id, suffix))
         with contextlib.suppress(FileNotFoundError):
             sync_directory(self._root)
@@ -62,16 +66,16 @@ class PublishedImages:
             return ()
         return image_files_for(path.name for path in self._root.iterdir())
 
-    def _made(self, image_id: ImageId, progress: Progress) -> CachedImage:
-        target, work = self._named(image_id, "qcow2"), self._named(image_id, "compressing")
-        self._compress(image_id, work, progress)
-        inspected = inspect_image(work, declared=ImageFormat.QCOW2, name=f"snapshot {image_id}")
+    def _made(self, image_id: ImageId, progress: Progress, encoding: SnapshotEncoding) -> CachedImage:
+        target, work = self._named(image_id, encoding.format), self._encoded(image_id, progress, encoding)
+        inspected = inspect_image(work, declared=encoding.format, name=f"snapshot {image_id}")
+        os.chown(work, os.geteuid(), os.getegid())  # a live copy is QEMU's
         work.chmod(0o444)
         sync_file(work)
         image = CachedImage(
             path=str(target),
             sha256=digest_of(work),
-            format=inspected.format,
+            format=encoding.format,  # a raw disk that holds an ISO is a disk all the same
             size_bytes=work.stat().st_size,
             virtual_bytes=inspected.virtual_bytes,
         )
@@ -79,8 +83,9 @@ class PublishedImages:
         rename_durably(work, target)
         return image
 
-    def _compress(self, image_id: ImageId, work: Path, progress: Progress) -> None:
-        copy = self._named(image_id, "partial")
+    def _encoded(self, image_id: ImageId, progress: Progress, encoding: SnapshotEncoding) -> Path:
+        """The file that is to be published: the copy itself where that is as asked."""
+        copy, work = self._named(image_id, "partial"), self._named(image_id, "compressing")
         try:
             virtual_bytes = read_header(copy).virtual_bytes
         except FileNotFoundError as error:
@@ -89,13 +94,18 @@ class PublishedImages:
             ) from error
         except NotQcow2 as error:
             raise Refused(f"{copy} is no qcow2 image ({error}); take the snapshot again") from error
+        if encoding == AS_COPIED:
+            progress(virtual_bytes, virtual_bytes)
+            return copy
         ensure_no_file(work)
-        qemu_img.compress(copy, work, virtual_bytes=virtual_bytes, progress=progress)
+        qemu_img.encode(copy, work, encoding, virtual_bytes=virtual_bytes, progress=progress)
+        return work
 
     def _read_published(self, image_id: ImageId) -> CachedImage | None:
         """What the record says of an image that bears its final name; None when there is none yet."""
-        path = self._named(image_id, "qcow2")
-        if not path.exists():
+        paths = (self._named(image_id, kind) for kind in SNAPSHOT_FORMATS)
+        path = next((path for path in paths if path.exists()), None)
+        if path is None:
             return None
         try:
             image = msgspec.json.decode(self._named(image_id, "json").read_bytes(), type=CachedImage)

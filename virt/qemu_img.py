@@ -17,7 +17,8 @@ from typing import Final
 
 import msgspec
 
-from taskvisor.model.errors import Busy, DoesNotFit
+from taskvisor.model.errors import Busy, DoesNotFit, Refused
+from taskvisor.model.snapshot import Compression, SnapshotEncoding
 from taskvisor.model.states import ImageFormat
 from virt.command import CommandFailed, run_command
 from virt.progress import Progress
@@ -39,6 +40,7 @@ _PERCENT = re.compile(rb"\((\d+(?:\.\d+)?)/100%\)")
 _DRIVERS = {ImageFormat.VHD: "vpc", ImageFormat.ISO: "raw"}
 _NO_DRIVER = "Unknown protocol"
 _FULL = "No space left on device"
+_NO_COMPRESSION = "'compression-type' does not accept"
 _LOCKED = re.compile(r"Failed to (?:get|lock)")
 
 
@@ -183,9 +185,22 @@ def copy_as_raw(
     )  # fmt: skip
 
 
-def compress(source: Path, target: Path, *, virtual_bytes: int, progress: Progress) -> None:
-    """As `flatten`, its clusters compressed (zlib, which every QEMU can read)."""
-    _convert(source, target, ("-c",), virtual_bytes, progress)
+def encode(source: Path, target: Path, encoding: SnapshotEncoding, *, virtual_bytes: int, progress: Progress) -> None:
+    """As `flatten`, to the format and with the compression asked. Refused when this host's qemu-img does not know that one.
+
+    zlib is what every QEMU can read; zstd sets a bit of the header that those before 5.1 refuse.
+    """
+    options: tuple[str, ...] = () if encoding.compression is Compression.NONE else ("-c",)
+    if encoding.compression is Compression.ZSTD:
+        options = (*options, "-o", "compression_type=zstd")
+    try:
+        _convert(source, target, options, virtual_bytes, progress, target_format=encoding.format)
+    except CommandFailed as error:
+        if _NO_COMPRESSION not in error.stderr:
+            raise
+        raise Refused(
+            f"cannot compress {target} with {encoding.compression}: this host's qemu-img was built without it; ask for zlib"
+        ) from error
 
 
 def import_image(
@@ -216,9 +231,10 @@ def _convert(
     virtual_bytes: int,
     progress: Progress,
     source_format: ImageFormat = ImageFormat.QCOW2,
+    target_format: ImageFormat = ImageFormat.QCOW2,
 ) -> None:
     _qemu_img(
-        "convert", "-p", *options, "-f", _driver(source_format), "-O", ImageFormat.QCOW2, source, target,
+        "convert", "-p", *options, "-f", _driver(source_format), "-O", target_format, source, target,
         time_limit_s=CONVERT_TIME_LIMIT_S, on_output=_percent_reader(virtual_bytes, progress),
     )  # fmt: skip
 

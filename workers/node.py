@@ -22,6 +22,8 @@ from taskvisor.model.disk_backend import BackendKind, DiskBackend
 from taskvisor.model.ids import HostName
 from taskvisor.model.operation import Runner
 from taskvisor.model.operator import CephAccess, OperatorChoices, Vendor
+from taskvisor.model.snapshot import Compression, SnapshotEncoding
+from taskvisor.model.states import ImageFormat
 from taskvisor.settings import Settings
 from taskvisor.state.addresses import Addresses
 from taskvisor.state.admission import Admission
@@ -111,6 +113,10 @@ class OpenNode:
                 instances_dir=str((state_dir / "simulated" if simulated else state_dir) / "instances"),
                 shutdown_timeout_s=self.settings.shutdown_timeout_s,
                 soft_reboot_timeout_s=self.settings.soft_reboot_timeout_s,
+                snapshot_encoding=SnapshotEncoding(
+                    format=ImageFormat(self.settings.snapshot_format),
+                    compression=Compression(self.settings.snapshot_compression),
+                ),
             ),
             choices=operator_choices_of(self.settings),
         )

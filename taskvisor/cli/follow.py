@@ -3,7 +3,8 @@
 Whoever stops watching detaches; the operations go on, and how to take them up again is said.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from taskvisor.cli.exits import ExitCode, code_of_all
 from taskvisor.cli.quantities import seconds_text
@@ -15,6 +16,7 @@ from taskvisor.cli.watch import Ending, Request, Seen, Watch
 from taskvisor.client import Taskvisor
 from taskvisor.model.errors import CannotAsk, NoCapacity, TaskvisorError
 from taskvisor.model.operation import Operation
+from taskvisor.model.snapshot import SnapshotMethod
 from taskvisor.model.states import Phase
 
 WAIT_LIMIT_S = 3600.0
@@ -99,8 +101,16 @@ def success_sentence(seen: Seen, ending: Ending) -> str:
     where = f" on {result['host']}" if result.get("host") else ""
     addresses = result.get("addresses") or ()
     at = f", {', '.join(addresses)}" if addresses and verb in ("launch", "start", "reboot") else ""
-    image = f": image {result['snapshot']['name']}" if "snapshot" in result else ""
+    image = _image_words(result["snapshot"]) if "snapshot" in result else ""
     return f"{name} {DONE_WORDS.get(verb, 'is done')}{where}{at}{image}{took}"
+
+
+def _image_words(snapshot: Mapping[str, Any]) -> str:
+    """Which image, and of a live copy whether it was quiesced."""
+    quiesced = ", quiesced" if snapshot.get("quiesced") else ""
+    if not quiesced and snapshot.get("method") == SnapshotMethod.LIVE:
+        quiesced = f", not quiesced: {snapshot.get('why_not_quiesced')}"
+    return f": image {snapshot['name']}{quiesced}"
 
 
 def say_failure(request: Request, error: TaskvisorError, operation: Operation | None) -> None:

@@ -1,6 +1,7 @@
 """What is asked of instances that are there: delete, reboot, stop, start, snapshot. Several names go at once."""
 
 from collections.abc import Callable
+from enum import StrEnum
 from typing import Annotated, Any
 from uuid import uuid4
 
@@ -13,6 +14,7 @@ from taskvisor.cli.render import Format, FormatOption
 from taskvisor.cli.watch import Request
 from taskvisor.client import Handle, Taskvisor
 from taskvisor.model.errors import CannotAsk
+from taskvisor.model.snapshot import Compression, Quiesce, SnapshotMethod
 
 Names = Annotated[
     list[str], typer.Argument(metavar="NAME...", help="Instances, by name or id.", autocompletion=complete_instance)
@@ -28,6 +30,15 @@ TurnOption = Annotated[
         help="If another operation holds it, wait so long for it to end.",
     ),
 ]
+
+
+class SnapshotFormat(StrEnum):
+    """The formats that a snapshot's image may have."""
+
+    QCOW2 = "qcow2"
+    RAW = "raw"
+
+
 Asking = Callable[[Taskvisor, str, str], Handle[Any]]
 """Asks for one instance, under an operation id."""
 
@@ -103,16 +114,34 @@ def reboot(
 def snapshot(
     name: Name,
     image: Annotated[str, typer.Argument(help="The name of the image to register.")],
+    method: Annotated[
+        SnapshotMethod | None,
+        typer.Option(help="live: it runs on. cold: its memory is saved, and it goes on when its disk is copied."),
+    ] = None,
+    quiesce: Annotated[
+        Quiesce | None, typer.Option(help="Freeze its file systems for the moment of a live copy, by its agent.")
+    ] = None,
+    image_format: Annotated[SnapshotFormat | None, typer.Option(help="Of the image; else the host's default.")] = None,
+    compression: Annotated[Compression | None, typer.Option(help="Of a qcow2 image; else the host's default.")] = None,
     wait_turn: TurnOption = None,
     wait: WaitOption = True,
     timeout: TimeoutOption = WAIT_LIMIT_S,
     form: FormatOption = Format.TABLE,
 ) -> None:
-    """Make an image of an instance's disk as it is now. A running instance goes on."""
+    """Make an image of an instance's root disk as it is now. A running instance goes on."""
     settings, operation_id = settings_or_usage_error(), str(uuid4())
     request = Request(verb="snapshot", subject=name, operation_id=operation_id)
     with open_records(settings) as records, open_client(settings) as client:
-        client.snapshot(name, image, wait_turn_s=wait_turn, operation_id=operation_id)
+        client.snapshot(
+            name,
+            image,
+            method=method.value if method else None,
+            quiesce=quiesce.value if quiesce else None,
+            format=image_format.value if image_format else None,
+            compression=compression.value if compression else None,
+            wait_turn_s=wait_turn,
+            operation_id=operation_id,
+        )
         raise typer.Exit(
             follow_one(records, client, request, limit_s=timeout, form=form) if wait else tell_sent([request], form)
         )

@@ -24,6 +24,7 @@ from taskvisor.model.operation import Operation
 from taskvisor.model.operator import OperatorChoices
 from taskvisor.model.plan import CachedImage, DiskLayout, DiskPlan, Seed, VifPlan
 from taskvisor.model.records import ImageSource, Instance, Network
+from taskvisor.model.snapshot import DEFAULT_ENCODING, LiveCopy, Quiesce, SnapshotEncoding
 from taskvisor.model.states import ImageFormat
 
 Progress = Callable[[int, int | None], None]
@@ -73,15 +74,42 @@ class Hypervisor(Protocol):
         """Ask the guest to shut down (ACPI power button). Says nothing of whether it will; asking again is harmless."""
         ...
 
-    def copy_disk(self, instance_id: InstanceId, device: str, target_path: str, progress: Progress) -> None:
+    def copy_disk(
+        self,
+        instance_id: InstanceId,
+        device: str,
+        target_path: str,
+        progress: Progress,
+        *,
+        quiesce: Quiesce = Quiesce.NEVER,
+    ) -> LiveCopy:
         """Copy the disk `device` of a *running* domain, whole chain flattened, to a qcow2 file, without stopping the guest.
 
-        The copy is the disk at one point in time (crash-consistent). A job left by a dead process is ended first.
+        The copy is the disk at one point in time: with its file systems frozen by the guest's agent for that moment, or
+        as after a power cut. A job, and a frozen guest, left by a dead process are put right first. Refused when
+        quiescing is required and the agent does not do it.
         """
         ...
 
     def ensure_copy_ended(self, instance_id: InstanceId, device: str) -> None:
-        """No copy of that disk goes on. A copy belongs to the hypervisor and outlives the process that began it."""
+        """No copy of that disk goes on, and no file system of the guest is frozen for one.
+
+        Both belong to hypervisor and guest, and outlive the process that began them.
+        """
+        ...
+
+    def ensure_suspended_to_disk(self, instance_id: InstanceId) -> bool:
+        """Nothing of the domain runs: of one that ran, the memory is saved, and it is noted that this was our doing.
+
+        Returns whether there is memory that we saved. Refused when somebody else's lies in its place.
+        """
+        ...
+
+    def ensure_resumed(self, instance_id: InstanceId) -> None:
+        """A domain whose memory we saved is as it was before: it runs, or is paused, and nothing is noted of it any more.
+
+        Any other is left as it is, also one whose memory somebody else saved.
+        """
         ...
 
 
@@ -128,8 +156,10 @@ class Disks(Protocol):
         """Where a snapshot is copied to before it is an image."""
         ...
 
-    def publish(self, image_id: ImageId, progress: Progress) -> CachedImage:
-        """Compress, inspect and name the snapshot at `snapshot_path`; again, it returns the image published before."""
+    def publish(
+        self, image_id: ImageId, progress: Progress, encoding: SnapshotEncoding = DEFAULT_ENCODING
+    ) -> CachedImage:
+        """Convert, inspect and name the snapshot at `snapshot_path`; again, it returns the image published before."""
         ...
 
     def ensure_unpublished(self, image_id: ImageId) -> None:
@@ -244,6 +274,8 @@ class StepLimits:
     instances_dir: str
     shutdown_timeout_s: int
     soft_reboot_timeout_s: int
+    snapshot_encoding: SnapshotEncoding = DEFAULT_ENCODING
+    """Of images whose caller does not say."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -100,6 +100,7 @@ class Image:
     instance_id: InstanceId | None = None  # the instance it is a snapshot of
     properties: Mapping[str, str] = field(default_factory=dict)  # what its guests need, under Nova's names
     deletion: Deletion | None = None
+    base_image: str | None = None  # of a snapshot: what its instance was built from
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,6 +139,7 @@ class Instance:
         None  # likewise; of a guest that runs, None is what there was before: qcow2 files
     )
     image_properties: Mapping[str, str] = field(default_factory=dict)
+    image_min_memory_mib: int = 0
     ssh_keys: tuple[str, ...] = ()
     user_data: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 from taskvisor.model.errors import Refused
 from taskvisor.model.operation import Facts
 from taskvisor.model.records import Flavor
+from taskvisor.model.snapshot import SNAPSHOT_FORMATS, Compression, Quiesce, SnapshotMethod
 from taskvisor.model.states import ImageFormat, OnFailure, RebootType
 
 NAME_RULE = "1 to 63 letters, digits, dots or hyphens, beginning and ending with a letter or digit"
@@ -76,6 +77,12 @@ def _sha256(text: str) -> str:
     if not re.fullmatch(r"[0-9a-f]{64}", text):
         raise ValueError("must be a SHA-256: 64 hexadecimal digits in lower case, as `sha256sum` writes it")
     return text
+
+
+def _snapshot_format(kind: ImageFormat | None) -> ImageFormat | None:
+    if kind is not None and kind not in SNAPSHOT_FORMATS:
+        raise ValueError("must be qcow2 or raw")
+    return kind
 
 
 def _ipv4(address: str) -> str:
@@ -182,6 +189,22 @@ class RebootSpec(TurnSpec):
 class SnapshotSpec(TurnSpec):
     image: Name
     """The name of the image to register."""
+    method: Annotated[SnapshotMethod, Field(strict=False)] = SnapshotMethod.AUTO
+    """What becomes of a guest that runs: it goes on (live), or its memory is saved while its disk is copied (cold)."""
+    quiesce: Annotated[Quiesce, Field(strict=False)] = Quiesce.AUTO
+    """Whether its agent freezes its file systems at the moment of a live copy."""
+    format: Annotated[ImageFormat | None, Field(strict=False), AfterValidator(_snapshot_format)] = None
+    """qcow2 or raw; None: the host's setting."""
+    compression: Annotated[Compression | None, Field(strict=False)] = None
+    """Of a qcow2 image; None: the host's setting."""
+
+    @model_validator(mode="after")
+    def _can_be(self) -> "SnapshotSpec":
+        if self.format is ImageFormat.RAW and self.compression not in (None, Compression.NONE):
+            raise ValueError(f"compression: a raw image has none; leave out {self.compression}, or ask for qcow2")
+        if self.method is SnapshotMethod.COLD and self.quiesce is Quiesce.REQUIRED:
+            raise ValueError("quiesce: only a live copy is quiesced; leave out the method, or the wish to quiesce")
+        return self
 
 
 class ImageSpec(Spec):

@@ -53,6 +53,15 @@ class ImageView(TypedDict):
     created_at: float
     state: str
     problem: str | None
+    base_image: str | None
+
+
+class SnapshotImageView(ImageView):
+    """The image that a snapshot made, and how: `why_not_quiesced` is None when it was quiesced."""
+
+    method: str
+    quiesced: bool
+    why_not_quiesced: str | None
 
 
 def instance_view(instance: Instance) -> InstanceView:
@@ -97,4 +106,5 @@ def image_view(image: Image) -> ImageView:
         "created_at": image.created_at,
         "state": "ready" if image.deletion is None else "deleting",
         "problem": image.deletion.problem if image.deletion else None,
+        "base_image": image.base_image,
     }

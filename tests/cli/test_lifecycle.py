@@ -236,12 +236,38 @@ def test_options_reach_the_worker(cli: Cli, worker: FakeWorker) -> None:
     assert cli("reboot", "web-1", "--hard").stdout == "web-1 was rebooted on host-1, 10.0.0.2\n"
     assert cli("reboot", "web-1").exit_code == 0
     assert cli("snapshot", "web-1", "golden").stdout == "web-1 was snapshotted on host-1: image golden\n"
+    options = ("--method", "live", "--quiesce", "required", "--image-format", "qcow2", "--compression", "zstd")
+    assert cli("snapshot", "web-1", "golden", *options).exit_code == 0
     assert [dict(asked.fields) for asked in worker.asked] == [
         {"instance": "web-1", "timeout_s": 0},
         {"instance": "web-1", "type": "hard"},
         {"instance": "web-1", "type": "soft"},
         {"instance": "web-1", "image": "golden"},
+        {
+            "instance": "web-1",
+            "image": "golden",
+            "method": "live",
+            "quiesce": "required",
+            "format": "qcow2",
+            "compression": "zstd",
+        },
     ]
+
+
+@pytest.mark.parametrize(
+    ("way", "words"),
+    [
+        ({"method": "live", "quiesced": True, "why_not_quiesced": None}, ", quiesced"),
+        ({"method": "live", "quiesced": False, "why_not_quiesced": "it is asleep"}, ", not quiesced: it is asleep"),
+        ({"method": "cold", "quiesced": False, "why_not_quiesced": "the guest was not running"}, ""),
+    ],
+)
+def test_a_live_snapshot_says_whether_it_was_quiesced(
+    cli: Cli, worker: FakeWorker, way: dict[str, object], words: str
+) -> None:
+    view = {"id": "1", "name": "web-1", "vm_state": "active", "host": "host-1", "addresses": []}
+    worker.answers["instance.snapshot"] = lambda _: {**view, "snapshot": {"name": "golden", **way}}
+    assert cli("snapshot", "web-1", "golden").stdout == f"web-1 was snapshotted on host-1: image golden{words}\n"
 
 
 def test_without_waiting_the_id_is_told(cli: Cli, worker: FakeWorker) -> None:

@@ -36,6 +36,14 @@ class HypervisorHost(Protocol):
         """Somebody has paused the running domain."""
         ...
 
+    def ensure_memory_saved(self, instance_id: InstanceId) -> None:
+        """Somebody has saved the memory of the running domain, which is off now."""
+        ...
+
+    def has_saved_memory(self, instance_id: InstanceId) -> bool:
+        """Whether memory of the domain, which must be there, lies on the host's disk."""
+        ...
+
 
 class SimulatedHost:
     def __init__(self, root: Path, away: Path) -> None:
@@ -53,6 +61,12 @@ class SimulatedHost:
 
     def ensure_paused(self, instance_id: InstanceId) -> None:
         self._outsider.ensure_power_state(instance_id, PowerState.PAUSED)
+
+    def ensure_memory_saved(self, instance_id: InstanceId) -> None:
+        self._outsider.ensure_memory_saved(instance_id)
+
+    def has_saved_memory(self, instance_id: InstanceId) -> bool:
+        return (instance_id, "saved") in self._outsider.list_held()
 
 
 class RealHost:
@@ -79,6 +93,14 @@ class RealHost:
     def ensure_paused(self, instance_id: InstanceId) -> None:
         with self._connected() as connection:
             connection.lookupByUUIDString(instance_id).suspend()
+
+    def ensure_memory_saved(self, instance_id: InstanceId) -> None:
+        with self._connected() as connection:
+            connection.lookupByUUIDString(instance_id).managedSave()
+
+    def has_saved_memory(self, instance_id: InstanceId) -> bool:
+        with self._connected() as connection:
+            return bool(connection.lookupByUUIDString(instance_id).hasManagedSaveImage())
 
     @contextmanager
     def _connected(self) -> Iterator["libvirt.virConnect"]:

@@ -15,6 +15,7 @@ from taskvisor.model.errors import CannotAsk, Contradiction, Refused, TaskvisorE
 from taskvisor.model.ids import ImageId, OperationId, image_id_for
 from taskvisor.model.observed import DiskFileFacts, ImageFileFacts
 from taskvisor.model.plan import CachedImage, DiskContent, DiskLayout, DiskPlan, DiskRole, Seed
+from taskvisor.model.snapshot import SNAPSHOT_FORMATS, Compression, SnapshotEncoding
 from taskvisor.model.states import ImageFormat
 from tests.contract import plans
 from tests.contract.plans import MIB, ignore_progress, instance_id
@@ -384,6 +385,22 @@ def test_a_published_image_is_named_by_its_content(with_snapshot: DisksHost) -> 
     image = with_snapshot.port.publish(IMAGE, ignore_progress)
     assert sha256(Path(image.path).read_bytes()).hexdigest() == image.sha256
     assert (image.virtual_bytes, image.format) == (4 * MIB, ImageFormat.QCOW2)
+
+
+@pytest.mark.parametrize("kind", SNAPSHOT_FORMATS)
+@pytest.mark.parametrize("compression", Compression)
+def test_a_published_image_is_of_the_format_asked(
+    with_snapshot: DisksHost, kind: ImageFormat, compression: Compression
+) -> None:
+    encoding = SnapshotEncoding(format=kind, compression=Compression.NONE if kind is ImageFormat.RAW else compression)
+    image = with_snapshot.port.publish(IMAGE, ignore_progress, encoding)
+    assert (image.format, image.virtual_bytes, Path(image.path).suffix) == (kind, 4 * MIB, f".{kind}")
+    assert sha256(Path(image.path).read_bytes()).hexdigest() == image.sha256
+    assert with_snapshot.port.publish(IMAGE, ignore_progress) == image, "once published, it is what it is"
+    assert with_snapshot.port.list_images() == facts_of(IMAGE, complete=True)
+    assert not Path(with_snapshot.port.snapshot_path(IMAGE)).exists()
+    with_snapshot.port.ensure_unpublished(IMAGE)
+    assert with_snapshot.port.list_images() == ()
 
 
 def test_an_image_published_again_is_the_one_published_before(with_snapshot: DisksHost) -> None:

@@ -11,6 +11,7 @@ from taskvisor.flow.ports import Hypervisor
 from taskvisor.model.errors import CannotAsk, Contradiction, Refused, TaskvisorError
 from taskvisor.model.ids import InstanceId
 from taskvisor.model.observed import DefinitionFacts, DomainFacts
+from taskvisor.model.snapshot import Quiesce
 from taskvisor.model.states import PowerState
 from tests.contract.hypervisors import HypervisorHost, RealHost, SimulatedHost
 from tests.contract.plans import MIB, ignore_progress, instance_id, xml_for
@@ -175,6 +176,8 @@ def test_a_foreign_domain_of_our_uuid_is_left_alone(host: HypervisorHost, xml: s
         lambda port: port.request_shutdown(GUEST),
         lambda port: port.ensure_undefined(GUEST),
         lambda port: port.copy_disk(GUEST, "vda", "/nowhere", ignore_progress),
+        lambda port: port.ensure_suspended_to_disk(GUEST),
+        lambda port: port.ensure_resumed(GUEST),
     )
     for action in actions:
         with pytest.raises(Contradiction):
@@ -337,6 +340,80 @@ def test_a_disk_that_the_domain_has_not_is_not_copied(running: HypervisorHost, t
         running.port.copy_disk(GUEST, "vdz", str(tmp_path / "copy.qcow2"), ignore_progress)
 
 
+def test_a_copy_of_a_paused_guest_is_not_quiesced_and_says_why(running: HypervisorHost, tmp_path: Path) -> None:
+    running.ensure_paused(GUEST)
+    target = str(tmp_path / "copy.qcow2")
+    for quiesce in (Quiesce.AUTO, Quiesce.NEVER):
+        copy = running.port.copy_disk(GUEST, "vda", target, ignore_progress, quiesce=quiesce)
+        assert not copy.quiesced
+        assert copy.why_not
+    with pytest.raises(Refused, match="cannot quiesce"):
+        running.port.copy_disk(GUEST, "vda", target, ignore_progress, quiesce=Quiesce.REQUIRED)
+    assert seen(running).power_state is PowerState.PAUSED
+
+
+def test_ending_a_copy_that_there_is_not_is_harmless(running: HypervisorHost) -> None:
+    before = seen(running)
+    for _ in range(2):
+        running.port.ensure_copy_ended(GUEST, "vda")
+    assert seen(running) == before
+
+
+@pytest.mark.parametrize("paused", [False, True], ids=["running", "paused"])
+def test_a_guest_suspended_to_disk_is_off_and_then_as_it_was(running: HypervisorHost, *, paused: bool) -> None:
+    if paused:
+        running.ensure_paused(GUEST)
+    before = seen(running)
+    for _ in range(2):
+        assert running.port.ensure_suspended_to_disk(GUEST)
+        assert (seen(running).power_state, running.has_saved_memory(GUEST)) == (PowerState.SHUTDOWN, True)
+    for _ in range(2):
+        running.port.ensure_resumed(GUEST)
+        assert (seen(running).power_state, running.has_saved_memory(GUEST)) == (before.power_state, False)
+    assert seen(running).boot_id not in (before.boot_id, None)
+
+
+def test_a_guest_that_is_off_is_not_suspended_nor_started_by_being_resumed(defined: HypervisorHost) -> None:
+    for _ in range(2):
+        assert not defined.port.ensure_suspended_to_disk(GUEST)
+        defined.port.ensure_resumed(GUEST)
+    assert seen(defined).power_state is PowerState.SHUTDOWN
+
+
+def test_a_guest_that_is_not_there_is_neither_suspended_nor_resumed(host: HypervisorHost) -> None:
+    assert not host.port.ensure_suspended_to_disk(GUEST)
+    host.port.ensure_resumed(GUEST)
+    assert host.port.read_domain(GUEST) is None
+
+
+def test_a_guest_that_runs_is_not_changed_by_being_resumed(running: HypervisorHost) -> None:
+    before = seen(running)
+    running.port.ensure_resumed(GUEST)
+    assert seen(running) == before
+
+
+def test_memory_that_somebody_else_saved_is_left_alone(running: HypervisorHost) -> None:
+    running.ensure_memory_saved(GUEST)
+    assert not running.port.ensure_suspended_to_disk(GUEST)
+    running.port.ensure_resumed(GUEST)
+    assert (seen(running).power_state, running.has_saved_memory(GUEST)) == (PowerState.SHUTDOWN, True)
+
+
+def test_a_suspended_guest_that_somebody_started_stays_as_it_is(running: HypervisorHost) -> None:
+    running.port.ensure_suspended_to_disk(GUEST)
+    started = running.port.ensure_running(GUEST)
+    running.port.ensure_resumed(GUEST)
+    assert (seen(running), running.has_saved_memory(GUEST)) == (started, False)
+
+
+def test_nothing_is_left_of_a_suspended_guest_that_is_undefined(running: HypervisorHost, xml: str) -> None:
+    running.port.ensure_suspended_to_disk(GUEST)
+    running.port.ensure_undefined(GUEST)
+    running.port.ensure_defined(GUEST, xml)
+    running.port.ensure_resumed(GUEST)
+    assert (seen(running).power_state, running.has_saved_memory(GUEST)) == (PowerState.SHUTDOWN, False)
+
+
 def test_who_cannot_ask_does_not_say_that_nothing_is_there(host: HypervisorHost, xml: str) -> None:
     actions: tuple[Callable[[Hypervisor], object], ...] = (
         lambda port: port.read_facts(),
@@ -348,6 +425,8 @@ def test_who_cannot_ask_does_not_say_that_nothing_is_there(host: HypervisorHost,
         lambda port: port.ensure_off(GUEST),
         lambda port: port.ensure_undefined(GUEST),
         lambda port: port.request_shutdown(GUEST),
+        lambda port: port.ensure_suspended_to_disk(GUEST),
+        lambda port: port.ensure_resumed(GUEST),
     )
     for action in actions:
         with pytest.raises(CannotAsk):

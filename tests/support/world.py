@@ -29,8 +29,9 @@ def read_hosts(fleet: Fleet) -> dict[str, Value]:
 
 
 def _read_host(host: SimulatedHost) -> Value:
-    domains = host.ports.hypervisor.list_domains()
+    domains, held = host.ports.hypervisor.list_domains(), host.outsider.list_held()
     return {
+        **({"held": held} if held else {}),  # frozen, or with memory saved: as nobody wants a guest left
         "domains": [(domain.instance_id, domain.name, domain.power_state.name) for domain in domains],
         "links": host.neighbour.list_names(),
         "files": sorted(

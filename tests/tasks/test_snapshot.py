@@ -11,6 +11,8 @@ from tests.support.world import read_held, read_hosts
 from tests.tasks.doors import do_during
 
 H1 = HostName("h1")
+QUIESCED = {"live": True, "quiesced": True, "why_not": None}
+OFF = {"live": False, "quiesced": False, "why_not": "the guest was not running"}
 
 
 @pytest.fixture
@@ -30,7 +32,7 @@ def test_an_image_is_registered_and_the_guest_is_as_it_was(guest: Fleet, *, live
 
     image = guest.store.catalog.read_image("gold")
     assert image is not None
-    assert (snapped.phase, snapped.facts["copy_disk"]) == (Phase.SUCCEEDED, {"live": live})
+    assert (snapped.phase, snapped.facts["copy_disk"]) == (Phase.SUCCEEDED, QUIESCED if live else OFF)
     assert (image.host, image.instance_id, image.virtual_bytes) == (H1, before.id, 1 << 30)
     assert snapped.result is not None
     assert snapped.result["snapshot"]["name"] == "gold"
@@ -112,14 +114,17 @@ def test_a_cold_copy_of_a_guest_that_was_started_meanwhile_is_made_again_live(gu
 
     snapped = guest.ask("instance.snapshot", "snap", instance="web", image="gold")
 
-    assert (snapped.phase, snapped.facts["copy_disk"]) == (Phase.SUCCEEDED, {"live": True})
-    assert [entry.outcome for entry in snapped.timeline] == ["Retryable", "done", "done"]
+    assert (snapped.phase, snapped.facts["copy_disk"]) == (Phase.SUCCEEDED, QUIESCED)
+    assert [entry.outcome for entry in snapped.timeline] == ["done", "Retryable", "done", "done", "done"]
 
 
-def test_a_paused_guest_is_copied_live(guest: Fleet) -> None:
-    guest.hosts[H1].outsider.ensure_power_state(guest.instance().id, PowerState.PAUSED)
+@pytest.mark.parametrize("state", [PowerState.PAUSED, PowerState.SUSPENDED])
+def test_a_guest_that_stands_still_is_copied_live_and_not_quiesced(guest: Fleet, state: PowerState) -> None:
+    guest.hosts[H1].outsider.ensure_power_state(guest.instance().id, state)
 
-    assert guest.ask("instance.snapshot", "snap", instance="web", image="gold").facts["copy_disk"] == {"live": True}
+    snapped = guest.ask("instance.snapshot", "snap", instance="web", image="gold")
+
+    assert snapped.facts["copy_disk"] == {"live": True, "quiesced": False, "why_not": "the guest is paused"}
 
 
 @pytest.fixture

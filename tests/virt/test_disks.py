@@ -14,6 +14,7 @@ from taskvisor.flow.ports import Disks
 from taskvisor.model.errors import Contradiction, DoesNotFit, Refused, Retryable
 from taskvisor.model.ids import ImageId, InstanceId
 from taskvisor.model.plan import CachedImage, DiskBus, DiskContent, DiskLayout, DiskPlan, DiskRole, Seed
+from taskvisor.model.snapshot import DEFAULT_ENCODING, SnapshotEncoding
 from taskvisor.model.states import ImageFormat
 from tests.virt.images import MIB, noise, partitioned, qcow2, qemu_img, read_disk, write_at, write_in_disk
 from virt import overlay, owned_directories, published_images
@@ -492,6 +493,19 @@ def test_publishing_twice_gives_the_image_published_before(disks: LocalDisks, ro
     assert Path(first.path).stat().st_ino == inode
 
 
+def test_a_copy_that_is_as_asked_becomes_the_image_and_is_ours(disks: LocalDisks, written_disk: Path) -> None:
+    copy = Path(disks.snapshot_path(IMAGE))
+    disks.flatten(str(written_disk), str(copy), ignore_progress)
+    os.chown(copy, 65534, 65534)  # as QEMU leaves a live copy where it runs as another user
+    inode, seen = copy.stat().st_ino, []
+
+    image = disks.publish(IMAGE, lambda done, total: seen.append((done, total)), published_images.AS_COPIED)
+
+    found = Path(image.path).stat()
+    assert (found.st_ino, found.st_uid, found.st_mode & 0o777) == (inode, os.geteuid(), 0o444)
+    assert seen == [(image.virtual_bytes, image.virtual_bytes)]
+
+
 def test_publishing_nothing_is_refused(disks: LocalDisks) -> None:
     with pytest.raises(Refused, match="take the snapshot again"):
         disks.publish(IMAGE, ignore_progress)
@@ -516,6 +530,7 @@ def test_a_published_image_of_another_size_is_left_alone(disks: LocalDisks, writ
     "step", ["inspect_image", "sync_file", "digest_of", "write_durably", "rename_durably", "ensure_no_file"]
 )
 @pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("encoding", [DEFAULT_ENCODING, published_images.AS_COPIED], ids=["compressed", "as copied"])
 def test_a_death_anywhere_in_publishing_is_mended_or_undone(
     disks: LocalDisks,
     root: Path,
@@ -524,16 +539,17 @@ def test_a_death_anywhere_in_publishing_is_mended_or_undone(
     monkeypatch: pytest.MonkeyPatch,
     step: str,
     moment: str,
+    encoding: SnapshotEncoding,
 ) -> None:
     def die() -> None:
         disks.flatten(str(written_disk), disks.snapshot_path(IMAGE), ignore_progress)
         with monkeypatch.context() as patched:
             patched.setattr(published_images, step, dying(getattr(published_images, step), moment))
             with pytest.raises(Killed):
-                disks.publish(IMAGE, ignore_progress)
+                disks.publish(IMAGE, ignore_progress, encoding)
 
     die()
-    image = disks.publish(IMAGE, ignore_progress)
+    image = disks.publish(IMAGE, ignore_progress, encoding)
     assert read_disk(Path(image.path), tmp_path) == SEEN
     assert names_in(root / "images") == [f"{IMAGE}.json", f"{IMAGE}.qcow2"]
     disks.ensure_unpublished(IMAGE)

@@ -1,15 +1,18 @@
 """virt/qemu_img.py against the real qemu-img."""
 
 import subprocess
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from taskvisor.model.errors import Busy, DoesNotFit
+from taskvisor.model.errors import Busy, DoesNotFit, Refused
+from taskvisor.model.snapshot import Compression, SnapshotEncoding
 from taskvisor.model.states import ImageFormat
 from tests.virt.images import MIB, noise, qcow2, read_disk, write_in_disk
 from virt import qemu_img
-from virt.command import CommandFailed
+from virt.command import CommandFailed, run_command
 from virt.progress import ignore_progress
 
 pytestmark = pytest.mark.real
@@ -62,7 +65,13 @@ def test_shrinking_is_refused_by_qemu(overlay: Path) -> None:
         qemu_img.grow(overlay, 4 * MIB)
 
 
-@pytest.mark.parametrize("make", [qemu_img.flatten, qemu_img.compress])
+@pytest.mark.parametrize(
+    "make",
+    [
+        qemu_img.flatten,
+        *(partial(qemu_img.encode, encoding=SnapshotEncoding(compression=choice)) for choice in Compression),
+    ],
+)
 def test_a_flattened_chain_reads_the_same_and_stands_alone(tmp_path: Path, overlay: Path, make: object) -> None:
     assert callable(make)
     write_in_disk(overlay, b"\x55")
@@ -73,6 +82,39 @@ def test_a_flattened_chain_reads_the_same_and_stands_alone(tmp_path: Path, overl
     assert read_disk(target, tmp_path) == b"\x55" * 65536 + noise(MIB)[65536:] + bytes(7 * MIB)
     assert reports[-1] == (8 * MIB, 8 * MIB)
     assert reports == sorted(reports)
+
+
+def test_a_chain_becomes_a_raw_disk(tmp_path: Path, overlay: Path) -> None:
+    write_in_disk(overlay, b"\x55")
+    target = tmp_path / "flat.raw"
+    raw = SnapshotEncoding(format=ImageFormat.RAW, compression=Compression.NONE)
+    qemu_img.encode(overlay, target, raw, virtual_bytes=8 * MIB, progress=ignore_progress)
+    assert target.read_bytes() == b"\x55" * 65536 + noise(MIB)[65536:] + bytes(7 * MIB)
+    assert target.stat().st_blocks * 512 < 2 * MIB
+
+
+def test_zeros_compress_and_the_header_says_how(tmp_path: Path, base: Path) -> None:
+    sizes = {}
+    for choice in Compression:
+        target = tmp_path / f"{choice}.qcow2"
+        zeros = SnapshotEncoding(compression=choice)
+        qemu_img.encode(base, target, zeros, virtual_bytes=4 * MIB, progress=ignore_progress)
+        said = subprocess.run(["qemu-img", "info", target], check=True, capture_output=True, text=True).stdout
+        assert ("compression type: zstd" in said) == (choice is Compression.ZSTD)
+        sizes[choice] = target.stat().st_size
+    assert max(sizes[Compression.ZLIB], sizes[Compression.ZSTD]) <= sizes[Compression.NONE]
+
+
+def test_a_compression_that_qemu_img_was_built_without_is_refused_in_words(
+    tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without_zstd(argv: list[str], **limits: Any) -> str:
+        return run_command([word.replace("=zstd", "=lz4") for word in argv], **limits)
+
+    monkeypatch.setattr(qemu_img, "run_command", without_zstd)
+    zstd = SnapshotEncoding(compression=Compression.ZSTD)
+    with pytest.raises(Refused, match="built without it; ask for zlib"):
+        qemu_img.encode(base, tmp_path / "new.qcow2", zstd, virtual_bytes=4 * MIB, progress=ignore_progress)
 
 
 def test_a_disk_open_for_writing_elsewhere_is_busy(tmp_path: Path, overlay: Path) -> None:

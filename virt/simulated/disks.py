@@ -3,14 +3,14 @@
 instances/<id>/owner.json   whose directory it is; it is renamed into place, and out of it, with this file in it
 pools/…                     what would be LVM volumes and RBD images
 images/<id>.partial         a copy of a guest's disk, not yet an image
-images/<id>.qcow2           a published image
+images/<id>.qcow2 or .raw   a published image
 published/<id>.json         what is known of it
 """
 
 import contextlib
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -19,6 +19,7 @@ from taskvisor.model.errors import CannotAsk, Contradiction, Refused
 from taskvisor.model.ids import ImageId, InstanceId
 from taskvisor.model.observed import DiskFileFacts, ImageFileFacts
 from taskvisor.model.plan import CachedImage, DiskLayout, DiskPlan, Seed
+from taskvisor.model.snapshot import DEFAULT_ENCODING, SNAPSHOT_FORMATS, SnapshotEncoding
 from taskvisor.model.states import ImageFormat
 from virt.image_names import image_files_for
 from virt.owned_directories import UUID
@@ -149,12 +150,14 @@ class SimulatedDisks:
         """Where the copy of a disk is written to before it is an image."""
         return str(self._images / f"{_uuid(image_id)}.partial")
 
-    def publish(self, image_id: ImageId, progress: Progress) -> CachedImage:
+    def publish(
+        self, image_id: ImageId, progress: Progress, encoding: SnapshotEncoding = DEFAULT_ENCODING
+    ) -> CachedImage:
         """The image made of the copy at `snapshot_path`; again, the same. Refused when there is neither."""
         with self._lock.held():
             published = self._published.read(image_id)
             if published is None:
-                published = self._publish(image_id)
+                published = self._publish(image_id, encoding.format)
             Path(self.snapshot_path(image_id)).unlink(missing_ok=True)
         progress(published.size_bytes, published.size_bytes)
         return published
@@ -163,7 +166,8 @@ class SimulatedDisks:
         """Neither the copy nor the image nor what is known of it is left."""
         with self._lock.held():
             self._published.remove(image_id)
-            self._image_path(image_id).unlink(missing_ok=True)
+            for kind in SNAPSHOT_FORMATS:
+                self._image_path(image_id, kind).unlink(missing_ok=True)
             Path(self.snapshot_path(image_id)).unlink(missing_ok=True)
 
     def read_disk_file(self, path: str) -> DiskFileFacts | None:
@@ -199,8 +203,8 @@ class SimulatedDisks:
     def _directory(self, instance_id: InstanceId) -> Path:
         return self._instances / _uuid(instance_id)
 
-    def _image_path(self, image_id: ImageId) -> Path:
-        return self._images / f"{_uuid(image_id)}.qcow2"
+    def _image_path(self, image_id: ImageId, kind: ImageFormat) -> Path:
+        return self._images / f"{_uuid(image_id)}.{kind}"
 
     def _owner(self, instance_id: InstanceId) -> Owner | None:
         directory = self._directory(instance_id)
@@ -240,9 +244,9 @@ class SimulatedDisks:
         self._lock.put_file(aside / SIDECAR, msgspec.json.encode(owner))
         aside.rename(directory)
 
-    def _publish(self, image_id: ImageId) -> CachedImage:
-        path = self._image_path(image_id)
-        copy = read_image_file(Path(self.snapshot_path(image_id)))
+    def _publish(self, image_id: ImageId, kind: ImageFormat) -> CachedImage:
+        path = self._image_path(image_id, kind)
+        copy = replace(read_image_file(Path(self.snapshot_path(image_id))), format=kind)
         image = CachedImage(
             path=str(path),
             sha256=put_image_file(self._lock, path, copy),

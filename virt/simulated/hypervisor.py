@@ -14,6 +14,7 @@ from urllib.parse import quote
 from taskvisor.model.errors import Contradiction, Refused, Retryable, UnreadableRecord
 from taskvisor.model.ids import InstanceId
 from taskvisor.model.observed import DefinitionFacts, DomainFacts, HypervisorFacts
+from taskvisor.model.snapshot import LiveCopy, Quiesce
 from taskvisor.model.states import PowerState, VirtType
 from virt.progress import Progress
 from virt.readback import DomainSeen, parse_domain
@@ -22,12 +23,15 @@ from virt.simulated.offers import MACHINE, SUPPORT, cells_for
 from virt.simulated.pool_files import file_of
 from virt.simulated.world import Counter, Lock, Shelf
 
+AGENT_CHANNEL = "org.qemu.guest_agent.0"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Domain:
     """What the simulated host has of one domain. `boot_id` is set exactly while it runs or is paused.
 
-    `disks` are the paths that the XML gives, by device. `live_xml` is the definition that it was started with.
+    `disks` are the paths that the XML gives, by device. `live_xml` is the definition that it was started with. `frozen`: its
+    file systems are, for a copy. `saved` is its memory, as it was switched off, if that was saved.
     """
 
     name: str
@@ -37,13 +41,29 @@ class Domain:
     power_state: PowerState = PowerState.SHUTDOWN
     boot_id: int | None = None
     live_xml: str | None = None
+    frozen: bool = False
+    saved: "SavedMemory | None" = None
+
+    @property
+    def has_agent(self) -> bool:
+        """Whether its XML gives it the channel of the guest agent; a simulated guest then has the agent too."""
+        return AGENT_CHANNEL in self.xml
+
+
+@dataclass(frozen=True, kw_only=True)
+class SavedMemory:
+    """Memory on the host's disk: of a guest that ran, or was paused; saved by us, or by somebody else."""
+
+    power_state: PowerState
+    ours: bool
+    live_xml: str | None = None
 
 
 class SimulatedHypervisor:
     """The port Hypervisor, on files below `root`. Opening it makes the directories, and nothing else.
 
-    `deaf` are guests that don't answer the power button. A start takes no time and always succeeds when the disks named
-    in the XML are there.
+    `deaf` are guests that don't answer the power button, nor does their agent answer. A start takes no time and always
+    succeeds when the disks named in the XML are there.
     """
 
     def __init__(
@@ -107,9 +127,7 @@ class SimulatedHypervisor:
             if before is not None and before.name != wanted.name:
                 raise Refused(f"cannot rename domain {instance_id}, defined as {before.name}, to {wanted.name}")
             if before is not None:
-                wanted = replace(
-                    wanted, power_state=before.power_state, boot_id=before.boot_id, live_xml=before.live_xml
-                )
+                wanted = replace(before, xml=wanted.xml, disks=wanted.disks)
             # The name comes last and goes first: a name without its domain would be nobody's to remove.
             self._domains.put(instance_id, wanted)
             self._names.put(_name_key(wanted.name), instance_id)
@@ -128,7 +146,7 @@ class SimulatedHypervisor:
                 _require_disks(self._root, domain)
                 boot_id = self._boots.next()  # differs also from those before it was defined anew
                 live_xml = domain.xml
-            running = replace(domain, power_state=PowerState.RUNNING, boot_id=boot_id, live_xml=live_xml)
+            running = replace(domain, power_state=PowerState.RUNNING, boot_id=boot_id, live_xml=live_xml, saved=None)
             self._domains.put(instance_id, running)
             return _facts(instance_id, running)
 
@@ -136,7 +154,7 @@ class SimulatedHypervisor:
         """The domain does not run; one that is not there is off. Contradiction when it is not ours."""
         with self._lock.held():
             domain = self._ours(instance_id)
-            if domain is not None and domain.power_state is not PowerState.SHUTDOWN:
+            if domain is not None and _off(domain) != domain:
                 self._domains.put(instance_id, _off(domain))
 
     def ensure_undefined(self, instance_id: InstanceId) -> None:
@@ -155,10 +173,19 @@ class SimulatedHypervisor:
             if domain is not None and hears:
                 self._domains.put(instance_id, _off(domain))
 
-    def copy_disk(self, instance_id: InstanceId, device: str, target_path: str, progress: Progress) -> None:
+    def copy_disk(
+        self,
+        instance_id: InstanceId,
+        device: str,
+        target_path: str,
+        progress: Progress,
+        *,
+        quiesce: Quiesce = Quiesce.NEVER,
+    ) -> LiveCopy:
         """`target_path` is a simulated image made from the disk `device` of the running domain.
 
-        Refused when the domain does not run or has no such disk; Contradiction when it is not ours.
+        Its progress is told while the guest is frozen: who dies of it leaves it so. Refused when the domain does not run or
+        has no such disk, or must be quiesced and has no agent that answers; Contradiction when it is not ours.
         """
         with self._existing(instance_id) as domain:
             if domain.boot_id is None:
@@ -166,11 +193,59 @@ class SimulatedHypervisor:
             source = domain.disks.get(device)
             if source is None:
                 raise Refused(f"cannot copy disk {device} of domain {domain.name}: it has no disk of that name")
+            obstacle = self._obstacle(instance_id, domain, quiesce)
+            if obstacle is not None and quiesce is Quiesce.REQUIRED:
+                raise Refused(f"cannot quiesce domain {domain.name}: {obstacle}; ask with quiesce auto")
             copy = copy_image(self._lock, file_of(self._root, source) or Path(source), Path(target_path))
-        progress(copy.size_bytes, copy.size_bytes)
+            self._domains.put(instance_id, replace(domain, frozen=obstacle is None))
+        try:
+            progress(copy.size_bytes, copy.size_bytes)
+        except Exception:
+            self.ensure_copy_ended(instance_id, device)
+            raise
+        self.ensure_copy_ended(instance_id, device)
+        return LiveCopy(quiesced=obstacle is None, why_not=obstacle)
 
     def ensure_copy_ended(self, instance_id: InstanceId, device: str) -> None:
-        """A simulated copy is made in one call: none ever goes on."""
+        """The guest is not frozen. A simulated copy is made in one call: none ever goes on."""
+        del device
+        with self._lock.held():
+            domain = self._ours(instance_id)
+            if domain is not None and domain.frozen:
+                self._domains.put(instance_id, replace(domain, frozen=False))
+
+    def ensure_suspended_to_disk(self, instance_id: InstanceId) -> bool:
+        """The domain does not run; what it was is kept if it ran. A simulated guest that runs has no memory saved."""
+        with self._lock.held():
+            domain = self._ours(instance_id)
+            if domain is None:
+                return False
+            if domain.boot_id is None:
+                return domain.saved is not None and domain.saved.ours
+            saved = SavedMemory(power_state=domain.power_state, ours=True, live_xml=domain.live_xml)
+            self._domains.put(instance_id, replace(_off(domain), saved=saved))
+            return True
+
+    def ensure_resumed(self, instance_id: InstanceId) -> None:
+        """A domain whose memory we saved is as it was, with a new boot id; any other is left as it is."""
+        with self._lock.held():
+            domain = self._ours(instance_id)
+            if domain is not None and domain.saved is not None and domain.saved.ours:
+                _require_disks(self._root, domain)
+                saved, boot_id = domain.saved, self._boots.next()
+                back = replace(
+                    domain, power_state=saved.power_state, boot_id=boot_id, live_xml=saved.live_xml, saved=None
+                )
+                self._domains.put(instance_id, back)
+
+    def _obstacle(self, instance_id: InstanceId, domain: Domain, quiesce: Quiesce) -> str | None:
+        if quiesce is Quiesce.NEVER:
+            return "it was not asked for"
+        if domain.power_state is not PowerState.RUNNING:
+            return "the guest is paused"
+        if not domain.has_agent or instance_id in self._deaf:
+            return "its agent does not answer"
+        return None
 
     @contextmanager
     def _existing(self, instance_id: InstanceId) -> Iterator[Domain]:
@@ -206,7 +281,7 @@ def _facts(instance_id: InstanceId, domain: Domain) -> DomainFacts:
 
 
 def _off(domain: Domain) -> Domain:
-    return replace(domain, power_state=PowerState.SHUTDOWN, boot_id=None, live_xml=None)
+    return replace(domain, power_state=PowerState.SHUTDOWN, boot_id=None, live_xml=None, frozen=False, saved=None)
 
 
 def _name_key(name: str) -> str:

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from taskvisor.model.ids import InstanceId
 from taskvisor.model.states import PowerState
-from virt.simulated.hypervisor import Domain
+from virt.simulated.hypervisor import Domain, SavedMemory
 from virt.simulated.world import Lock, Shelf
 
 
@@ -51,6 +51,22 @@ class SimulatedOutsider:
             if domain.live_xml is None:
                 raise KeyError(uuid)
             self._domains.put(uuid, replace(domain, live_xml=edit(domain.live_xml)))
+
+    def ensure_memory_saved(self, uuid: InstanceId) -> None:
+        """Somebody has saved the memory of the running domain, which must be there."""
+        with self._lock.held():
+            domain = self._domains.read(uuid)
+            if domain is None:
+                raise KeyError(uuid)
+            saved = SavedMemory(power_state=domain.power_state, ours=False)
+            off = replace(domain, power_state=PowerState.SHUTDOWN, boot_id=None, frozen=False, saved=saved)
+            self._domains.put(uuid, off)
+
+    def list_held(self) -> tuple[tuple[InstanceId, str], ...]:
+        """The domains that are not left to themselves: frozen, or with their memory saved."""
+        found = self._domains.list_all()
+        frozen = [(InstanceId(uuid), "frozen") for uuid, domain in found if domain.frozen]
+        return (*frozen, *((InstanceId(uuid), "saved") for uuid, domain in found if domain.saved is not None))
 
     def ensure_domain_gone(self, uuid: InstanceId) -> None:
         """The domain is no more, ours or not."""
