@@ -14,7 +14,7 @@ FROM ?= 1
 # How often each kind of death strikes.
 DEATHS ?= 10
 
-.PHONY: help setup guest demo static check test mutants simulate bench deaths lock clean
+.PHONY: help setup guest demo static check test slow mutants simulate bench deaths lock clean
 
 help:  ## list these targets
 	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -38,7 +38,10 @@ check: static  ## static, and the tests that need no machine
 	$(VENV)/pytest -q tests -m "not real" $(AT_ONCE)
 
 test: guest static  ## everything: static, and all tests with real guests, links and workers
-	$(VENV)/pytest -q tests $(AT_ONCE)
+	$(VENV)/pytest -q tests -m "not slow" $(AT_ONCE)
+
+slow: setup  ## boot a Debian with cloud-init, and look at it from inside; minutes for each test
+	$(VENV)/pytest -q tests -m slow
 
 mutants: setup  ## break the engine on purpose, and show which tests notice
 	@$(VENV)/python -m tests.mutants

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from tasks.guest_plans import PREPARE_DISK, decided_backend, disk_backend_of, layout_of, vifs_of, xml_of
+from tasks.guest_plans import PREPARE_DISK, decided_backend, disk_backend_of, layout_of, seed_of, vifs_of, xml_of
 from taskvisor.flow.step import Flow, NoFacts, Settlement, Step, StepContext
 from taskvisor.model.disk_backend import DiskBackend
 from taskvisor.model.observed import DomainFacts
@@ -12,7 +12,6 @@ from taskvisor.model.records import Instance
 from taskvisor.model.states import InstanceAction, OnFailure, PowerState, TaskState, VirtType, VmState
 from taskvisor.model.view import instance_view
 from virt.policy import machine_for
-from virt.seed import seed_for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +66,7 @@ class FetchImage(Step[FetchedImage]):
         layout = ctx.facts_of(PrepareDisk).layout
         image = ctx.ports.images.ensure_cached(ctx.instance.image, ctx.progress)
         ctx.ports.disks.ensure_root(layout.disk(DiskRole.ROOT), image, ctx.progress)
-        ctx.ports.disks.ensure_seed(layout.disk(DiskRole.SEED), seed_for(ctx.instance, vifs_of(ctx)))
+        ctx.ports.disks.ensure_seed(layout.seed, seed_of(ctx, ctx.ports.vendor_data.read()))
         return FetchedImage(image=image)
 
 

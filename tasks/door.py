@@ -29,7 +29,7 @@ from taskvisor.model.spec import (
     request_as_now,
     request_of,
 )
-from taskvisor.model.states import Phase, TaskState, VmState
+from taskvisor.model.states import Phase, SeedKind, TaskState, VmState
 from taskvisor.model.view import instance_view
 from taskvisor.state.admission import Holding, Lease
 
@@ -80,6 +80,8 @@ class Door:
 
     store: Store
     now: Callable[[], float]
+    config_drive: SeedKind = SeedKind.NOCLOUD
+    """Of guests for which neither request nor image says."""
 
     def build(self, operation_id: OperationId, fields: dict[str, Any]) -> Answer:
         """A new instance. The same id again is the same operation; with another request it is Refused, unless it failed.
@@ -208,7 +210,7 @@ class Door:
     def _admit_build(
         self, spec: BuildSpec, request: Facts, operation_id: OperationId, former: Operation | None
     ) -> Operation:
-        resolved, instance_id = resolve(self.store, spec), instance_id_for(operation_id)
+        resolved, instance_id = resolve(self.store, spec, self.config_drive), instance_id_for(operation_id)
         ports: tuple[Port, ...] = ()
 
         def claiming(claim: Claim, table: Table) -> Operation:

@@ -9,11 +9,13 @@ from taskvisor.flow.ports import GuestOnHost
 from taskvisor.flow.step import StepContext
 from taskvisor.model.disk_backend import QCOW2_FILES, DiskBackend
 from taskvisor.model.operation import Operation
-from taskvisor.model.plan import DiskLayout, VifPlan
+from taskvisor.model.plan import ConfigDrive, DiskLayout, Seed, VifPlan
+from taskvisor.model.states import SeedKind
+from virt.config_drive import config_drive_for
 from virt.domain import render
 from virt.layout import disk_layout_for
 from virt.policy import choices_for, domain_config_for, machine_for
-from virt.seed import host_name_for
+from virt.seed import host_name_for, seed_for
 
 PREPARE_DISK = "prepare_disk"
 """The step whose facts say where the disks of a guest under way are made."""
@@ -55,6 +57,14 @@ def vifs_of(ctx: GuestOnHost) -> tuple[VifPlan, ...]:
         vif_plan_for(port, ctx.ports.networks.read_network(port.network_id), hostname=hostname)
         for port in ctx.instance.ports
     )
+
+
+def seed_of(ctx: StepContext, vendor_data: str | None) -> Seed | ConfigDrive:
+    """What the guest's cloud-init reads, made anew from the records and what the operator tells every guest."""
+    vifs = vifs_of(ctx)
+    if ctx.instance.config_drive is SeedKind.NOCLOUD:
+        return seed_for(ctx.instance, vifs, vendor_data=vendor_data)
+    return config_drive_for(ctx.instance, vifs, vendor_data=vendor_data)
 
 
 def xml_of(ctx: GuestOnHost) -> str:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 from tasks.build import RenderXml, ReplugVif, StartGuest, running
+from tasks.seeding import RenewSeed
 from taskvisor.flow.step import Flow, Settlement, Step, StepContext, fault_of
 from taskvisor.model.errors import Busy
 from taskvisor.model.operation import Operation
@@ -127,7 +128,7 @@ class StartFlow(_PowerFlow):
     name = "instance.start"
     prefix = "start"
     action = InstanceAction.START
-    steps = (RenderXml(), ReplugVif(), PowerOn())
+    steps = (RenderXml(), RenewSeed(), ReplugVif(), PowerOn())
     vm_states = frozenset({VmState.STOPPED, VmState.ERROR})
 
     def succeeded(self, operation: Operation, instance: Instance, now: float) -> Settlement:
@@ -158,7 +159,7 @@ class RebootFlow(_PowerFlow):
     name = "instance.reboot"
     prefix = "reboot"
     action = InstanceAction.REBOOT
-    steps = (ShutDownForReboot(), RenderXml(), ReplugVif(), StartAfterReboot())
+    steps = (ShutDownForReboot(), RenderXml(), RenewSeed(), ReplugVif(), StartAfterReboot())
     vm_states = frozenset({VmState.ACTIVE, VmState.STOPPED, VmState.PAUSED, VmState.SUSPENDED, VmState.ERROR})
 
     def succeeded(self, operation: Operation, instance: Instance, now: float) -> Settlement:

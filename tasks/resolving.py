@@ -1,7 +1,7 @@
 """From what a build's spec says to the records it stands for: flavor, image, ports with their addresses."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tasks.store import Store
 from taskvisor.compute.placement import Ask, resources_for
@@ -9,9 +9,10 @@ from taskvisor.model.errors import Refused
 from taskvisor.model.ids import HostName, InstanceId, mac_for, port_id_for
 from taskvisor.model.records import Flavor, Image, ImageSource, Instance, Port
 from taskvisor.model.spec import BuildSpec, NicSpec, flavor_for, image_url_for
-from taskvisor.model.states import PowerState, VmState
+from taskvisor.model.states import PowerState, SeedKind, VmState
 from taskvisor.state.addresses import Allocated
 from virt.options import guest_options_for
+from virt.seed_kind import seed_kind_for
 
 GIB = 1024**3
 
@@ -24,6 +25,7 @@ class Resolved:
     flavor: Flavor
     source: ImageSource
     image: Image | None
+    config_drive: SeedKind = SeedKind.NOCLOUD
 
     @property
     def image_properties(self) -> Mapping[str, str]:
@@ -40,13 +42,15 @@ class Resolved:
         )
 
 
-def resolve(store: Store, spec: BuildSpec) -> Resolved:
-    """Refused when the flavor or the image is unknown, the image is known not to fit into the flavor, or what the two ask of
-    the guest can't be met anywhere.
+def resolve(store: Store, spec: BuildSpec, config_drive: SeedKind = SeedKind.NOCLOUD) -> Resolved:
+    """`config_drive` is the operator's, where neither spec nor image says.
+
+    Refused when the flavor or the image is unknown, the image is known not to fit into the flavor, or what the two ask of the
+    guest can't be met anywhere.
     """
     resolved = _resolved(store, spec)
-    guest_options_for(resolved.flavor.extra_specs, resolved.image_properties)
-    return resolved
+    options = guest_options_for(resolved.flavor.extra_specs, resolved.image_properties)
+    return replace(resolved, config_drive=seed_kind_for(spec.config_drive, options.disk, config_drive))
 
 
 def _resolved(store: Store, spec: BuildSpec) -> Resolved:
@@ -140,6 +144,7 @@ def instance_for(
         ports=ports,
         ssh_keys=spec.ssh_keys,
         user_data=spec.user_data,
+        config_drive=resolved.config_drive,
         metadata=spec.metadata,
         image_properties=resolved.image_properties,
         image_min_memory_mib=resolved.image.min_memory_mib if resolved.image else 0,

@@ -17,6 +17,7 @@ from taskvisor.model.cpu_list import parse_cpu_list
 from taskvisor.model.disk_backend import BackendKind, Preallocation
 from taskvisor.model.operator import Dialect, MetadataDialect
 from taskvisor.model.spec import OBJECT_STORES
+from taskvisor.model.states import SeedKind
 
 HOST_NAME_PATTERN = r"^[A-Za-z0-9]([A-Za-z0-9.-]{0,62}[A-Za-z0-9])?$"
 
@@ -218,6 +219,15 @@ class Settings(BaseSettings):
 
     rbd_pool: Annotated[str, Field(pattern=r"^([A-Za-z0-9_.][A-Za-z0-9_.-]{0,126})?$")] = ""
     """The Ceph pool of guests' disks, with `rbd`."""
+
+    config_drive: SeedKind = SeedKind.NOCLOUD
+    """How guests' cloud-init is told who they are, where neither their build nor their image asks: `configdrive` is what
+    Nova's force_config_drive gives, `configdrive-vfat` the same with its config_drive_format=vfat. The node that takes a
+    request decides by it, and the instance keeps it."""
+
+    vendor_data_file: Annotated[str, Field(pattern=r"^(/[^\x00-\x1f]*)?$")] = ""
+    """A text for cloud-init of every guest of this host, like user data, which overrule it: Nova's vendor data. At most 65,535
+    bytes of UTF-8. Read whenever a guest is started. Empty: none."""
 
     shutdown_timeout_s: Annotated[int, Field(ge=1, le=3600)] = 60
     """A stop waits so long for the guest to shut down before it is switched off. Nova's default."""

@@ -7,6 +7,7 @@
     libvirt_uri         a private libvirtd, in the session's network namespace
     ceph                a private Ceph cluster in memory, that this libvirtd's guests reach
     guest_image         a small Linux that boots, answers to ACPI and uses DHCP
+    debian_image        a Debian with cloud-init and sshd, for tests marked `slow`
 
 Nothing is skipped: what a test asks for and the machine lacks is a failure with a sentence. After every test marked
 `real`, `tests/fixtures/leftovers.py` proves that the test left nothing on its host.
@@ -21,6 +22,7 @@ pytest_plugins = (
     "tests.fixtures.hosts",
     "tests.fixtures.guests",
     "tests.fixtures.ceph",
+    "tests.fixtures.debian",
     "tests.fixtures.leftovers",
 )
 

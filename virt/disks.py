@@ -20,7 +20,7 @@ from taskvisor.model.disk_backend import DiskBackend
 from taskvisor.model.errors import CannotAsk, Refused, Retryable
 from taskvisor.model.ids import ImageId, InstanceId
 from taskvisor.model.observed import DiskFileFacts, ImageFileFacts
-from taskvisor.model.plan import CachedImage, DiskLayout, DiskPlan, DiskStorage, Seed
+from taskvisor.model.plan import CachedImage, ConfigDrive, DiskLayout, DiskPlan, DiskStorage, Seed
 from taskvisor.model.snapshot import DEFAULT_ENCODING, SnapshotEncoding
 from taskvisor.model.states import ImageFormat
 from virt import qemu_img
@@ -34,6 +34,7 @@ from virt.owned_directories import OwnedDirectories
 from virt.pool_notes import note_pools, read_pools
 from virt.progress import Progress, ignore_progress
 from virt.published_images import PublishedImages
+from virt.seed_fat import fat_for
 from virt.seed_iso import iso_for
 from virt.space import GIB, host_errors, read_space
 
@@ -73,11 +74,11 @@ class LocalDisks:
         with host_errors(self._root, f"make {disk.path}"):
             store.ensure_root(disk, base, progress)
 
-    def ensure_seed(self, disk: DiskPlan, seed: Seed) -> None:
-        """`disk.path` is the seed's ISO; one that is the same already is not written again (a guest may have it open)."""
+    def ensure_seed(self, disk: DiskPlan, seed: Seed | ConfigDrive) -> None:
+        """`disk.path` is the seed's image; one that is the same already is not written again (a guest may have it open)."""
         path = self._checked(disk.path)
-        content = iso_for(seed)
         with host_errors(self._root, f"make {path}"):
+            content = iso_for(seed) if disk.is_cdrom else fat_for(seed, scratch=path.with_name(f"{path.name}.tree"))
             if not _holds(path, content):
                 write_durably(path, content, mode=0o600)
 

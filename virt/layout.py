@@ -1,7 +1,7 @@
 """Which disks a guest has, and how it sees them: bus, device name, boot order. Pure; touches no file.
 
-The rules are Nova's (nova/virt/libvirt/blockinfo.py). Names are handed out per bus: root, ephemeral, swap, volumes, CD-ROMs;
-a volume that asks for a name has it before any other. In the XML volumes stand last, so that one more renames nothing.
+The rules are Nova's (nova/virt/libvirt/blockinfo.py). Names are handed out per bus: root, ephemeral, swap, config drive, volumes,
+CD-ROMs; a volume that asks for a name has it before any other. In the XML volumes stand last, so that one more renames nothing.
 """
 
 import itertools
@@ -24,7 +24,7 @@ from taskvisor.model.plan import (
     VolumePlan,
 )
 from taskvisor.model.records import Instance
-from taskvisor.model.states import ImageFormat
+from taskvisor.model.states import ImageFormat, SeedKind
 from virt.disk_place import RAW_ROOT_NAME, ROOT_NAME, disk_place_for
 from virt.options import GuestOptions, guest_options_for
 from virt.options.boot import OsType
@@ -37,6 +37,7 @@ FILE_NAMES = {
     DiskRole.EPHEMERAL: "disk.eph0",
     DiskRole.SWAP: "disk.swap",
     DiskRole.SEED: "disk.config",
+    DiskRole.CONFIG: "disk.config",
 }
 RAW_FILES = frozenset(FILE_NAMES.values()) - {ROOT_NAME} | {RAW_ROOT_NAME}
 """The names of files that stand on nothing, whatever a guest has written into them."""
@@ -76,7 +77,7 @@ def disk_layout_for(
 ) -> DiskLayout:
     """The disks of an instance on a host, for the `machine` that the guest has there (`machine_for`).
 
-    Its own disks are of `backend`; CD-ROMs, which are never written to, are files always.
+    Its own disks are of `backend`; CD-ROMs and config drives, which are ours to write, are files always.
 
     Refused for a machine that we know no CD-ROM bus of, a bus that it lacks or that is full, a device name that is asked
     for twice or is none of the disk's bus, and two disks that are to be booted from at the same place.
@@ -134,15 +135,18 @@ def _wishes(
         yield _data(DiskRole.EPHEMERAL, content, bus, directory, instance.flavor.ephemeral_gib * GIB)
     if instance.flavor.swap_mib:
         yield _data(DiskRole.SWAP, DiskContent.SWAP, bus, directory, instance.flavor.swap_mib * MIB)
+    if instance.config_drive is SeedKind.CONFIG_DRIVE_VFAT:
+        yield _config_disk(bus, directory)
     yield from (_volume(volume, bus) for volume in volumes)
     if is_iso:
         yield _cdrom(DiskRole.ROOT, cdrom_bus, ImageFormat.QCOW2, directory, boot_index=2)
-    yield _cdrom(DiskRole.SEED, cdrom_bus, ImageFormat.RAW, directory)
+    if instance.config_drive is not SeedKind.CONFIG_DRIVE_VFAT:
+        yield _cdrom(DiskRole.SEED, cdrom_bus, ImageFormat.RAW, directory)
 
 
 def _housed(wish: _Wish, instance: Instance, directory: str, backend: DiskBackend) -> _Wish:
-    """The wish, its disk where the back end has it. CD-ROMs stay files, and volumes where they are."""
-    if wish.medium is DiskMedium.CDROM or wish.role is DiskRole.VOLUME:
+    """The wish, its disk where the back end has it. CD-ROMs and config drives stay files, and volumes where they are."""
+    if wish.medium is DiskMedium.CDROM or wish.role in (DiskRole.CONFIG, DiskRole.VOLUME):
         return wish
     place = disk_place_for(backend, instance_id=instance.id, directory=directory, file_name=FILE_NAMES[wish.role])
     return replace(wish, path=place.path, storage=place.storage, format=place.format)
@@ -169,6 +173,11 @@ def _data(role: DiskRole, content: DiskContent, bus: DiskBus, directory: str, si
         size_bytes=size_bytes,
         content=content,
     )
+
+
+def _config_disk(bus: DiskBus, directory: str) -> _Wish:
+    path = os.path.join(directory, FILE_NAMES[DiskRole.CONFIG])
+    return _Wish(role=DiskRole.CONFIG, bus=bus, format=ImageFormat.RAW, path=path)
 
 
 def _file_system_for(options: GuestOptions, size_gib: int) -> DiskContent:

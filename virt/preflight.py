@@ -17,6 +17,7 @@ PROGRAMS = {
     "mkswap": "util-linux",
     "mkfs.ext4": "e2fsprogs",
     "mkfs.vfat": "dosfstools",
+    "mcopy": "mtools",
 }
 """What images and disks are made with, and the package that has it."""
 _VERSION_TIME_LIMIT_S = 10.0

@@ -11,7 +11,7 @@ from taskvisor.model.disk_backend import BackendKind, DiskBackend
 from taskvisor.model.errors import UnreadableRecord
 from taskvisor.model.ids import HostName, InstanceId, NetworkId, PortId
 from taskvisor.model.records import Flavor, ImageSource, Instance, Port
-from taskvisor.model.states import ImageFormat, PowerState, VirtType, VmState
+from taskvisor.model.states import ImageFormat, PowerState, SeedKind, VirtType, VmState
 from virt.domain.owner import NAMESPACE, SCHEMA_VERSION
 from virt.domain.text import unescaped
 from virt.libvirt_xml import parse_tree
@@ -116,6 +116,8 @@ def _instance(root: etree._Element, owner: etree._Element, power_state: PowerSta
         disk_backend=_disk_backend(owner),
         image_properties=_entries(_child(owner, "image")),
         metadata=_entries(owner),
+        config_drive=SeedKind(owner.get("config_drive", SeedKind.NOCLOUD)),
+        seed_known=False,
         created_at=float(_text(owner, "created_at")),
     )
 

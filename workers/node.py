@@ -35,6 +35,7 @@ from taskvisor.state.images import Images
 from taskvisor.state.journal import RedisJournal
 from taskvisor.state.keys import Keys
 from taskvisor.state.writing import OutcomeFor, Writer
+from virt.vendor_data import VendorDataFile
 from workers.inflight import reclaim_inflight
 from workers.locks import InstanceLocks
 
@@ -94,7 +95,7 @@ class OpenNode:
 
     @cached_property
     def door(self) -> Door:
-        return Door(store=self.store, now=self._clock.now)
+        return Door(store=self.store, now=self._clock.now, config_drive=self.settings.config_drive)
 
     @cached_property
     def ports(self) -> Ports:
@@ -107,6 +108,7 @@ class OpenNode:
             disks=disks,
             images=images,
             fabric=fabric,
+            vendor_data=VendorDataFile(vendor_data_path_of(self.settings)),
             networks=RememberedNetworks(self.store.catalog),
             clock=self._clock,
             limits=StepLimits(
@@ -241,6 +243,11 @@ def operator_choices_of(settings: Settings) -> OperatorChoices:
         ceph=_ceph_access_of(settings),
         disk_backend=_disk_backend_of(settings),
     )
+
+
+def vendor_data_path_of(settings: Settings) -> Path | None:
+    """The file with what the operator tells every guest's cloud-init."""
+    return Path(settings.vendor_data_file) if settings.vendor_data_file else None
 
 
 def _ceph_access_of(settings: Settings) -> CephAccess | None:

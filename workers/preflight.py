@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import structlog
 
 from net.preflight import list_problems as list_net_problems
-from taskvisor.model.errors import TaskvisorError
+from taskvisor.model.errors import CannotAsk, TaskvisorError
 from taskvisor.settings import Settings, read_settings
 from taskvisor.state.connection import open_redis
 from taskvisor.state.fitness import flaws_for, read_facts
@@ -16,8 +16,9 @@ from virt.disk_stores import open_pool
 from virt.events import LifecycleEvents
 from virt.hypervisor import LibvirtHypervisor
 from virt.preflight import list_problems as list_virt_problems
+from virt.vendor_data import VendorDataFile
 from workers.logs import configure_logs
-from workers.node import store_options_of
+from workers.node import store_options_of, vendor_data_path_of
 from workers.store_check import notes_for, refusals_for
 
 log = structlog.get_logger(__name__)
@@ -31,6 +32,7 @@ def list_problems(settings: Settings) -> Iterator[str]:
     yield from list_virt_problems(settings.state_dir)
     yield from _pool_problems(settings)
     yield from list_net_problems(settings.state_dir)
+    yield from _vendor_data_problems(settings)
     yield from _libvirt_problems(settings)
 
 
@@ -46,6 +48,13 @@ def _libvirt_problems(settings: Settings) -> Iterator[str]:
     finally:
         events.close()
         hypervisor.close()
+
+
+def _vendor_data_problems(settings: Settings) -> Iterator[str]:
+    try:
+        VendorDataFile(vendor_data_path_of(settings)).read()
+    except CannotAsk as problem:
+        yield str(problem)
 
 
 def _pool_problems(settings: Settings) -> Iterator[str]:

@@ -23,7 +23,7 @@ from taskvisor.model.spec import (
     request_as_now,
     request_of,
 )
-from taskvisor.model.states import ImageFormat
+from taskvisor.model.states import ImageFormat, SeedKind
 
 WaitOption = Annotated[bool, typer.Option("--wait/--no-wait", help="Watch until it has ended, or only send it.")]
 TimeoutOption = Annotated[
@@ -44,6 +44,7 @@ class LaunchFields(TypedDict):
     networks: NotRequired[list[str | NicFields]]
     ssh_keys: NotRequired[list[str]]
     user_data: NotRequired[str]
+    config_drive: NotRequired[Literal["nocloud", "configdrive", "configdrive-vfat"]]
     metadata: NotRequired[dict[str, str]]
     host: NotRequired[str]
     on_failure: NotRequired[Literal["rollback", "keep"]]
@@ -66,6 +67,10 @@ def launch(
         list[str] | None, typer.Option(metavar="FILE|KEY", help="A public key, or a file of some; may be repeated.")
     ] = None,
     user_data: Annotated[str | None, typer.Option(metavar="FILE", help="For cloud-init; - is standard input.")] = None,
+    config_drive: Annotated[
+        SeedKind | None,
+        typer.Option(help="How cloud-init is told all this. Default: as the image needs it, or the operator chose."),
+    ] = None,
     metadata: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="May be repeated.")] = None,
     image_sha256: Annotated[str | None, typer.Option(help="What the image must hash to.")] = None,
     image_format: Annotated[
@@ -98,6 +103,8 @@ def launch(
         fields["ssh_keys"] = ssh_keys_for(ssh_key)
     if user_data is not None:
         fields["user_data"] = user_data_for(user_data)
+    if config_drive is not None:
+        fields["config_drive"] = config_drive.value
     if metadata:
         fields["metadata"] = pairs_for(metadata, "--metadata")
     if image_sha256 is not None:

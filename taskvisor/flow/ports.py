@@ -22,7 +22,7 @@ from taskvisor.model.observed import (
 )
 from taskvisor.model.operation import Operation
 from taskvisor.model.operator import OperatorChoices
-from taskvisor.model.plan import CachedImage, DiskLayout, DiskPlan, Seed, VifPlan
+from taskvisor.model.plan import CachedImage, ConfigDrive, DiskLayout, DiskPlan, Seed, VifPlan
 from taskvisor.model.records import ImageSource, Instance, Network
 from taskvisor.model.snapshot import DEFAULT_ENCODING, LiveCopy, Quiesce, SnapshotEncoding
 from taskvisor.model.states import ImageFormat
@@ -130,8 +130,12 @@ class Disks(Protocol):
         """
         ...
 
-    def ensure_seed(self, disk: DiskPlan, seed: Seed) -> None:
-        """`disk.path` is a NoCloud ISO (volume label cidata) with the seed's files."""
+    def ensure_seed(self, disk: DiskPlan, seed: Seed | ConfigDrive) -> None:
+        """`disk.path` holds the seed's files: NoCloud's on a volume cidata, a config drive's on a volume config-2.
+
+        A CD-ROM has ISO 9660, a disk FAT. A guest that has an older one open goes on with that. Refused when the files are
+        too many bytes.
+        """
         ...
 
     def ensure_data_disk(self, disk: DiskPlan) -> None:
@@ -219,6 +223,14 @@ class Fabric(Protocol):
         ...
 
 
+class VendorData(Protocol):
+    """What this host's operator tells the cloud-init of every guest."""
+
+    def read(self) -> str | None:
+        """The text, as it is now; None when the operator has none. CannotAsk when what was named can't be read."""
+        ...
+
+
 class Clock(Protocol):
     def now(self) -> float:
         """Seconds since the epoch, UTC."""
@@ -286,6 +298,7 @@ class Ports:
     disks: Disks
     images: ImageCache
     fabric: Fabric
+    vendor_data: VendorData
     networks: Networks
     clock: Clock
     limits: StepLimits

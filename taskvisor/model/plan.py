@@ -9,7 +9,8 @@ from taskvisor.model.states import ImageFormat
 
 class DiskRole(StrEnum):
     ROOT = "root"  # made from the image; a cdrom when that is an ISO
-    SEED = "seed"  # the cloud-init NoCloud ISO, a cdrom
+    SEED = "seed"  # what cloud-init reads, a cdrom
+    CONFIG = "config"  # what cloud-init reads, a disk with FAT
     TARGET = "target"  # the empty disk that a guest which boots from an ISO installs on
     EPHEMERAL = "ephemeral"
     SWAP = "swap"
@@ -105,6 +106,14 @@ class DiskLayout:
                 return disk
         raise KeyError(role)
 
+    @property
+    def seed(self) -> DiskPlan:
+        """The disk that cloud-init reads; KeyError when the guest has none."""
+        for disk in self.disks:
+            if disk.role in (DiskRole.SEED, DiskRole.CONFIG):
+                return disk
+        raise KeyError(DiskRole.SEED)
+
 
 @dataclass(frozen=True, kw_only=True)
 class VifPlan:
@@ -134,11 +143,23 @@ class VifPlan:
 
 @dataclass(frozen=True, kw_only=True)
 class Seed:
-    """What the guest's cloud-init reads (NoCloud): the three files, as text."""
+    """What the guest's cloud-init reads (NoCloud): the files, as text. `vendor_data` None: there are none."""
 
     meta_data: str
     user_data: str
     network_config: str
+    vendor_data: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConfigDrive:
+    """What the guest's cloud-init reads of an OpenStack config drive: the files, as text. `user_data` None: there are none."""
+
+    meta_data: str
+    network_data: str
+    vendor_data: str
+    vendor_data2: str
+    user_data: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from taskvisor.model.disk_backend import DiskBackend
 from taskvisor.model.ids import HostName, ImageId, InstanceId, NetworkId, OperationId, PortId
-from taskvisor.model.states import ImageFormat, NetworkKind, PowerState, TaskState, VirtType, VmState
+from taskvisor.model.states import ImageFormat, NetworkKind, PowerState, SeedKind, TaskState, VirtType, VmState
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +120,8 @@ class Instance:
 
     `image` is what the root disk was made from. `host` is where its claim, disks and domain are. `machine` is the board
     that it was first built with; it keeps it, so that an upgraded hypervisor does not change the guest. `disk_backend` likewise
-    is where its disks were made.
+    is where its disks were made. `seed_known` False: the record was rebuilt from a definition, which holds neither keys nor
+    user data, so its seed is not made from it.
     """
 
     id: InstanceId
@@ -142,6 +143,8 @@ class Instance:
     image_min_memory_mib: int = 0
     ssh_keys: tuple[str, ...] = ()
     user_data: str | None = None
+    config_drive: SeedKind = SeedKind.NOCLOUD
+    seed_known: bool = True
     metadata: Mapping[str, str] = field(default_factory=dict)
     created_at: float = 0.0
     launched_at: float | None = None

@@ -14,7 +14,7 @@ from taskvisor.model.errors import Refused
 from taskvisor.model.operation import Facts
 from taskvisor.model.records import Flavor
 from taskvisor.model.snapshot import SNAPSHOT_FORMATS, Compression, Quiesce, SnapshotMethod
-from taskvisor.model.states import ImageFormat, OnFailure, RebootType
+from taskvisor.model.states import ImageFormat, OnFailure, RebootType, SeedKind
 
 NAME_RULE = "1 to 63 letters, digits, dots or hyphens, beginning and ending with a letter or digit"
 NAME_PATTERN = r"[A-Za-z0-9]([A-Za-z0-9.-]{0,61}[A-Za-z0-9])?"
@@ -26,6 +26,9 @@ USER_DATA_LIMIT_BYTES = 65_535
 
 OBJECT_STORES = frozenset({"abfs", "abfss", "az", "gcs", "gs", "oci", "oss", "s3", "s3a"})
 """URL schemes that fsspec knows of stores that keep objects in buckets: such a URL names no server and no file of a host."""
+
+SSH_KEYS_LIMIT_BYTES = 131_072
+"""Of all keys together: a guest is told them more than once, and all that it is told is one small disk."""
 
 NEVER_QUOTED = frozenset({"user_data"})
 """What is wrong with these is told without showing them: they may hold secrets, and errors are logged."""
@@ -85,6 +88,13 @@ def _snapshot_format(kind: ImageFormat | None) -> ImageFormat | None:
     return kind
 
 
+def _few_enough(keys: tuple[str, ...]) -> tuple[str, ...]:
+    size = sum(len(key.encode()) for key in keys)
+    if size > SSH_KEYS_LIMIT_BYTES:
+        raise ValueError(f"are {size} bytes together; at most {SSH_KEYS_LIMIT_BYTES} are allowed")
+    return keys
+
+
 def _ipv4(address: str) -> str:
     octets = address.split(".")
     if len(octets) != 4 or not all(octet.isascii() and octet.isdigit() and int(octet) < 256 for octet in octets):
@@ -142,8 +152,10 @@ class BuildSpec(Spec):
     """What guests of an image given by path or URL need, under Nova's names; a registered image has its own."""
     flavor: Annotated[str, Field(max_length=64)] | FlavorSpec = "m1.tiny"
     networks: Annotated[tuple[Name | NicSpec, ...], Field(max_length=8, strict=False)] = ("default",)
-    ssh_keys: Annotated[tuple[SshKey, ...], Field(max_length=64, strict=False)] = ()
+    ssh_keys: Annotated[tuple[SshKey, ...], Field(max_length=64, strict=False), AfterValidator(_few_enough)] = ()
     user_data: Annotated[str, AfterValidator(_user_data)] | None = None
+    config_drive: Annotated[SeedKind | None, Field(strict=False)] = None
+    """How the guest's cloud-init is told all this; None: as the image needs it, else as the operator chose."""
     metadata: Annotated[dict[MetadataKey, MetadataValue], Field(max_length=128)] = {}
     host: Name | None = None
     """Only this host will do."""

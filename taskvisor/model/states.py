@@ -111,6 +111,14 @@ class VirtType(StrEnum):
     QEMU = "qemu"
 
 
+class SeedKind(StrEnum):
+    """What the disk is like from which a guest's cloud-init learns who it is."""
+
+    NOCLOUD = "nocloud"  # cloud-init's own layout, on a CD-ROM
+    CONFIG_DRIVE = "configdrive"  # OpenStack's, on a CD-ROM
+    CONFIG_DRIVE_VFAT = "configdrive-vfat"  # OpenStack's, on a disk with FAT
+
+
 class NetworkKind(StrEnum):
     """How a network's segment is made. `nat`: a bridge local to each host, addresses translated on the way out."""
 

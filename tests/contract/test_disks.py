@@ -1,5 +1,6 @@
 """What Disks promise (taskvisor/flow/ports.py). The real ones run qemu-img and makers of file systems, no more."""
 
+import os
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ from taskvisor.model.disk_backend import BackendKind, DiskBackend
 from taskvisor.model.errors import CannotAsk, Contradiction, Refused, TaskvisorError
 from taskvisor.model.ids import ImageId, OperationId, image_id_for
 from taskvisor.model.observed import DiskFileFacts, ImageFileFacts
-from taskvisor.model.plan import CachedImage, DiskContent, DiskLayout, DiskPlan, DiskRole, Seed
+from taskvisor.model.plan import CachedImage, ConfigDrive, DiskContent, DiskLayout, DiskMedium, DiskPlan, DiskRole, Seed
 from taskvisor.model.snapshot import SNAPSHOT_FORMATS, Compression, SnapshotEncoding
 from taskvisor.model.states import ImageFormat
 from tests.contract import plans
@@ -28,6 +29,7 @@ from virt.simulated.image_file import MARK, read_disk_file, read_image_file
 GUEST = instance_id(0)
 IMAGE = image_id_for(OperationId("contract-snapshot"))
 SEED = Seed(meta_data="instance-id: one\n", user_data="#cloud-config\n", network_config="version: 2\n")
+CONFIG_DRIVE = ConfigDrive(meta_data="{}", network_data="{}", vendor_data="{}", vendor_data2="{}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -272,6 +274,46 @@ def test_a_seed_that_changed_is_written_anew(with_directory: DisksHost) -> None:
     with_directory.port.ensure_seed(disk, SEED)
     with_directory.port.ensure_seed(disk, replace(SEED, user_data="#cloud-config\nhostname: other\n"))
     assert b"hostname: other" in Path(disk.path).read_bytes().replace(b"\\n", b"\n")
+
+
+@pytest.fixture(params=[DiskRole.SEED, DiskRole.CONFIG], ids=["cdrom", "disk"])
+def drive(request: pytest.FixtureRequest, with_directory: DisksHost) -> DiskPlan:
+    """The disk that a config drive of GUEST is to be on."""
+    seed = layout(with_directory.root).disk(DiskRole.SEED)
+    return replace(seed, role=request.param, medium=DiskMedium.DISK)
+
+
+def test_a_config_drive_is_made_once_and_only_again_when_it_differs(with_directory: DisksHost, drive: DiskPlan) -> None:
+    path = Path(drive.path)
+    with_directory.port.ensure_seed(drive, CONFIG_DRIVE)
+    before = path.read_bytes()
+    with_directory.port.ensure_seed(drive, CONFIG_DRIVE)
+    assert path.read_bytes() == before
+    with_directory.port.ensure_seed(drive, replace(CONFIG_DRIVE, user_data="#!/bin/sh\n"))
+    assert b"#!/bin/sh" in path.read_bytes()
+    assert sorted(found.name for found in path.parent.iterdir()) == ["console.log", "disk.config", "owner.json"]
+
+
+def test_a_seed_cut_short_is_made_whole(with_directory: DisksHost, drive: DiskPlan) -> None:
+    with_directory.port.ensure_seed(drive, CONFIG_DRIVE)
+    before = Path(drive.path).read_bytes()
+    os.truncate(drive.path, 10)
+    with_directory.port.ensure_seed(drive, CONFIG_DRIVE)
+    assert Path(drive.path).read_bytes() == before
+
+
+def test_who_has_an_older_seed_open_goes_on_reading_that(with_directory: DisksHost, drive: DiskPlan) -> None:
+    with_directory.port.ensure_seed(drive, CONFIG_DRIVE)
+    with Path(drive.path).open("rb") as held:
+        before = Path(drive.path).read_bytes()
+        with_directory.port.ensure_seed(drive, replace(CONFIG_DRIVE, user_data="#!/bin/sh\n"))
+        assert held.read() == before
+
+
+def test_a_seed_of_too_many_bytes_is_refused(with_directory: DisksHost, drive: DiskPlan) -> None:
+    with pytest.raises(Refused, match="at most 1048576"):
+        with_directory.port.ensure_seed(drive, replace(CONFIG_DRIVE, user_data="x" * (1 << 20)))
+    assert not Path(drive.path).exists()
 
 
 @pytest.fixture

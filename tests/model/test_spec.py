@@ -268,6 +268,7 @@ def test_all_limits_may_be_reached() -> None:
         "networks": ["a.b-c"] * 8,
         "ssh_keys": ["ssh-ed25519 AAAA"] * 64,
         "user_data": "x" * 65_535,
+        "config_drive": "configdrive-vfat",
         "metadata": {f"{number:03}" + "k" * 252: "v" * 255 for number in range(128)},
         "host": "kvm1.example",
         "on_failure": "keep",

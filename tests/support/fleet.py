@@ -34,6 +34,7 @@ from tests.support.post import Post
 from tests.support.spies import OnCall, watched, watched_ports
 from virt.simulated import SimulatedDisks, SimulatedHypervisor, SimulatedImageCache
 from virt.simulated.outsider import SimulatedOutsider
+from virt.vendor_data import VendorDataFile
 from workers.locks import InstanceLocks
 
 KEYS = Keys("taskvisor:")
@@ -119,6 +120,7 @@ class Fleet:
             disks=disks,
             images=SimulatedImageCache(root),
             fabric=SimulatedFabric(root),
+            vendor_data=VendorDataFile(None),
             networks=RememberedNetworks(self.store.catalog),
             clock=self.clock,
             limits=StepLimits(instances_dir=str(root / "instances"), shutdown_timeout_s=60, soft_reboot_timeout_s=120),

@@ -63,7 +63,7 @@ def test_every_step_of_a_build_lets_its_chain_go_on(fleet: Fleet) -> None:
     ("flow", "fields", "door_trips", "step_trips"),
     [
         ("instance.stop", {"timeout_s": 0}, 4, 1 * STEP_ROUND_TRIPS),
-        ("instance.reboot", {"type": "hard"}, 4, 4 * STEP_ROUND_TRIPS),
+        ("instance.reboot", {"type": "hard"}, 4, 5 * STEP_ROUND_TRIPS),
         ("instance.delete", {}, 4, 3 * STEP_ROUND_TRIPS),
     ],
 )

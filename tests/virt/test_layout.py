@@ -19,7 +19,7 @@ from taskvisor.model.plan import (
     VolumePlan,
 )
 from taskvisor.model.records import Flavor, Instance
-from taskvisor.model.states import ImageFormat
+from taskvisor.model.states import ImageFormat, SeedKind
 from tests.virt.sample_guests import INSTANCE, INSTANCE_ID
 from virt.disk_place import owner_of_name, pool_disk_at, pools_of
 from virt.layout import cdrom_bus_for, disk_layout_for, next_device
@@ -135,6 +135,36 @@ def test_names_go_to_root_ephemeral_swap_volumes_and_the_seed_and_volumes_stand_
 def test_the_seed_takes_the_name_after_the_volumes_when_it_shares_their_bus() -> None:
     scsi = instance_with(image_properties={"hw_disk_bus": "scsi", "hw_cdrom_bus": "scsi"})
     assert disks_of(scsi, VOLUME) == [("root", "sda", 1), ("seed", "sdc", None), ("volume", "sdb", None)]
+
+
+def test_a_config_drive_with_fat_is_a_disk_before_the_volumes() -> None:
+    fat = instance_with(swap_mib=64, config_drive=SeedKind.CONFIG_DRIVE_VFAT)
+    assert disks_of(fat, VOLUME) == [
+        ("root", "vda", 1),
+        ("swap", "vdb", None),
+        ("config", "vdc", None),
+        ("volume", "vdd", None),
+    ]
+    layout = disk_layout_for(fat, instances_dir="/srv", machine="q35")
+    assert layout.seed is layout.disk(DiskRole.CONFIG)
+    assert (layout.seed.is_cdrom, layout.seed.path, layout.seed.content) == (
+        False,
+        f"/srv/{INSTANCE_ID}/disk.config",
+        None,
+    )
+
+
+@pytest.mark.parametrize("kind", [SeedKind.NOCLOUD, SeedKind.CONFIG_DRIVE])
+def test_other_seeds_are_cdroms(kind: SeedKind) -> None:
+    layout = disk_layout_for(instance_with(config_drive=kind), instances_dir="/srv", machine="q35")
+    assert layout.seed is layout.disk(DiskRole.SEED)
+    assert layout.seed.is_cdrom
+
+
+def test_a_layout_without_a_seed_says_so() -> None:
+    layout = disk_layout_for(INSTANCE, instances_dir="/srv", machine="q35")
+    with pytest.raises(KeyError):
+        replace(layout, disks=layout.disks[:1]).seed  # noqa: B018 - it raises
 
 
 def test_swap_and_ephemeral_disks_are_raw_and_as_large_as_the_flavor_says() -> None:
@@ -267,3 +297,10 @@ def test_a_path_that_names_no_volume_and_no_rbd_image_is_refused(path: str) -> N
 @pytest.mark.parametrize("name", ["disk", "taskvisor-base_00", f"{INSTANCE_ID}", f"x{INSTANCE_ID}_disk", "_disk"])
 def test_a_name_that_begins_with_no_id_is_nobodys(name: str) -> None:
     assert owner_of_name(name) is None
+
+
+@pytest.mark.parametrize("backend", [LVM, RBD])
+def test_a_config_drive_stays_a_file_wherever_the_guests_own_disks_are(backend: DiskBackend) -> None:
+    fat = instance_with(config_drive=SeedKind.CONFIG_DRIVE_VFAT)
+    layout = disk_layout_for(fat, instances_dir="/srv/instances", machine="q35", backend=backend)
+    assert (layout.seed.storage, layout.seed.path) == (DiskStorage.FILE, f"{layout.directory}/disk.config")

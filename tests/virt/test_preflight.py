@@ -32,6 +32,7 @@ def test_a_missing_program_is_a_sentence_with_what_to_do(tmp_path: Path, monkeyp
         "mkswap is not installed; install util-linux.",
         "mkfs.ext4 is not installed; install e2fsprogs.",
         "mkfs.vfat is not installed; install dosfstools.",
+        "mcopy is not installed; install mtools.",
     )
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from taskvisor.model.errors import UnreadableRecord
 from taskvisor.model.ids import InstanceId
 from taskvisor.model.records import ImageSource, Instance
-from taskvisor.model.states import PowerState, VirtType, VmState
+from taskvisor.model.states import PowerState, SeedKind, VirtType, VmState
 from tests.virt.domain.cases import HOSTILE_TEXT
 from tests.virt.sample_guests import INSTANCE, PC_HOST, vif_of
 from virt.domain import render
@@ -46,6 +46,7 @@ def rebuilt(instance: Instance) -> Instance:
         machine=PC_HOST.machine,
         ssh_keys=(),
         user_data=None,
+        seed_known=False,
     )
 
 
@@ -61,6 +62,7 @@ def rebuilt(instance: Instance) -> Instance:
             ),
             image_properties={"hw_disk_bus": "sata", "os_note": HOSTILE_TEXT},
         ),
+        replace(INSTANCE, config_drive=SeedKind.CONFIG_DRIVE_VFAT),
         replace(INSTANCE, name=HOSTILE_TEXT, image_name=HOSTILE_TEXT, metadata={HOSTILE_TEXT: HOSTILE_TEXT}),
     ],
 )

@@ -22,7 +22,7 @@ def test_a_seed_is_three_texts() -> None:
         '"public-keys": ["ssh-ed25519 AAAAC3Nz me@home"]}\n',
         user_data='#cloud-config\n{"ssh_authorized_keys": ["ssh-ed25519 AAAAC3Nz me@home"]}\n',
         network_config='{"version": 2, "ethernets": {"nic0": {"match": '
-        f'{{"macaddress": "{VIF.mac}"}}, "dhcp4": true}}}}}}\n',
+        f'{{"macaddress": "{VIF.mac}"}}, "set-name": "nic0", "mtu": 1450, "dhcp4": true}}}}}}\n',
     )
 
 
@@ -41,6 +41,11 @@ def test_the_callers_user_data_pass_through_untouched(user_data: str) -> None:
     assert seed_for(replace(INSTANCE, user_data=user_data), [VIF]).user_data == user_data
 
 
+def test_the_vendors_data_pass_through_untouched_beside_the_callers() -> None:
+    seed = seed_for(INSTANCE, [VIF], vendor_data="#!/bin/sh\n")
+    assert (seed.vendor_data, seed.user_data) == ("#!/bin/sh\n", seed_for(INSTANCE, [VIF]).user_data)
+
+
 def test_the_keys_reach_the_guest_beside_the_callers_user_data() -> None:
     seed = seed_for(replace(INSTANCE, user_data="#!/bin/sh\n"), [VIF])
     assert yaml.safe_load(seed.meta_data)["public-keys"] == list(INSTANCE.ssh_keys)
@@ -51,8 +56,8 @@ def test_each_nic_is_found_by_its_mac() -> None:
     assert network == {
         "version": 2,
         "ethernets": {
-            "nic0": {"match": {"macaddress": VIF.mac}, "dhcp4": True},
-            "nic1": {"match": {"macaddress": SECOND_VIF.mac}, "dhcp4": True},
+            "nic0": {"match": {"macaddress": VIF.mac}, "set-name": "nic0", "mtu": 1450, "dhcp4": True},
+            "nic1": {"match": {"macaddress": SECOND_VIF.mac}, "set-name": "nic1", "mtu": 1450, "dhcp4": True},
         },
     }
 
@@ -63,6 +68,8 @@ def test_without_dhcp_the_address_is_static_and_only_the_first_nic_has_the_defau
     assert network["ethernets"] == {
         "nic0": {
             "match": {"macaddress": VIF.mac},
+            "set-name": "nic0",
+            "mtu": 1450,
             "dhcp4": False,
             "addresses": ["10.0.0.5/24"],
             "routes": [{"to": "0.0.0.0/0", "via": "10.0.0.1"}],
@@ -70,6 +77,8 @@ def test_without_dhcp_the_address_is_static_and_only_the_first_nic_has_the_defau
         },
         "nic1": {
             "match": {"macaddress": SECOND_VIF.mac},
+            "set-name": "nic1",
+            "mtu": 1450,
             "dhcp4": False,
             "addresses": ["10.0.0.6/24"],
             "nameservers": {"addresses": ["10.0.0.1"]},

@@ -8,6 +8,7 @@ from lxml import etree
 from taskvisor.model.disk_backend import DiskBackend
 from taskvisor.model.ids import HostName, InstanceId
 from taskvisor.model.records import Flavor, ImageSource, Port
+from taskvisor.model.states import SeedKind
 from virt.domain.config import Attribute, Config
 from virt.domain.text import escaped
 
@@ -25,7 +26,7 @@ class OwnerConfig(Config):
     Values are attributes and never element text: libvirt drops text that is only white space.
 
         <tv:instance xmlns:tv="urn:taskvisor:instance:1" schema="1" id="6ba7…" name="web" host="node1" created_at="1700000000.0"
-                     disk_backend="lvm" disk_pool="guests">
+                     disk_backend="lvm" disk_pool="guests" config_drive="configdrive">
           <tv:flavor name="small" vcpus="1" memory_mib="512" disk_gib="10" swap_mib="64" ephemeral_gib="1">
             <tv:entry key="hw:cpu_policy" value="dedicated"/>
           </tv:flavor>
@@ -50,6 +51,7 @@ class OwnerConfig(Config):
     metadata: Mapping[str, str]
     image_properties: Mapping[str, str] = field(default_factory=dict)
     disk_backend: DiskBackend | None = None
+    config_drive: SeedKind = SeedKind.NOCLOUD
 
     def to_element(self) -> etree._Element:
         root = _owned(
@@ -61,6 +63,7 @@ class OwnerConfig(Config):
             created_at=repr(self.created_at),
             disk_backend=None if self.disk_backend is None else self.disk_backend.kind,
             disk_pool=None if self.disk_backend is None else self.disk_backend.pool or None,
+            config_drive=None if self.config_drive is SeedKind.NOCLOUD else self.config_drive,
         )
         root.append(self._flavor())
         root.append(self._image())

@@ -21,6 +21,13 @@ class CdromBus(StrEnum):
     USB = "usb"
 
 
+class ConfigDriveNeed(StrEnum):
+    """Whether guests of an image need an OpenStack config drive."""
+
+    MANDATORY = "mandatory"
+    OPTIONAL = "optional"
+
+
 @dataclass(frozen=True, kw_only=True)
 class DiskOptions:
     """Limits hold for each disk by itself: in bytes and in operations a second."""
@@ -28,6 +35,7 @@ class DiskOptions:
     bus: DiskBus | None = None
     cdrom_bus: CdromBus | None = None
     scsi_model: ScsiModel | None = None
+    config_drive: ConfigDriveNeed | None = None
     total_bytes_s: int | None = None
     read_bytes_s: int | None = None
     write_bytes_s: int | None = None
@@ -96,6 +104,14 @@ DISK_OPTIONS = (
         rule=ONE_PLACE,
         default="virtio-scsi",
         effect="The SCSI controller of a guest with disks on the bus scsi.",
+    ),
+    Option(
+        field="config_drive",
+        image_key="img_config_drive",
+        kind=one_of(ConfigDriveNeed),
+        rule=ONE_PLACE,
+        default="optional",
+        effect="`mandatory`: cloud-init reads an OpenStack config drive, whatever the host's operator chose for others.",
     ),
     *_limits(),
     Option(

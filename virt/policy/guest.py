@@ -126,6 +126,7 @@ def owner_for(instance: Instance) -> OwnerConfig:
         metadata=instance.metadata,
         image_properties=instance.image_properties,
         disk_backend=instance.disk_backend,
+        config_drive=instance.config_drive,
     )
 
 

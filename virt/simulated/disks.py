@@ -18,12 +18,13 @@ import msgspec
 from taskvisor.model.errors import CannotAsk, Contradiction, Refused
 from taskvisor.model.ids import ImageId, InstanceId
 from taskvisor.model.observed import DiskFileFacts, ImageFileFacts
-from taskvisor.model.plan import CachedImage, DiskLayout, DiskPlan, Seed
+from taskvisor.model.plan import CachedImage, ConfigDrive, DiskLayout, DiskPlan, Seed
 from taskvisor.model.snapshot import DEFAULT_ENCODING, SNAPSHOT_FORMATS, SnapshotEncoding
 from taskvisor.model.states import ImageFormat
 from virt.image_names import image_files_for
 from virt.owned_directories import UUID
 from virt.progress import Progress, ignore_progress
+from virt.seed_volume import volume_for
 from virt.simulated.disk_file import read_simulated_disk
 from virt.simulated.image_file import ImageFile, copy_image, put_image_file, read_disk_file, read_image_file
 from virt.simulated.pool_files import file_of, read_pool_files
@@ -97,8 +98,9 @@ class SimulatedDisks:
         if disk.format is not ImageFormat.QCOW2:  # an overlay is made at once, of which there is nothing to tell
             progress(overlay.virtual_bytes, overlay.virtual_bytes)
 
-    def ensure_seed(self, disk: DiskPlan, seed: Seed) -> None:
-        """The seed's three files are kept as one JSON file in place of the ISO, so that a test can read them."""
+    def ensure_seed(self, disk: DiskPlan, seed: Seed | ConfigDrive) -> None:
+        """The seed's files are kept as one JSON file in place of the image, so that a test can read them."""
+        volume_for(seed)  # Refused when they are too large
         with self._lock.held():
             self._lock.put_file(self._checked(disk.path), msgspec.json.encode(seed))
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from taskvisor.model.ids import HostName, NetworkId, OperationId, PortId, instance_id_for
 from taskvisor.model.records import Flavor, ImageSource, Port
+from taskvisor.model.states import SeedKind
 from tests.virt.domain.bases import PC
 from virt.domain.domain import DomainConfig
 from virt.domain.nova_owner import (
@@ -87,13 +88,13 @@ def owner_cases() -> Mapping[str, DomainConfig]:
         root=NovaRootConfig(type="volume", uuid="13db53ea-475b-471d-bbb1-a0daffbf25ef"),
     )
     return {
-        "nova_1_0": replace(PC, owners=(_ours(), OWNER)),
-        "nova_1_1": replace(PC, owners=(_ours(), newest)),
+        "nova_1_0": replace(PC, owners=(_ours(SeedKind.CONFIG_DRIVE), OWNER)),
+        "nova_1_1": replace(PC, owners=(_ours(SeedKind.CONFIG_DRIVE_VFAT), newest)),
         "nova_1_1_from_volume": replace(PC, owners=(from_volume,)),
     }
 
 
-def _ours() -> OwnerConfig:
+def _ours(config_drive: SeedKind) -> OwnerConfig:
     instance_id = instance_id_for(OperationId("other"))
     return OwnerConfig(
         instance_id=instance_id,
@@ -115,4 +116,5 @@ def _ours() -> OwnerConfig:
             ),
         ),
         metadata={},
+        config_drive=config_drive,
     )
