@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 from tasks.guest_plans import PREPARE_DISK, decided_backend, disk_backend_of, layout_of, seed_of, vifs_of, xml_of
+from tasks.volumes import connect_volumes_of, disconnect_volumes_of
 from taskvisor.flow.step import Flow, NoFacts, Settlement, Step, StepContext
 from taskvisor.model.disk_backend import DiskBackend
 from taskvisor.model.observed import DomainFacts
@@ -11,6 +12,7 @@ from taskvisor.model.plan import CachedImage, DiskLayout, DiskRole
 from taskvisor.model.records import Instance
 from taskvisor.model.states import InstanceAction, OnFailure, PowerState, TaskState, VirtType, VmState
 from taskvisor.model.view import instance_view
+from taskvisor.model.volume import VolumeAttachment
 from virt.policy import machine_for
 
 
@@ -25,7 +27,8 @@ class PreparedDisk:
 class PrepareDisk(Step[PreparedDisk]):
     """The disk layout is decided, the instance's directory bears its owner's name, and what needs no image is in it.
 
-    Swap, ephemeral and target disks are made before the image is fetched: a host that can't make them says so early.
+    Swap, ephemeral and target disks are made before the image is fetched: a host that can't make them says so early. So does one
+    that can't be connected to the guest's volumes.
     """
 
     name = PREPARE_DISK
@@ -39,9 +42,11 @@ class PrepareDisk(Step[PreparedDisk]):
         for disk in layout.disks:
             if disk.content is not None:
                 ctx.ports.disks.ensure_data_disk(disk)
+        connect_volumes_of(ctx)
         return PreparedDisk(layout=layout, disk_backend=disk_backend_of(ctx))
 
     def undo(self, ctx: StepContext) -> None:
+        disconnect_volumes_of(ctx)
         ctx.ports.disks.ensure_removed(ctx.instance.id)
 
 
@@ -118,7 +123,7 @@ class StartedGuest:
 
 
 class StartGuest(Step[StartedGuest]):
-    """The domain is defined as rendered and libvirt says that it runs. A guest that exists stays, whatever happens next."""
+    """Its volumes are connected, the domain is defined as rendered and libvirt says that it runs. A guest that exists stays."""
 
     name = "define_and_start"
     facts_type = StartedGuest
@@ -126,6 +131,7 @@ class StartGuest(Step[StartedGuest]):
 
     def do(self, ctx: StepContext) -> StartedGuest:
         hypervisor = ctx.ports.hypervisor
+        connect_volumes_of(ctx)
         hypervisor.ensure_defined(ctx.instance.id, ctx.facts_of(RenderXml).xml)
         return StartedGuest(domain=hypervisor.ensure_running(ctx.instance.id))
 
@@ -156,6 +162,13 @@ def running(operation: Operation, instance: Instance, now: float) -> Instance:
     )
 
 
+def _placed_volumes(operation: Operation, instance: Instance) -> tuple[VolumeAttachment, ...]:
+    """The guest's volumes with the names that they were given. They keep them, whatever is added later."""
+    disks = operation.facts[PrepareDisk.name]["layout"]["disks"]
+    devices = {str(disk["serial"]): str(disk["device"]) for disk in disks if disk["role"] == DiskRole.VOLUME}
+    return tuple(replace(volume, device=devices[volume.serial]) for volume in instance.volumes)
+
+
 class BuildFlow(Flow):
     """A guest comes to be, or nothing of it is left, unless it was asked to keep what it had done."""
 
@@ -167,7 +180,7 @@ class BuildFlow(Flow):
     reschedules = True
 
     def succeeded(self, operation: Operation, instance: Instance, now: float) -> Settlement:
-        built = running(operation, instance, now)
+        built = replace(running(operation, instance, now), volumes=_placed_volumes(operation, instance))
         return Settlement(instance=built, result=dict(instance_view(built)))
 
     def keeps(self, operation: Operation) -> bool:

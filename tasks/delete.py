@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from tasks.guest_plans import vifs_of
+from tasks.volumes import disconnect_volumes_of
 from taskvisor.flow.step import Flow, NoFacts, Settlement, Step, StepContext, fault_of
 from taskvisor.model.operation import Operation
 from taskvisor.model.records import Instance
@@ -35,13 +36,14 @@ class UnplugVif(Step[NoFacts]):
 
 
 class RemoveDisks(Step[NoFacts]):
-    """Nothing of it is left on disk. Last, for it can't be made again."""
+    """Its volumes are disconnected, whole, and nothing of it is left on disk. Last, for that can't be made again."""
 
     name = "remove_disks"
     time_limit_s = 300
     tries = 5
 
     def do(self, ctx: StepContext) -> NoFacts:
+        disconnect_volumes_of(ctx)
         ctx.ports.disks.ensure_removed(ctx.instance.id)
         return NoFacts()
 

@@ -11,6 +11,7 @@ from tasks.flows import FLOWS
 from tasks.placing import Table, place
 from tasks.resolving import allocate_ports, instance_for, release_ports, resolve
 from tasks.store import Store
+from tasks.volume_requests import ATTACH, DETACH, has_already, instance_with_request
 from taskvisor.flow import transitions
 from taskvisor.flow.step import Flow
 from taskvisor.model.change import Change, LeaseMove
@@ -19,7 +20,9 @@ from taskvisor.model.ids import OPERATION_ID_RULE, OperationId, instance_id_for
 from taskvisor.model.operation import Facts, Operation
 from taskvisor.model.records import Claim, Instance, Port
 from taskvisor.model.spec import (
+    AttachVolumeSpec,
     BuildSpec,
+    DetachVolumeSpec,
     InstanceSpec,
     RebootSpec,
     SnapshotSpec,
@@ -46,6 +49,8 @@ CHANGES: dict[str, type[InstanceSpec]] = {
     "instance.stop": StopSpec,
     "instance.reboot": RebootSpec,
     "instance.snapshot": SnapshotSpec,
+    ATTACH: AttachVolumeSpec,
+    DETACH: DetachVolumeSpec,
 }
 """What can be asked of an instance that is there, and what the request is made of."""
 
@@ -246,10 +251,13 @@ class Door:
             return self._admit_over(flow, seen, seen.lease, request, operation_id, former)
         if instance.vm_state is ALREADY.get(flow.name):
             return _already({**instance_view(instance), "already": True}, former)
+        if has_already(flow.name, instance, request):
+            return _already({**instance_view(instance), "already": True}, former)
         _require_state(flow, instance)
         now = self.now()
         operation = transitions.accepted(flow, operation_id, instance, request, now, former)
-        shown = transitions.with_task_state(instance, flow.steps[0], operation) or instance
+        asked = instance_with_request(flow.name, instance, request)
+        shown = transitions.with_task_state(asked, flow.steps[0], operation) or asked
         image_name = str(request["image"]) if "image" in request else None
         self.store.admission.admit_change(operation, shown, seen, image_name)
         return Admitted(operation=operation)

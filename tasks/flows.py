@@ -4,10 +4,20 @@ from tasks.build import BuildFlow
 from tasks.delete import DeleteFlow
 from tasks.power import RebootFlow, StartFlow, StopFlow
 from tasks.snapshot import SnapshotFlow
+from tasks.volumes import AttachVolumeFlow, DetachVolumeFlow
 from taskvisor.flow.step import Flow, Flows
 from taskvisor.model.errors import UnreadableRecord
 
-ALL_FLOWS: tuple[Flow, ...] = (BuildFlow(), DeleteFlow(), StartFlow(), StopFlow(), RebootFlow(), SnapshotFlow())
+ALL_FLOWS: tuple[Flow, ...] = (
+    BuildFlow(),
+    DeleteFlow(),
+    StartFlow(),
+    StopFlow(),
+    RebootFlow(),
+    SnapshotFlow(),
+    AttachVolumeFlow(),
+    DetachVolumeFlow(),
+)
 
 
 class _Flows(dict[str, Flow]):

@@ -8,13 +8,17 @@ from net.plan import vif_plan_for
 from taskvisor.flow.ports import GuestOnHost
 from taskvisor.flow.step import StepContext
 from taskvisor.model.disk_backend import QCOW2_FILES, DiskBackend
+from taskvisor.model.errors import Refused
 from taskvisor.model.operation import Operation
-from taskvisor.model.plan import ConfigDrive, DiskLayout, Seed, VifPlan
+from taskvisor.model.plan import AttachedDisk, ConfigDrive, DiskLayout, DiskPlan, DiskRole, Seed, VifPlan
 from taskvisor.model.states import SeedKind
+from taskvisor.model.volume import VolumeAttachment
 from virt.config_drive import config_drive_for
 from virt.domain import render
-from virt.layout import disk_layout_for
-from virt.policy import choices_for, domain_config_for, machine_for
+from virt.domain.disk import DiskCache
+from virt.layout import disk_layout_for, next_device
+from virt.policy import choices_for, domain_config_for, machine_for, options_of
+from virt.policy.storage import disks_for
 from virt.seed import host_name_for, seed_for
 
 PREPARE_DISK = "prepare_disk"
@@ -23,13 +27,48 @@ PREPARE_DISK = "prepare_disk"
 
 def layout_of(ctx: GuestOnHost) -> DiskLayout:
     """The guest's disks on this host."""
+    return _layout_with(ctx, ctx.instance.volumes)
+
+
+def device_of(ctx: StepContext, volume: VolumeAttachment) -> str:
+    """The device name of a volume, beside the disks that the guest has: none of them is renamed. Refused when it is taken."""
+    others = _layout_with(ctx, tuple(other for other in ctx.instance.volumes if other.source != volume.source))
+    taken = {disk.device: disk.role for disk in others.disks}
+    if volume.device in taken:
+        raise Refused(
+            f"device: {volume.device} is that of the guest's {taken[volume.device]} disk; ask for another, or none"
+        )
+    return volume.device or next_device(_disk_in(layout_of(ctx), volume).bus, taken)
+
+
+def attached_disk_of(ctx: StepContext, volume: VolumeAttachment) -> AttachedDisk:
+    """The volume as a disk that is added to the guest as it is. Refused when its device is taken."""
+    device = device_of(ctx, volume)
+    placed = tuple(
+        replace(other, device=device) if other.source == volume.source else other for other in ctx.instance.volumes
+    )
+    layout, facts = _layout_with(ctx, placed), ctx.ports.hypervisor.read_facts()
+    disk = _disk_in(layout, volume)
+    only = replace(layout, disks=(disk,))
+    choices = choices_for(ctx.ports.choices, ctx.instance.metadata)
+    (config,) = disks_for(only, options_of(ctx.instance), facts, choices, DiskCache.NONE)
+    return AttachedDisk(device=device, serial=volume.serial, xml=config.to_xml())
+
+
+def _layout_with(ctx: GuestOnHost, volumes: tuple[VolumeAttachment, ...]) -> DiskLayout:
     machine = machine_for(ctx.instance, ctx.ports.hypervisor.read_facts())
+    plans = tuple(ctx.ports.volumes.plan_for(volume) for volume in volumes)
     return disk_layout_for(
         ctx.instance,
         instances_dir=ctx.ports.limits.instances_dir,
         machine=machine,
+        volumes=plans,
         backend=disk_backend_of(ctx),
     )
+
+
+def _disk_in(layout: DiskLayout, volume: VolumeAttachment) -> DiskPlan:
+    return next(disk for disk in layout.disks if disk.role is DiskRole.VOLUME and disk.serial == volume.serial)
 
 
 def disk_backend_of(ctx: GuestOnHost) -> DiskBackend:

@@ -164,6 +164,7 @@ class Settler:
             instance=loaded.instance if settlement.forget_instance else settlement.instance,
             forget_instance=settlement.forget_instance,
             released_image_name=settlement.released_image_name,
+            released_volumes=settlement.released_volumes,
         )
         change = with_successor(change, self.store.journal, now)
         self.store.journal.commit(change)

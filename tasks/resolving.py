@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from tasks.store import Store
+from tasks.volume_requests import attachment_for
 from taskvisor.compute.placement import Ask, resources_for
 from taskvisor.model.errors import Refused
 from taskvisor.model.ids import HostName, InstanceId, mac_for, port_id_for
@@ -148,5 +149,6 @@ def instance_for(
         metadata=spec.metadata,
         image_properties=resolved.image_properties,
         image_min_memory_mib=resolved.image.min_memory_mib if resolved.image else 0,
+        volumes=tuple(attachment_for(volume) for volume in spec.volumes),
         created_at=now,
     )

@@ -24,6 +24,7 @@ def host_seen(ports: Ports, now: float, instances: Iterable[Instance] = ()) -> H
         images=ports.disks.list_images(),
         pool_disks=ports.disks.list_pool_disks(),
         drifts=drifts_of(ports, instances, frozenset(domain.instance_id for domain in domains if domain.owned)),
+        volumes=ports.volumes.list_connected(),
     )
 
 

@@ -63,6 +63,28 @@ class NicFields(TypedDict):
     address: NotRequired[str]
 
 
+class VolumeFields(TypedDict):
+    """As `taskvisor.model.spec.VolumeSpec` has them."""
+
+    source: str
+    format: NotRequired[str]
+    serial: NotRequired[str]
+    device: NotRequired[str]
+    bus: NotRequired[str]
+    boot_index: NotRequired[int]
+    shareable: NotRequired[bool]
+    readonly: NotRequired[bool]
+    cache: NotRequired[str]
+    io: NotRequired[str]
+    discard: NotRequired[str]
+    total_bytes_s: NotRequired[int]
+    read_bytes_s: NotRequired[int]
+    write_bytes_s: NotRequired[int]
+    total_iops: NotRequired[int]
+    read_iops: NotRequired[int]
+    write_iops: NotRequired[int]
+
+
 class InstanceRef(TypedDict):
     id: str
     name: str
@@ -257,6 +279,7 @@ class Taskvisor:
         metadata: Mapping[str, str] | None = None,
         host: str | None = None,
         on_failure: Literal["rollback", "keep"] | None = None,
+        volumes: Sequence[str | VolumeFields] | None = None,
         operation_id: str | None = None,
     ) -> Handle[InstanceView]:
         """A new instance, running. Fields as `taskvisor.model.spec.BuildSpec` has them; what is None takes its default there."""
@@ -274,6 +297,7 @@ class Taskvisor:
             "metadata": None if metadata is None else dict(metadata),
             "host": host,
             "on_failure": on_failure,
+            "volumes": None if volumes is None else list(volumes),
         }
         return self._ask("instance.build", fields, operation_id)
 
@@ -383,6 +407,25 @@ class Taskvisor:
         with self._catalog() as catalog:
             found = catalog.find_image(image)
             return None if found is None else image_view(found)
+
+    def attach_volume(
+        self,
+        instance: str,
+        volume: str | VolumeFields,
+        *,
+        wait_turn_s: int | None = None,
+        operation_id: str | None = None,
+    ) -> Handle[PowerView]:
+        """The volume, named by its source, is the instance's: at once when it runs, and at each later start."""
+        fields = {"instance": instance, "volume": volume, "wait_turn_s": wait_turn_s}
+        return self._ask("instance.attach_volume", fields, operation_id)
+
+    def detach_volume(
+        self, instance: str, volume: str, *, wait_turn_s: int | None = None, operation_id: str | None = None
+    ) -> Handle[InstanceView]:
+        """The volume, named by source or serial, is the instance's no more. Refused when a running guest does not let go."""
+        fields = {"instance": instance, "volume": volume, "wait_turn_s": wait_turn_s}
+        return self._ask("instance.detach_volume", fields, operation_id)
 
     def cancel(self, operation: str) -> Handle[WishView]:
         """Ask an operation to stop and roll back. The returned handle is of the wish, not of the operation."""

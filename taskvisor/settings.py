@@ -18,6 +18,7 @@ from taskvisor.model.disk_backend import BackendKind, Preallocation
 from taskvisor.model.operator import Dialect, MetadataDialect
 from taskvisor.model.spec import OBJECT_STORES
 from taskvisor.model.states import SeedKind
+from taskvisor.model.volume import VolumeScheme
 
 HOST_NAME_PATTERN = r"^[A-Za-z0-9]([A-Za-z0-9.-]{0,62}[A-Za-z0-9])?$"
 
@@ -57,6 +58,16 @@ def _object_stores(schemes: str) -> str:
             f"must be of {', '.join(sorted(OBJECT_STORES))}, with commas between them; not {min(unknown)!r}"
         )
     return schemes
+
+
+def _volume_roots(roots: str) -> str:
+    for root in filter(None, roots.split(",")):
+        scheme, colon, rest = root.partition("://")
+        if scheme not in tuple(VolumeScheme) or not colon or not rest.strip("/") or ".." in rest.split("/"):
+            raise ValueError(
+                f"must be beginnings of URLs, like file:///srv/volumes or rbd://pool, with commas between them; not {root!r}"
+            )
+    return roots
 
 
 SmbiosText = Annotated[str, Field(max_length=64, pattern=r"^[ -~]*$")]
@@ -228,6 +239,14 @@ class Settings(BaseSettings):
     vendor_data_file: Annotated[str, Field(pattern=r"^(/[^\x00-\x1f]*)?$")] = ""
     """A text for cloud-init of every guest of this host, like user data, which overrule it: Nova's vendor data. At most 65,535
     bytes of UTF-8. Read whenever a guest is started. Empty: none."""
+
+    volume_roots: Annotated[str, AfterValidator(_volume_roots)] = ""
+    """Beginnings of the URLs of volumes that this host may attach, with commas between them: file:///srv/volumes,rbd://volumes,
+    nfs://filer/export,iscsi://10.0.0.9:3260. Empty: none; who may enqueue chooses the volume, and could have any file, disk or
+    other guest's image of this host."""
+
+    detach_timeout_s: Annotated[int, Field(ge=1, le=3600)] = 160
+    """A guest that is asked to let go of a volume has so long, and is asked again and again. Nova's 8 times 20 s."""
 
     shutdown_timeout_s: Annotated[int, Field(ge=1, le=3600)] = 60
     """A stop waits so long for the guest to shut down before it is switched off. Nova's default."""

@@ -13,7 +13,7 @@ import redis
 from celery import Celery
 from celery._state import _tls, default_app
 
-from taskvisor.client import FlavorFields, Handle, NicFields, StillRunning, Taskvisor, error_for
+from taskvisor.client import FlavorFields, Handle, NicFields, StillRunning, Taskvisor, VolumeFields, error_for
 from taskvisor.model.errors import (
     Cancelled,
     CannotAsk,
@@ -62,6 +62,7 @@ def test_a_build_carries_what_was_given_and_nothing_else(client: Taskvisor, work
         networks=["default", NicFields(network="blue", mac="52:54:00:00:00:09")],
         ssh_keys=["ssh-ed25519 AAAA"],
         metadata={"a": "b"},
+        volumes=["rbd://p/v"],
         operation_id="op-1",
     )
     assert handle.wait(5) == VIEW
@@ -77,12 +78,13 @@ def test_a_build_carries_what_was_given_and_nothing_else(client: Taskvisor, work
             "networks": ["default", {"network": "blue", "mac": "52:54:00:00:00:09"}],
             "ssh_keys": ["ssh-ed25519 AAAA"],
             "metadata": {"a": "b"},
+            "volumes": ["rbd://p/v"],
         },
     )
 
 
 def test_every_entry_task_is_asked_by_its_name_and_fields(client: Taskvisor, worker: FakeWorker) -> None:
-    for task in ("delete", "start", "stop", "reboot", "snapshot"):
+    for task in ("delete", "start", "stop", "reboot", "snapshot", "attach_volume", "detach_volume"):
         worker.answers[f"instance.{task}"] = lambda asked: dict(asked.fields)
     worker.answers["image.register"] = worker.answers["image.delete"] = lambda asked: dict(asked.fields)
     worker.answers["operation.cancel"] = worker.answers["operation.retry"] = lambda asked: dict(asked.fields)
@@ -105,6 +107,8 @@ def test_every_entry_task_is_asked_by_its_name_and_fields(client: Taskvisor, wor
         ),
         client.delete_image("debian"),
         client.snapshot("web-1", "golden", method="cold", quiesce="never", format="raw", compression="none"),
+        client.attach_volume("web-1", VolumeFields(source="rbd://p/v", readonly=True)),
+        client.detach_volume("web-1", "rbd://p/v", wait_turn_s=5),
         client.cancel("abcd"),
         client.retry("abcd"),
         client.handle("a").cancel(),
@@ -135,6 +139,8 @@ def test_every_entry_task_is_asked_by_its_name_and_fields(client: Taskvisor, wor
             "format": "raw",
             "compression": "none",
         },
+        {"instance": "web-1", "volume": {"source": "rbd://p/v", "readonly": True}},
+        {"instance": "web-1", "volume": "rbd://p/v", "wait_turn_s": 5},
         {"operation": "abcd"},
         {"operation": "abcd"},
         {"operation": "a"},

@@ -68,7 +68,8 @@ RESOLVED_AT_START = re.compile(
 )
 """Places at which a live domain has what its start, its guest or libvirt made of the definition."""
 
-NOT_READ = re.compile(r"graphics@(passwd|passwdValidTo|connected)")
+NOT_READ = re.compile(rf"graphics@(passwd|passwdValidTo|connected)|{METADATA}/instance/volume.*")
+"""Secrets, and our copy of which volumes it has: that one follows at the next definition, the disks themselves are compared."""
 LIBVIRTS_OWN = frozenset({"watchdog[itco]"})
 """Devices that a board has by itself, and that libvirt may write down (q35's watchdog, since libvirt 9.1)."""
 BOARDS: Mapping[str, str] = {"pc": "pc-i440fx-", "q35": "pc-q35-"}

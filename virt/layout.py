@@ -25,6 +25,7 @@ from taskvisor.model.plan import (
 )
 from taskvisor.model.records import Instance
 from taskvisor.model.states import ImageFormat, SeedKind
+from taskvisor.model.tuning import VolumeTuning
 from virt.disk_place import RAW_ROOT_NAME, ROOT_NAME, disk_place_for
 from virt.options import GuestOptions, guest_options_for
 from virt.options.boot import OsType
@@ -65,6 +66,7 @@ class _Wish:
     serial: str | None = None
     device: str | None = None
     content: DiskContent | None = None
+    tuning: VolumeTuning | None = None
 
 
 def disk_layout_for(
@@ -137,7 +139,7 @@ def _wishes(
         yield _data(DiskRole.SWAP, DiskContent.SWAP, bus, directory, instance.flavor.swap_mib * MIB)
     if instance.config_drive is SeedKind.CONFIG_DRIVE_VFAT:
         yield _config_disk(bus, directory)
-    yield from (_volume(volume, bus) for volume in volumes)
+    yield from (_volume(volume, _volume_bus(volume, bus, machine)) for volume in volumes)
     if is_iso:
         yield _cdrom(DiskRole.ROOT, cdrom_bus, ImageFormat.QCOW2, directory, boot_index=2)
     if instance.config_drive is not SeedKind.CONFIG_DRIVE_VFAT:
@@ -215,7 +217,12 @@ def _volume(volume: VolumePlan, bus: DiskBus) -> _Wish:
         storage=volume.storage,
         serial=volume.serial,
         device=None if volume.device is None else volume.device.removeprefix("/dev/"),
+        tuning=volume.tuning,
     )
+
+
+def _volume_bus(volume: VolumePlan, default: DiskBus, machine: str) -> DiskBus:
+    return default if volume.bus is None else _usable(volume.bus, machine, "bus")
 
 
 def _usable(bus: DiskBus, machine: str, key: str) -> DiskBus:
@@ -246,6 +253,7 @@ def _placed(wishes: Sequence[_Wish]) -> Iterator[DiskPlan]:
             storage=wish.storage,
             serial=wish.serial,
             content=wish.content,
+            tuning=wish.tuning,
         )
 
 

@@ -5,6 +5,7 @@ Knows no connection and asks nothing.
 
 from dataclasses import dataclass
 
+import msgspec
 from lxml import etree
 
 from taskvisor.model.disk_backend import BackendKind, DiskBackend
@@ -12,6 +13,7 @@ from taskvisor.model.errors import UnreadableRecord
 from taskvisor.model.ids import HostName, InstanceId, NetworkId, PortId
 from taskvisor.model.records import Flavor, ImageSource, Instance, Port
 from taskvisor.model.states import ImageFormat, PowerState, SeedKind, VirtType, VmState
+from taskvisor.model.volume import VolumeAttachment
 from virt.domain.owner import NAMESPACE, SCHEMA_VERSION
 from virt.domain.text import unescaped
 from virt.libvirt_xml import parse_tree
@@ -27,6 +29,7 @@ class DiskSeen:
     path: str | None
     format: str | None
     readonly: bool
+    serial: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +65,11 @@ def parse_domain(xml: str) -> DomainSeen:
         disks=tuple(_disk(disk) for disk in root.iterfind("devices/disk")),
         taps=tuple(target.get("dev", "") for target in root.iterfind("devices/interface/target[@dev]")),
     )
+
+
+def parse_disk(xml: str) -> DiskSeen:
+    """What the XML of one disk says; UnreadableRecord when it is none."""
+    return _disk(parse_tree(xml, "disk"))
 
 
 def parse_owner(metadata_xml: str) -> InstanceId | None:
@@ -119,6 +127,7 @@ def _instance(root: etree._Element, owner: etree._Element, power_state: PowerSta
         config_drive=SeedKind(owner.get("config_drive", SeedKind.NOCLOUD)),
         seed_known=False,
         created_at=float(_text(owner, "created_at")),
+        volumes=tuple(_volume(volume) for volume in owner.iterfind(f"{_OURS}volume")),
     )
 
 
@@ -195,6 +204,15 @@ def _port(found: etree._Element, instance_id: InstanceId) -> Port:
     )
 
 
+def _volume(found: etree._Element) -> VolumeAttachment:
+    try:
+        return msgspec.json.decode(_text(found, "record"), type=VolumeAttachment)
+    except msgspec.MsgspecError as error:
+        raise UnreadableRecord(
+            f"the metadata's record of volume {found.get('source')} cannot be read: {error}"
+        ) from error
+
+
 def _vnc_port(root: etree._Element) -> int | None:
     # An autoport is -1 until the guest runs.
     port = next((int(vnc.get("port", "-1")) for vnc in root.iterfind("devices/graphics[@type='vnc']")), -1)
@@ -212,6 +230,7 @@ def _disk(found: etree._Element) -> DiskSeen:
         path=None if source is None else _source_path(source),
         format=None if driver is None else driver.get("type"),
         readonly=found.find("readonly") is not None,
+        serial=found.findtext("serial"),
     )
 
 

@@ -15,7 +15,7 @@ from tasks.flows import FLOWS
 from tasks.periodic import HostReport, Launch, Settler, Sweep
 from tasks.store import RememberedNetworks, Store
 from taskvisor.compute.inventory import Ratios
-from taskvisor.flow.ports import Clock, Disks, Fabric, Hypervisor, ImageCache, Ports, StepLimits
+from taskvisor.flow.ports import Clock, Disks, Fabric, Hypervisor, ImageCache, Ports, StepLimits, Volumes
 from taskvisor.flow.runner import StepRunner
 from taskvisor.model.cpu_list import parse_cpu_list
 from taskvisor.model.disk_backend import BackendKind, DiskBackend
@@ -100,7 +100,7 @@ class OpenNode:
     @cached_property
     def ports(self) -> Ports:
         state_dir, simulated = self.settings.state_dir, self.settings.driver == "simulated"
-        hypervisor, disks, images, fabric = (
+        hypervisor, disks, images, fabric, volumes = (
             _open_simulated(state_dir / "simulated") if simulated else _open_real(self.settings)
         )
         return Ports(
@@ -119,8 +119,10 @@ class OpenNode:
                     format=ImageFormat(self.settings.snapshot_format),
                     compression=Compression(self.settings.snapshot_compression),
                 ),
+                detach_timeout_s=self.settings.detach_timeout_s,
             ),
             choices=operator_choices_of(self.settings),
+            volumes=volumes,
         )
 
     @cached_property
@@ -166,7 +168,7 @@ class OpenNode:
         )
 
 
-Adapters = tuple[Hypervisor, Disks, ImageCache, Fabric]
+Adapters = tuple[Hypervisor, Disks, ImageCache, Fabric, Volumes]
 
 
 def _open_real(settings: Settings) -> Adapters:
@@ -174,6 +176,7 @@ def _open_real(settings: Settings) -> Adapters:
     from net.fabric import LinuxFabric  # noqa: PLC0415
     from virt.disks import LocalDisks  # noqa: PLC0415
     from virt.hypervisor import LibvirtHypervisor  # noqa: PLC0415
+    from virt.volumes import open_host_volumes  # noqa: PLC0415
 
     root = settings.state_dir
     return (
@@ -181,6 +184,7 @@ def _open_real(settings: Settings) -> Adapters:
         LocalDisks(root, store_options_of(settings)),
         open_image_cache(settings),
         LinuxFabric(root),
+        open_host_volumes(root, tuple(filter(None, settings.volume_roots.split(",")))),
     )
 
 
@@ -264,9 +268,20 @@ def _ceph_access_of(settings: Settings) -> CephAccess | None:
 def _open_simulated(root: Path) -> Adapters:
     """Imported here, for the same reason."""
     from net.simulated import SimulatedFabric  # noqa: PLC0415
-    from virt.simulated import SimulatedDisks, SimulatedHypervisor, SimulatedImageCache  # noqa: PLC0415
+    from virt.simulated import (  # noqa: PLC0415
+        SimulatedDisks,
+        SimulatedHypervisor,
+        SimulatedImageCache,
+        SimulatedVolumes,
+    )
 
-    return SimulatedHypervisor(root), SimulatedDisks(root), SimulatedImageCache(root), SimulatedFabric(root)
+    return (
+        SimulatedHypervisor(root),
+        SimulatedDisks(root),
+        SimulatedImageCache(root),
+        SimulatedFabric(root),
+        SimulatedVolumes(root),
+    )
 
 
 def _ratios_of(settings: Settings) -> Ratios:

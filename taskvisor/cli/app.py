@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from taskvisor.cli import console_log, image, launch, lifecycle, listing, ops, up, verify, worker
+from taskvisor.cli import console_log, image, launch, lifecycle, listing, ops, up, verify, volume, worker
 from taskvisor.cli.exits import ExitCode, UsageError, code_for
 from taskvisor.cli.render import say_error
 from taskvisor.client import StillRunning
@@ -69,6 +69,7 @@ app.command(rich_help_panel=INSTANCES)(lifecycle.stop)
 app.command(rich_help_panel=INSTANCES)(lifecycle.reboot)
 app.command(rich_help_panel=INSTANCES)(lifecycle.snapshot)
 app.command(rich_help_panel=INSTANCES)(lifecycle.delete)
+app.add_typer(volume.app, name="volume", rich_help_panel=INSTANCES)
 app.command("console-log", rich_help_panel=INSTANCES)(console_log.console_log)
 app.add_typer(ops.app, name="ops", rich_help_panel=FLEET)
 app.command(rich_help_panel=FLEET)(listing.hosts)

@@ -1,12 +1,14 @@
 """What is typed at `taskvisor launch`, made into the fields of a request. Each problem is a UsageError with one sentence."""
 
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 from taskvisor.cli.exits import UsageError
-from taskvisor.client import FlavorFields, NicFields
+from taskvisor.client import FlavorFields, NicFields, VolumeFields
 from taskvisor.model.errors import Refused
 from taskvisor.model.spec import USER_DATA_LIMIT_BYTES, flavor_for
 
@@ -39,6 +41,31 @@ def nic_for(text: str) -> str | NicFields:
         else:
             nic["address"] = value
     return nic
+
+
+def volume_for(text: str, option: str) -> VolumeFields:
+    """SOURCE,format=…,device=…,readonly=yes,…: what a volume is asked for with. `boot` is short for boot_index."""
+    source, *options = text.split(",")
+    fields: dict[str, object] = {"source": source}
+    for pair in options:
+        key, equals, value = pair.partition("=")
+        key = "boot_index" if key == "boot" else key
+        if not equals or not value or key not in VolumeFields.__annotations__ or key in fields:
+            raise UsageError(f"{option} {text!r}: {pair!r} is none of the volume's options, or is there twice")
+        fields[key] = _volume_value(key, value, f"{option} {text!r}: {pair!r}")
+    return cast("VolumeFields", fields)
+
+
+def _volume_value(key: str, value: str, where: str) -> object:
+    if key in ("shareable", "readonly"):
+        if value not in ("yes", "no"):
+            raise UsageError(f"{where}: must be yes or no")
+        return value == "yes"
+    if key == "boot_index" or key.endswith(("_bytes_s", "_iops")):
+        if not re.fullmatch(r"-?[0-9]{1,16}", value):
+            raise UsageError(f"{where}: must be a number")
+        return int(value)
+    return value
 
 
 def pairs_for(pairs: Sequence[str], option: str) -> dict[str, str]:

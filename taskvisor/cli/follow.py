@@ -29,6 +29,8 @@ DONE_WORDS = {
     "snapshot": "was snapshotted",
     "image register": "is registered",
     "image delete": "is deleted",
+    "attach_volume": "has the volume",
+    "detach_volume": "has let go of the volume",
 }
 
 
@@ -95,6 +97,8 @@ def success_sentence(seen: Seen, ending: Ending) -> str:
     if ending.code is ExitCode.ALREADY:
         if verb.startswith("image "):
             return f"{name}: there is no such image" if verb == "image delete" else f"{name} is registered already"
+        if verb == "attach_volume":
+            return f"{name} has the volume already"
         state = result.get("vm_state", "so")
         return f"{name} is {state} already" if state != "deleted" else f"{name}: there is no such instance"
     took = f" ({seconds_text(seen.operation.updated_at - seen.operation.created_at)})" if seen.operation else ""

@@ -5,13 +5,21 @@ from uuid import uuid4
 
 import typer
 
-from taskvisor.cli.arguments import flavor_fields_for, image_for, nic_for, pairs_for, ssh_keys_for, user_data_for
+from taskvisor.cli.arguments import (
+    flavor_fields_for,
+    image_for,
+    nic_for,
+    pairs_for,
+    ssh_keys_for,
+    user_data_for,
+    volume_for,
+)
 from taskvisor.cli.exits import ExitCode, UsageError
 from taskvisor.cli.follow import WAIT_LIMIT_S, follow_one
 from taskvisor.cli.records import Records, open_client, open_records, settings_or_usage_error
 from taskvisor.cli.render import Format, FormatOption, out, say, say_error, show_json
 from taskvisor.cli.watch import Request
-from taskvisor.client import FlavorFields, NicFields
+from taskvisor.client import FlavorFields, NicFields, VolumeFields
 from taskvisor.model.errors import CannotAsk, Refused
 from taskvisor.model.ids import OPERATION_ID_RULE, OperationId
 from taskvisor.model.spec import (
@@ -48,6 +56,7 @@ class LaunchFields(TypedDict):
     metadata: NotRequired[dict[str, str]]
     host: NotRequired[str]
     on_failure: NotRequired[Literal["rollback", "keep"]]
+    volumes: NotRequired[list[str | VolumeFields]]
 
 
 def launch(
@@ -84,6 +93,10 @@ def launch(
         list[str] | None,
         typer.Option(metavar="KEY=VALUE", help="What more the flavor has, like hw:cpu_policy=shared; repeated."),
     ] = None,
+    volume: Annotated[
+        list[str] | None,
+        typer.Option(metavar="SOURCE[,KEY=VALUE..]", help="A volume, as `volume attach` takes it; may be repeated."),
+    ] = None,
     host: Annotated[str | None, typer.Option(help="Only this host will do.")] = None,
     keep: Annotated[
         bool, typer.Option("--keep", help="If it fails, leave what was done: `ops retry` goes on from the failed step.")
@@ -107,14 +120,11 @@ def launch(
         fields["config_drive"] = config_drive.value
     if metadata:
         fields["metadata"] = pairs_for(metadata, "--metadata")
-    if image_sha256 is not None:
-        fields["image_sha256"] = image_sha256.lower()
-    if image_format is not None:
-        fields["image_format"] = image_format.value
-    if image_property:
-        fields["image_properties"] = pairs_for(image_property, "--property")
+    _say_of_image(fields, image_sha256, image_format, image_property or [])
     if extra_spec:
         fields["flavor"] = flavor_fields_for(flavor, pairs_for(extra_spec, "--extra-spec"))
+    if volume:
+        fields["volumes"] = [volume_for(text, "--volume") for text in volume]
     if host is not None:
         fields["host"] = host
     if keep:
@@ -135,6 +145,18 @@ def launch(
         raise typer.Exit(
             follow_one(records, client, request, limit_s=timeout, form=form) if wait else tell_sent([request], form)
         )
+
+
+def _say_of_image(
+    fields: LaunchFields, sha256: str | None, declared: ImageFormat | None, properties: list[str]
+) -> None:
+    """What is known of an image that is given by path or URL."""
+    if sha256 is not None:
+        fields["image_sha256"] = sha256.lower()
+    if declared is not None:
+        fields["image_format"] = declared.value
+    if properties:
+        fields["image_properties"] = pairs_for(properties, "--property")
 
 
 def checked(fields: LaunchFields) -> BuildSpec:

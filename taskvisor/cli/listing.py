@@ -65,6 +65,7 @@ def show(name: Name, form: FormatOption = Format.TABLE) -> None:
         ),
         ("Image", instance.image_name),
         *((f"NIC {port.index}", f"{port.address} on {port.network}, {port.mac}") for port in instance.ports),
+        *((f"Volume {volume.device or '-'}", f"{volume.source}, {volume.serial}") for volume in instance.volumes),
         *((f"Metadata {key}", value) for key, value in instance.metadata.items()),
         ("Created", time_text(instance.created_at)),
         ("Launched", time_text(instance.launched_at) if instance.launched_at else "-"),

@@ -41,6 +41,8 @@ VERBS = {
     "instance.stop": "stop",
     "instance.reboot": "reboot",
     "instance.snapshot": "snapshot",
+    "instance.attach_volume": "attach_volume",
+    "instance.detach_volume": "detach_volume",
 }
 
 COLUMNS = ("ID", "WHAT", "INSTANCE", "PHASE", "STEP", "AGE", "HOST")

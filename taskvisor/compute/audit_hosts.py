@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from taskvisor.compute.audit_drift import drift_findings
+from taskvisor.compute.audit_volumes import connection_findings
 from taskvisor.compute.power_sync import synced
 from taskvisor.model.finding import AuditLimits, Code, Finding
 from taskvisor.model.ids import HostName, ImageId, InstanceId, PortId, image_id_for
@@ -50,6 +51,8 @@ def host_findings(
         yield from _domains(host, found, known)
         yield from _files(host, found, known, before, after)
         yield from _links(host, found, known)
+        if not known.blind:
+            yield from connection_findings(host, found, known.resting, known.instances.keys())
         here = [instance for instance in known.resting.values() if instance.host == host]
         domains = {domain.instance_id: domain for domain in found.domains if domain.owned}
         sync_is_late = _sync_is_late(after.hosts.get(host), now, limits)

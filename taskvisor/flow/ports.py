@@ -12,6 +12,7 @@ from typing import Protocol
 from taskvisor.model.change import Change, Loaded
 from taskvisor.model.ids import ImageId, InstanceId, NetworkId, OperationId
 from taskvisor.model.observed import (
+    ConnectedVolume,
     DefinitionFacts,
     DhcpFacts,
     DiskFileFacts,
@@ -22,10 +23,11 @@ from taskvisor.model.observed import (
 )
 from taskvisor.model.operation import Operation
 from taskvisor.model.operator import OperatorChoices
-from taskvisor.model.plan import CachedImage, ConfigDrive, DiskLayout, DiskPlan, Seed, VifPlan
+from taskvisor.model.plan import AttachedDisk, CachedImage, ConfigDrive, DiskLayout, DiskPlan, Seed, VifPlan, VolumePlan
 from taskvisor.model.records import ImageSource, Instance, Network
 from taskvisor.model.snapshot import DEFAULT_ENCODING, LiveCopy, Quiesce, SnapshotEncoding
 from taskvisor.model.states import ImageFormat
+from taskvisor.model.volume import VolumeAttachment
 
 Progress = Callable[[int, int | None], None]
 """Called with bytes done and bytes in all (None when unknown), as often as the work likes. It raises when the work is to
@@ -72,6 +74,22 @@ class Hypervisor(Protocol):
 
     def request_shutdown(self, instance_id: InstanceId) -> None:
         """Ask the guest to shut down (ACPI power button). Says nothing of whether it will; asking again is harmless."""
+        ...
+
+    def ensure_disk_attached(self, instance_id: InstanceId, disk: AttachedDisk) -> None:
+        """The domain has the disk: in its definition, and in the guest if it runs.
+
+        Refused when the domain is not there, another disk has its device name, or it cannot be had in this state;
+        Contradiction when the domain is not ours.
+        """
+        ...
+
+    def ensure_disk_detached(self, instance_id: InstanceId, device: str, serial: str) -> None:
+        """The domain has no disk of that name and serial. Out of the definition at once; a running guest is asked.
+
+        Busy while the guest has not let go of it: ask again. A disk of another serial is left alone; a domain that is not
+        there has none. Contradiction when the domain is not ours.
+        """
         ...
 
     def copy_disk(
@@ -191,6 +209,36 @@ class Disks(Protocol):
         ...
 
 
+class Volumes(Protocol):
+    """What connects this host to storage that lives on without its guests.
+
+    What is connected is known by owner: who uses a volume here is written beside it, and outlives every process.
+    """
+
+    def plan_for(self, volume: VolumeAttachment) -> VolumePlan:
+        """What QEMU opens once the volume is connected here. Nothing is asked or touched."""
+        ...
+
+    def ensure_connected(self, volume: VolumeAttachment, instance_id: InstanceId) -> None:
+        """The volume is there for the instance, of the format declared, as `plan_for` says.
+
+        Refused where this host is not allowed to go, for what is not there or is something else than declared, and for what
+        another instance uses here under another name; Retryable for storage that does not answer.
+        """
+        ...
+
+    def ensure_disconnected(self, source: str, instance_id: InstanceId) -> None:
+        """The instance uses that volume here no more; the last user's going takes the connection along.
+
+        What the host was never connected to is disconnected. Nothing may have it open any more.
+        """
+        ...
+
+    def list_connected(self) -> tuple[ConnectedVolume, ...]:
+        """What is connected here, or about to be, and for whom."""
+        ...
+
+
 class ImageCache(Protocol):
     """Images fetched to this host, each once."""
 
@@ -288,6 +336,7 @@ class StepLimits:
     soft_reboot_timeout_s: int
     snapshot_encoding: SnapshotEncoding = DEFAULT_ENCODING
     """Of images whose caller does not say."""
+    detach_timeout_s: int = 160
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -303,6 +352,7 @@ class Ports:
     clock: Clock
     limits: StepLimits
     choices: OperatorChoices
+    volumes: Volumes
 
 
 class GuestOnHost(Protocol):

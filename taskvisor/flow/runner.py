@@ -246,6 +246,7 @@ class StepRunner:
             forget_instance=settlement.forget_instance,
             images=settlement.images,
             released_image_name=settlement.released_image_name,
+            released_volumes=settlement.released_volumes,
         )
         log.info("operation_settled", op=after.id, phase=settled.phase)
         return self._hand_on(change, now)

@@ -77,7 +77,8 @@ class Settlement:
     """What the end of an operation does to the records.
 
     `instance` replaces the record; `forget_instance` removes it with its claim, ports and name. `images` are registered
-    under the names that the door reserved; `released_image_name` is free again. `result` is the operation's outcome for
+    under the names that the door reserved; `released_image_name` is free again, as are
+    `released_volumes` (identities), which the instance holds no more. `result` is the operation's outcome for
     its caller when it succeeded.
     """
 
@@ -85,6 +86,7 @@ class Settlement:
     forget_instance: bool = False
     images: tuple[Image, ...] = ()
     released_image_name: str | None = None
+    released_volumes: tuple[str, ...] = ()
     result: Facts | None = None
 
 

@@ -34,7 +34,8 @@ class Change:
 
     `instance` replaces the instance's record; with `forget_instance` it is the last record, which is removed together
     with its claim, its ports and its name. `claim` replaces the claim that the instance has. `images` are registered,
-    `released_image_name` is free again. `successor` is the waiting operation, as it is once it holds the lease.
+    `released_image_name` is free again, and so are `released_volumes` (identities). `successor` is the waiting operation, as
+    it is once it holds the lease.
     """
 
     before: Operation
@@ -46,3 +47,4 @@ class Change:
     released_image_name: str | None = None
     successor: Operation | None = None
     claim: Claim | None = None
+    released_volumes: tuple[str, ...] = ()

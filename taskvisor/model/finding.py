@@ -52,6 +52,11 @@ class Code(StrEnum):
     OPERATION_OVERDUE = "operation-overdue"
     OPERATION_STUCK = "operation-stuck"
     IMAGE_NAME_WITHOUT_IMAGE = "image-name-without-image"
+    VOLUME_HOLD_LEFT = "volume-hold-left"
+    VOLUME_NOT_HELD = "volume-not-held"
+    VOLUME_HELD_TWICE = "volume-held-twice"
+    CONNECTION_WITHOUT_RECORD = "connection-without-record"
+    CONNECTION_MISSING = "connection-missing"
 
     INDEX_DIFFERS = "index-differs"
     RECORD_UNREADABLE = "record-unreadable"
@@ -140,6 +145,11 @@ ADVICE: Mapping[Code, str] = {
     Code.OPERATION_OVERDUE: "see that beat runs, and look at the log of the host's steps node",
     Code.OPERATION_STUCK: "`taskvisor ops show ID`; mend what it names, then `taskvisor ops retry ID`, or delete the instance",
     Code.IMAGE_NAME_WITHOUT_IMAGE: "`redis-cli hdel PREFIXimages NAME` frees the name",
+    Code.VOLUME_HOLD_LEFT: "`redis-cli hdel PREFIXvolume:IDENTITY INSTANCE`, once no host is connected to it for that instance",
+    Code.VOLUME_NOT_HELD: "see that nobody else has it; then `redis-cli hset PREFIXvolume:IDENTITY INSTANCE alone`",
+    Code.VOLUME_HELD_TWICE: "stop one of the guests at once: both write to it; then detach it there",
+    Code.CONNECTION_WITHOUT_RECORD: "see that no guest has it open; then disconnect it by hand; see docs/operations.md",
+    Code.CONNECTION_MISSING: "`taskvisor reboot --hard NAME` connects it again",
     Code.INDEX_DIFFERS: _BY_HAND,
     Code.RECORD_UNREADABLE: "if a newer version wrote it, upgrade this one; else restore it, or remove the key by hand",
     Code.DEAD_LETTERS: "`redis-cli lrange QUEUE.dead 0 -1` has each one's reason; then `redis-cli del QUEUE.dead`",

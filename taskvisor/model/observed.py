@@ -116,6 +116,14 @@ class ImageFileFacts:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ConnectedVolume:
+    """A volume that the host is connected to, or about to be, for one instance."""
+
+    source: str
+    instance_id: InstanceId
+
+
+@dataclass(frozen=True, kw_only=True)
 class LinkSeen:
     """A TAP of ours, and the guest and port that its alias names."""
 
@@ -139,3 +147,4 @@ class HostSeen:
     images: tuple[ImageFileFacts, ...]
     pool_disks: tuple[InstanceId, ...] = ()  # whose disks lie in its volume group or Ceph pool, which hosts may share
     drifts: tuple[GuestDrift, ...] = ()
+    volumes: tuple[ConnectedVolume, ...] = ()

@@ -5,6 +5,7 @@ from enum import StrEnum
 
 from taskvisor.model.ids import InstanceId, NetworkId, PortId
 from taskvisor.model.states import ImageFormat
+from taskvisor.model.tuning import VolumeTuning
 
 
 class DiskRole(StrEnum):
@@ -51,10 +52,10 @@ class DiskContent(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class VolumePlan:
-    """A volume that is attached when the guest is built: connected already, at `path`. `serial` is what the guest sees.
+    """A volume of a guest: connected, at `path`, before the guest starts. `serial` is what the guest sees.
 
-    `device` is the name asked for; None: the next free one. `boot_index` counts from 0, as callers count; None or less
-    than 0 is never booted from.
+    `device` is the name asked for; None: the next free one. `bus` None: that of the guest's other disks. `boot_index` counts
+    from 0, as callers count; None or less than 0 is never booted from.
     """
 
     serial: str
@@ -63,6 +64,8 @@ class VolumePlan:
     format: ImageFormat = ImageFormat.RAW
     device: str | None = None
     boot_index: int | None = None
+    bus: DiskBus | None = None
+    tuning: VolumeTuning | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,11 +87,21 @@ class DiskPlan:
     storage: DiskStorage = DiskStorage.FILE
     serial: str | None = None
     content: DiskContent | None = None
+    tuning: VolumeTuning | None = None  # of a volume
 
     @property
     def is_cdrom(self) -> bool:
         """Whether the guest sees a CD-ROM. A seed always was one, also in records that do not say so."""
         return self.role is DiskRole.SEED or self.medium is DiskMedium.CDROM
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttachedDisk:
+    """A disk that is to be added to a guest that is there: its place, its serial, and its definition as XML."""
+
+    device: str
+    serial: str
+    xml: str
 
 
 @dataclass(frozen=True, kw_only=True)

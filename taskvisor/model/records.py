@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from taskvisor.model.disk_backend import DiskBackend
 from taskvisor.model.ids import HostName, ImageId, InstanceId, NetworkId, OperationId, PortId
 from taskvisor.model.states import ImageFormat, NetworkKind, PowerState, SeedKind, TaskState, VirtType, VmState
+from taskvisor.model.volume import VolumeAttachment
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,6 +150,7 @@ class Instance:
     created_at: float = 0.0
     launched_at: float | None = None
     fault: Fault | None = None
+    volumes: tuple[VolumeAttachment, ...] = ()  # each is held for it in the store, from when it is asked for
 
     @property
     def addresses(self) -> tuple[str, ...]:

@@ -8,13 +8,25 @@ from pathlib import PurePosixPath
 from typing import Annotated, Any, TypeVar
 from urllib.parse import quote, unquote, urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 
 from taskvisor.model.errors import Refused
 from taskvisor.model.operation import Facts
+from taskvisor.model.plan import DiskBus
 from taskvisor.model.records import Flavor
 from taskvisor.model.snapshot import SNAPSHOT_FORMATS, Compression, Quiesce, SnapshotMethod
 from taskvisor.model.states import ImageFormat, OnFailure, RebootType, SeedKind
+from taskvisor.model.tuning import VolumeCache, VolumeDiscard, VolumeIo
+from taskvisor.model.volume import parse_volume_source, volume_serial_for
 
 NAME_RULE = "1 to 63 letters, digits, dots or hyphens, beginning and ending with a letter or digit"
 NAME_PATTERN = r"[A-Za-z0-9]([A-Za-z0-9.-]{0,61}[A-Za-z0-9])?"
@@ -102,6 +114,16 @@ def _ipv4(address: str) -> str:
     return ".".join(str(int(octet)) for octet in octets)
 
 
+def _volume_source(text: str) -> str:
+    return parse_volume_source(text).url
+
+
+def _volume_format(kind: ImageFormat) -> ImageFormat:
+    if kind not in (ImageFormat.RAW, ImageFormat.QCOW2):
+        raise ValueError("must be raw or qcow2")
+    return kind
+
+
 Name = Annotated[str, AfterValidator(_named)]
 Mac = Annotated[str, AfterValidator(_unicast_mac)]
 SshKey = Annotated[str, Field(max_length=16_384), AfterValidator(_ssh_key)]
@@ -137,6 +159,74 @@ class NicSpec(Spec):
     address: Ipv4 | None = None
 
 
+VolumeUrl = Annotated[str, Field(max_length=4096), AfterValidator(_volume_source)]
+Serial = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,36}$")]
+PerSecond = Annotated[int, Field(ge=1, le=1 << 50)]
+
+
+class VolumeSpec(Spec):
+    """A volume: where it is, and how the guest is to see it.
+
+    `source` is a URL: file:///srv/v.qcow2, block:///dev/disk/by-id/x, nfs://server/export/file,
+    iscsi://ADDRESS[:PORT]/TARGET/LUN, rbd://pool/image. `format` is declared and never guessed: what a guest wrote decides
+    nothing. `serial`: of it virtio shows 20 characters.
+    """
+
+    source: VolumeUrl
+    format: Annotated[ImageFormat, Field(strict=False), AfterValidator(_volume_format)] = ImageFormat.RAW
+    serial: Serial | None = None
+    device: Annotated[str, StringConstraints(pattern=r"^(/dev/)?[vsh]d[a-z]{1,2}$")] | None = None
+    bus: Annotated[DiskBus | None, Field(strict=False)] = None
+    boot_index: Annotated[int, Field(ge=-1, le=64)] | None = None
+    shareable: bool = False
+    """Others may have it too, if they say so as well. The guests must know how to share it: a cluster's file system does."""
+    readonly: bool = False
+    cache: Annotated[VolumeCache | None, Field(strict=False)] = None
+    io: Annotated[VolumeIo | None, Field(strict=False)] = None
+    discard: Annotated[VolumeDiscard | None, Field(strict=False)] = None
+    total_bytes_s: PerSecond | None = None
+    read_bytes_s: PerSecond | None = None
+    write_bytes_s: PerSecond | None = None
+    total_iops: PerSecond | None = None
+    read_iops: PerSecond | None = None
+    write_iops: PerSecond | None = None
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "VolumeSpec":
+        if self.io is VolumeIo.NATIVE and self.cache not in (None, VolumeCache.NONE, VolumeCache.DIRECTSYNC):
+            raise ValueError(f"io=native needs cache none or directsync, not {self.cache}")
+        if self.shareable and self.cache not in (None, VolumeCache.NONE, VolumeCache.DIRECTSYNC):
+            raise ValueError(
+                f"shareable needs cache none or directsync, not {self.cache}: other hosts see nothing of a cache"
+            )
+        if self.format is not ImageFormat.RAW and (self.shareable or self.source.startswith("rbd:")):
+            what = "shareable" if self.shareable else "what is in Ceph"
+            raise ValueError(f"{what} must be raw, not {self.format}: its metadata are one guest's")
+        for kind in ("bytes_s", "iops"):
+            parts = getattr(self, f"read_{kind}"), getattr(self, f"write_{kind}")
+            if getattr(self, f"total_{kind}") is not None and any(parts):
+                raise ValueError(f"total_{kind} goes with neither read_{kind} nor write_{kind}")
+        return self
+
+    @property
+    def is_local(self) -> bool:
+        """It lies on one host."""
+        return parse_volume_source(self.source).scheme.is_local
+
+    @property
+    def known_serial(self) -> str:
+        """The serial asked for, else the one that follows from the source."""
+        return self.serial or volume_serial_for(self.source)
+
+
+def _spelled_out(volume: object) -> object:
+    return {"source": volume} if isinstance(volume, str) else volume
+
+
+Volume = Annotated[VolumeSpec, BeforeValidator(_spelled_out)]
+"""A volume, or its source alone."""
+
+
 class BuildSpec(Spec):
     """What `instance.build` makes.
 
@@ -161,6 +251,8 @@ class BuildSpec(Spec):
     """Only this host will do."""
     on_failure: Annotated[OnFailure, Field(strict=False)] = OnFailure.ROLLBACK
     """`keep`: a build that fails leaves what it had done, so that `operation.retry` goes on from the step that failed."""
+    volumes: Annotated[tuple[Volume, ...], Field(max_length=16, strict=False)] = ()
+    """What lies on one host only (file, block) needs `host`."""
 
     @model_validator(mode="after")
     def _addresses_differ(self) -> "BuildSpec":
@@ -168,6 +260,17 @@ class BuildSpec(Spec):
             given = [getattr(nic, field) for nic in self.nics if getattr(nic, field)]
             if len(set(given)) != len(given):
                 raise ValueError(f"networks: the same {field} is asked for twice")
+        return self
+
+    @model_validator(mode="after")
+    def _volumes_differ(self) -> "BuildSpec":
+        for field in ("source", "known_serial", "device"):
+            given = [getattr(volume, field) for volume in self.volumes if getattr(volume, field)]
+            if len(set(given)) != len(given):
+                raise ValueError(f"volumes: the same {field.removeprefix('known_')} is asked for twice")
+        local = next((volume.source for volume in self.volumes if volume.is_local), None)
+        if local is not None and self.host is None:
+            raise ValueError(f"volumes: {local} lies on one host; name that in host")
         return self
 
     @property
@@ -237,6 +340,21 @@ class ImageRefSpec(Spec):
     """Which registered image: its name or its id."""
 
     image: Annotated[str, Field(min_length=1, max_length=63)]
+
+
+class AttachVolumeSpec(TurnSpec):
+    volume: Volume
+
+    @model_validator(mode="after")
+    def _boots_nothing(self) -> "AttachVolumeSpec":
+        if self.volume.boot_index not in (None, -1):
+            raise ValueError("volume: boot_index: is for volumes of a build; an instance keeps what it boots from")
+        return self
+
+
+class DetachVolumeSpec(TurnSpec):
+    volume: Annotated[str, Field(min_length=1, max_length=4096)]
+    """Its source, or its serial."""
 
 
 class OperationSpec(Spec):

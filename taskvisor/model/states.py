@@ -92,6 +92,8 @@ class InstanceAction(StrEnum):
     STOP = "stop"
     REBOOT = "reboot"
     SNAPSHOT = "createImage"
+    ATTACH_VOLUME = "attach_volume"
+    DETACH_VOLUME = "detach_volume"
 
 
 class OnFailure(StrEnum):

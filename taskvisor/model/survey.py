@@ -80,7 +80,7 @@ class Records:
     `operations` are those that still matter: unsettled, STUCK, or named by a lease, an index or an image's name.
     `images` are by name, as `image_names` (name to the id of an image, or of the operation that makes it). `macs` are by
     network and MAC. `unreadable` are keys (as taskvisor/state/keys.py lists them) whose content is not known, and why: what
-    they stand for *may* be there.
+    they stand for *may* be there. `volumes` are by identity: who holds each, and how.
     """
 
     read_at: float
@@ -97,6 +97,7 @@ class Records:
     queues: Mapping[str, QueueDepth]
     indexes: Indexes
     unreadable: Mapping[str, str] = field(default_factory=dict)
+    volumes: Mapping[str, Mapping[InstanceId, str]] = field(default_factory=dict)
 
     def unsettled(self) -> tuple[Operation, ...]:
         """The operations of which something is still to be done."""

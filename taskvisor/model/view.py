@@ -5,6 +5,7 @@ from typing import TypedDict
 
 from taskvisor.model.records import Image, Instance
 from taskvisor.model.urls import shown_url
+from taskvisor.model.volume import VolumeAttachment
 
 
 class PortView(TypedDict):
@@ -12,6 +13,17 @@ class PortView(TypedDict):
     network: str
     mac: str
     address: str
+
+
+class VolumeView(TypedDict):
+    """`device` None: its place is not decided yet."""
+
+    source: str
+    serial: str
+    device: str | None
+    format: str
+    shareable: bool
+    readonly: bool
 
 
 class InstanceView(TypedDict):
@@ -31,6 +43,7 @@ class InstanceView(TypedDict):
     created_at: float
     launched_at: float | None
     fault: str | None
+    volumes: list[VolumeView]
 
 
 class ImageView(TypedDict):
@@ -86,6 +99,19 @@ def instance_view(instance: Instance) -> InstanceView:
         "fault": f"{instance.fault.code} at {instance.fault.step}: {instance.fault.message}"
         if instance.fault
         else None,
+        "volumes": [volume_view(volume) for volume in instance.volumes],
+    }
+
+
+def volume_view(volume: VolumeAttachment) -> VolumeView:
+    """A volume of an instance for its caller."""
+    return {
+        "source": volume.source,
+        "serial": volume.serial,
+        "device": volume.device,
+        "format": volume.format.value,
+        "shareable": volume.tuning.shareable,
+        "readonly": volume.tuning.readonly,
     }
 
 

@@ -76,6 +76,7 @@ class Admission:
         for port in instance.ports:
             tx.require(self._keys.ports(port.network_id), port.id, port.address, StoreConflict)
             tx.do("ZREM", self._keys.allocating, allocating_member(port.network_id, port.id, port.mac))
+        self._writer.hold_volumes(tx, instance)
         self._writer.claim(tx, claim)
         self._writer.operation(tx, operation, instance)
         self._writer.new_instance(tx, instance)
@@ -87,7 +88,8 @@ class Admission:
     ) -> None:
         """A new operation on an instance that nobody holds. StoreConflict when somebody does or did since it was seen.
 
-        `image_name` is reserved for it: Refused when it is taken.
+        `image_name` is reserved for it: Refused when it is taken. Volumes that the instance has now and had not are held for
+        it: Refused when another holds one.
         """
         tx = Transaction()
         self._require_new(tx, operation)
@@ -95,6 +97,7 @@ class Admission:
         tx.require_absent(self._keys.lease(instance.id), "op", StoreConflict)
         if image_name is not None:
             self._writer.reserve_image_name(tx, image_name, operation)
+        self._writer.hold_volumes(tx, instance, seen.instance)
         self._writer.operation(tx, operation, instance)
         self._writer.instance(tx, instance)
         self._take_lease(tx, operation)

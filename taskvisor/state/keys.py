@@ -24,6 +24,7 @@
 | next:<network> | string | offset of the address given out last |
 | allocating | zset | "<network> <port> <mac>" by time: addresses given out to a request that is not yet an operation |
 | macs | hash | "<network> <mac>" to port id |
+| volume:<identity> | hash | id of each instance that holds the volume to "alone" or "shared" |
 | hosts | set | every host that ever reported |
 | host:<host> | hash | inventory (JSON), disabled (reason), power_synced_at (time) |
 | alive:<host> | string | the node's incarnation; expires when the host falls silent |
@@ -118,6 +119,9 @@ class Keys:
     @property
     def macs(self) -> str:
         return f"{self.prefix}macs"
+
+    def volume(self, identity: str) -> str:
+        return f"{self.prefix}volume:{identity}"
 
     @property
     def hosts(self) -> str:

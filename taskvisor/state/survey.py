@@ -38,7 +38,7 @@ R = TypeVar("R")
 BATCH = 500
 """Keys asked about in one round trip."""
 COMPUTE_QUEUE = "compute"
-KINDS = ("op", "lease", "instance", "image", "network", "claims", "used", "host", "addresses", "ports")
+KINDS = ("op", "lease", "instance", "image", "network", "claims", "used", "host", "addresses", "ports", "volume")
 """The kinds of keys that end in an id, a name or a host."""
 
 
@@ -88,6 +88,7 @@ class _Reading:
             queues=self._queues(hosts),
             indexes=replace(indexes, operations=listed),
             unreadable=self.unreadable,
+            volumes=self._volumes(),
         )
 
     def _scan(self) -> None:
@@ -305,6 +306,20 @@ class _Reading:
             addresses={address: PortId(port_id) for address, port_id in addresses.items()},
             ports={PortId(port_id): address for port_id, address in ports.items()},
         )
+
+    def _volumes(self) -> dict[str, dict[InstanceId, str]]:
+        found: dict[str, dict[InstanceId, str]] = {}
+        for part in _batches(self.found["volume"]):
+            with self.client.pipeline(transaction=False) as pipe:
+                for identity in part:
+                    pipe.hgetall(self.keys.volume(identity))
+                answers = pipe.execute(raise_on_error=False)
+            for identity, holders in zip(part, answers, strict=True):
+                if isinstance(holders, redis.ResponseError):
+                    self._note_type_error(f"volume:{identity}", holders)
+                elif holders:
+                    found[identity] = {InstanceId(holder): str(mode) for holder, mode in holders.items()}
+        return found
 
     def _macs(self) -> dict[tuple[NetworkId, str], PortId]:
         parted = {name.partition(" ")[::2]: port_id for name, port_id in self._hash(self.keys.macs).items()}

@@ -20,15 +20,23 @@ Value = str | int | float
 SCRIPT = """
 local plan = cmsgpack.unpack(ARGV[1])
 if plan.once and redis.call('HGET', plan.once[1], 'commit') == plan.once[2] then return {-1, ''} end
+local function other_holder(key, mine, mode)
+  local held = redis.call('HGETALL', key)
+  for index = 1, #held, 2 do
+    if held[index] ~= mine and (mode ~= 'shared' or held[index + 1] ~= 'shared') then return held[index] end
+  end
+  return false
+end
 for number, guard in ipairs(plan.guards) do
   local kind, key, name = guard[1], guard[2], guard[3]
   local found
   if kind == 'same' then found = redis.call('GET', key)
+  elseif kind == 'sharing' then found = other_holder(key, name, guard[4])
   elseif kind == 'scored' then found = redis.call('ZSCORE', key, name)
   else found = redis.call('HGET', key, name) end
   if kind == 'same' and found ~= name then return {number, ''} end
   if kind == 'is' and found ~= guard[4] then return {number, found or ''} end
-  if kind == 'absent' and found then return {number, found} end
+  if (kind == 'absent' or kind == 'sharing') and found then return {number, found} end
   if kind == 'scored' and not (found and tonumber(found) <= guard[4]) then return {number, found or ''} end
   if kind == 'room' and tonumber(found or '0') + guard[4] > guard[5] then return {number, found or '0'} end
 end
@@ -84,6 +92,11 @@ class Transaction:
     def require_same(self, key: str, value: str, error: Callable[[str], Exception]) -> None:
         """The string `key` is exactly `value`: a record has not changed since it was read."""
         self.guards.append(["same", key, value])
+        self.refusals.append(error)
+
+    def require_sharing(self, key: str, holder: str, mode: str, error: Callable[[str], Exception]) -> None:
+        """Nobody but `holder` is in the hash `key`; or all who are share it (mode "shared"), and so does the holder."""
+        self.guards.append(["sharing", key, holder, mode])
         self.refusals.append(error)
 
     def require_scored(self, key: str, member: str, at_most: float, error: Callable[[str], Exception]) -> None:

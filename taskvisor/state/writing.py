@@ -8,15 +8,19 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 
 from taskvisor.model.errors import DoesNotFit, Refused
-from taskvisor.model.ids import HostName, OperationId
+from taskvisor.model.ids import HostName, InstanceId, OperationId
 from taskvisor.model.operation import Operation
 from taskvisor.model.records import Claim, Image, Instance
 from taskvisor.model.states import Phase
+from taskvisor.model.volume import volume_identity_for
 from taskvisor.state.addresses import free_port
 from taskvisor.state.codec import encode
 from taskvisor.state.counters import fields_for_end
 from taskvisor.state.keys import Keys
 from taskvisor.state.transaction import Transaction
+
+ALONE, SHARED = "alone", "shared"
+"""How an instance holds a volume."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +120,7 @@ class Writer:
         tx.do("unclaim", keys.claims(instance.host), keys.used(instance.host), instance.id)
         for port in instance.ports:
             free_port(tx, keys, port.network_id, port.id, port.mac)
+        self.release_volumes(tx, instance.id, identities_of(instance))
 
     def claim(self, tx: Transaction, claim: Claim) -> None:
         """The claim is made if the host has room for all of it; else DoesNotFit with the numbers."""
@@ -132,6 +137,23 @@ class Writer:
         self.claim(tx, claim)
         tx.do("unclaim", keys.claims(former_host), keys.used(former_host), claim.instance_id)
         tx.do("SMOVE", keys.instances_on(former_host), keys.instances_on(claim.host), claim.instance_id)
+
+    def hold_volumes(self, tx: Transaction, instance: Instance, former: Instance | None = None) -> None:
+        """The instance holds each of its volumes that it had not formerly. Refused, with the holder's id, when another
+        holds one and not both share it.
+        """
+        for volume in instance.volumes:
+            if former is not None and volume in former.volumes:
+                continue
+            key = self.keys.volume(volume_identity_for(volume.source, instance.host))
+            mode = SHARED if volume.tuning.shareable else ALONE
+            tx.require_sharing(key, instance.id, mode, _volume_held(volume.source, mode))
+            tx.do("HSET", key, instance.id, mode)
+
+    def release_volumes(self, tx: Transaction, instance_id: InstanceId, identities: Iterable[str]) -> None:
+        """The instance holds them no more."""
+        for identity in identities:
+            tx.do("HDEL", self.keys.volume(identity), instance_id)
 
     def reserve_image_name(self, tx: Transaction, name: str, operation: Operation) -> None:
         """The name is the operation's until it registers the image or releases the name. Refused when it is taken."""
@@ -154,6 +176,19 @@ class Writer:
         """The record is gone, and the name is free if it is still the image's."""
         tx.do("DEL", self.keys.image(image.name))
         tx.do("disown", self.keys.images, image.name, image.id)
+
+
+def identities_of(instance: Instance) -> tuple[str, ...]:
+    """What its volumes are known by."""
+    return tuple(volume_identity_for(volume.source, instance.host) for volume in instance.volumes)
+
+
+def _volume_held(source: str, mode: str) -> Callable[[str], Exception]:
+    def error(holder: str) -> Exception:
+        advice = "all who hold it must say shareable" if mode == SHARED else "detach it there first"
+        return Refused(f"volume: {source} is held by instance {holder}; {advice}")
+
+    return error
 
 
 def _no_room(claim: Claim, name: str, amount: int, limit: int) -> Callable[[str], Exception]:

@@ -13,7 +13,8 @@ from taskvisor.model.finding import Code
 from taskvisor.model.ids import HostName, ImageId, InstanceId, OperationId, image_id_for, instance_id_for
 from taskvisor.model.plan import DiskBus, DiskContent, DiskLayout, DiskPlan, DiskRole, VifPlan
 from taskvisor.model.records import Instance
-from taskvisor.model.states import Phase, PowerState, TaskState
+from taskvisor.model.states import Phase, PowerState, TaskState, VmState
+from taskvisor.model.volume import VolumeAttachment
 from taskvisor.state.codec import encode
 from tests.support import records
 from tests.support.fleet import KEYS, PERIOD_S, Fleet, SimulatedHost
@@ -24,11 +25,12 @@ from virt.simulated.image_file import read_image_file
 H1, H2 = HostName("h1"), HostName("h2")
 GHOST = instance_id_for(OperationId("build-ghost"))
 NOBODY = OperationId("nobody")
+VOLUME = "nfs://filer/export/web.raw"
 
 
 def healthy(fleet: Fleet) -> Fleet:
     """A guest that runs, one that is off, and a snapshot of the first."""
-    fleet.build("web")
+    fleet.build("web", volumes=[VOLUME])
     fleet.build("off")
     fleet.ask("instance.stop", "stop-off", instance="off", timeout_s=0)
     fleet.ask("instance.snapshot", "snap-web", instance="web", image="gold")
@@ -415,6 +417,34 @@ def a_message_was_malformed(fleet: Fleet) -> None:
     fleet.client.lpush("host.h1.dead", '{"reason": "no JSON"}')
 
 
+def a_volume_is_held_by_nobody(fleet: Fleet) -> None:
+    fleet.client.hset(KEYS.volume("rbd://volumes/left"), GHOST, "alone")
+
+
+def a_volume_is_not_held(fleet: Fleet) -> None:
+    fleet.client.delete(KEYS.volume(VOLUME))
+
+
+def a_volume_is_held_by_two(fleet: Fleet) -> None:
+    off = replace(fleet.instance("off"), vm_state=VmState.ERROR)  # at rest it would be one that drifts, too
+    fleet.client.hset(KEYS.volume(VOLUME), off.id, "alone")
+    fleet.client.set(KEYS.instance(off.id), encode(replace(off, volumes=fleet.instance().volumes)))
+
+
+def a_connection_is_left(fleet: Fleet) -> None:
+    volume = VolumeAttachment(source="rbd://volumes/left", serial="left")
+    host(fleet).ports.volumes.ensure_connected(volume, GHOST)
+
+
+def a_connection_of_a_volume_that_it_has_no_more_is_left(fleet: Fleet) -> None:
+    volume = VolumeAttachment(source="rbd://volumes/left", serial="left")
+    host(fleet).ports.volumes.ensure_connected(volume, fleet.instance().id)
+
+
+def a_connection_is_lost(fleet: Fleet) -> None:
+    host(fleet).ports.volumes.ensure_disconnected(VOLUME, fleet.instance().id)
+
+
 def document_of(of: Any, **changes: Any) -> str:
     """The operation's document, with these fields."""
     return msgspec.json.encode({**msgspec.to_builtins(of), **changes}).decode()
@@ -472,6 +502,12 @@ CORRUPTIONS: list[tuple[Callable[[Fleet], None], Code]] = [
     (an_operation_is_stuck, Code.OPERATION_STUCK),
     (an_image_name_is_left, Code.IMAGE_NAME_WITHOUT_IMAGE),
     (an_image_name_is_kept_for_an_operation_that_has_ended, Code.IMAGE_NAME_WITHOUT_IMAGE),
+    (a_volume_is_held_by_nobody, Code.VOLUME_HOLD_LEFT),
+    (a_volume_is_not_held, Code.VOLUME_NOT_HELD),
+    (a_volume_is_held_by_two, Code.VOLUME_HELD_TWICE),
+    (a_connection_is_left, Code.CONNECTION_WITHOUT_RECORD),
+    (a_connection_of_a_volume_that_it_has_no_more_is_left, Code.CONNECTION_WITHOUT_RECORD),
+    (a_connection_is_lost, Code.CONNECTION_MISSING),
     (an_instance_is_not_listed, Code.INDEX_DIFFERS),
     (an_operation_is_not_swept, Code.INDEX_DIFFERS),
     (an_operation_is_not_relaunched, Code.INDEX_DIFFERS),

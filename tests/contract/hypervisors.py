@@ -13,6 +13,7 @@ from taskvisor.model.ids import InstanceId
 from taskvisor.model.states import PowerState
 from tests.fixtures.hosts import Libvirtd
 from virt.hypervisor import LibvirtHypervisor
+from virt.readback import parse_domain
 from virt.simulated import SimulatedHypervisor
 from virt.simulated.outsider import SimulatedOutsider
 
@@ -42,6 +43,9 @@ class HypervisorHost(Protocol):
 
     def has_saved_memory(self, instance_id: InstanceId) -> bool:
         """Whether memory of the domain, which must be there, lies on the host's disk."""
+
+    def list_devices(self, instance_id: InstanceId) -> tuple[str, ...]:
+        """The names of the disks that the domain has now; of one that runs, those of its guest."""
         ...
 
 
@@ -67,6 +71,9 @@ class SimulatedHost:
 
     def has_saved_memory(self, instance_id: InstanceId) -> bool:
         return (instance_id, "saved") in self._outsider.list_held()
+
+    def list_devices(self, instance_id: InstanceId) -> tuple[str, ...]:
+        return tuple(sorted(self._outsider.list_disks()[instance_id]))
 
 
 class RealHost:
@@ -101,6 +108,11 @@ class RealHost:
     def has_saved_memory(self, instance_id: InstanceId) -> bool:
         with self._connected() as connection:
             return bool(connection.lookupByUUIDString(instance_id).hasManagedSaveImage())
+
+    def list_devices(self, instance_id: InstanceId) -> tuple[str, ...]:
+        with self._connected() as connection:
+            xml = connection.lookupByUUIDString(instance_id).XMLDesc()
+        return tuple(sorted(disk.device for disk in parse_domain(xml).disks))
 
     @contextmanager
     def _connected(self) -> Iterator["libvirt.virConnect"]:

@@ -250,6 +250,29 @@ def test_the_least_a_build_needs_is_a_name_and_an_image() -> None:
     assert (spec.flavor, [nic.network for nic in spec.nics], spec.host) == ("m1.tiny", ["default"], None)
 
 
+def full_volume(number: int) -> dict[str, Any]:
+    """A volume with all that can be said of one."""
+    return {
+        "source": f"rbd://volumes/{'x' * 100}{number}",
+        "format": "raw",
+        "serial": f"{number:02}" + "s" * 34,
+        "device": f"/dev/vdb{chr(ord('a') + number)}",
+        "bus": "virtio",
+        "boot_index": 64,
+        "shareable": True,
+        "readonly": True,
+        "cache": "directsync",
+        "io": "io_uring",
+        "discard": "ignore",
+        "total_bytes_s": 1 << 50,
+        "read_bytes_s": None,
+        "write_bytes_s": None,
+        "total_iops": None,
+        "read_iops": 1,
+        "write_iops": 1 << 50,
+    }
+
+
 def test_all_limits_may_be_reached() -> None:
     fields = {
         "name": "a" * 63,
@@ -272,6 +295,7 @@ def test_all_limits_may_be_reached() -> None:
         "metadata": {f"{number:03}" + "k" * 252: "v" * 255 for number in range(128)},
         "host": "kvm1.example",
         "on_failure": "keep",
+        "volumes": [full_volume(number) for number in range(16)],
     }
 
     spec = parse_spec(BuildSpec, fields)

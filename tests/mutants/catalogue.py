@@ -8,6 +8,7 @@ from tests.mutants.movement_mutants import MOVEMENT_MUTANTS
 from tests.mutants.runner_mutants import RUNNER_MUTANTS
 from tests.mutants.store_mutants import STORE_MUTANTS
 from tests.mutants.transport_mutants import TRANSPORT_MUTANTS
+from tests.mutants.volume_mutants import VOLUME_MUTANTS
 
 MUTANTS = (
     *RUNNER_MUTANTS,
@@ -18,4 +19,5 @@ MUTANTS = (
     *HOST_MUTANTS,
     *IMAGE_MUTANTS,
     *TRANSPORT_MUTANTS,
+    *VOLUME_MUTANTS,
 )

@@ -11,6 +11,8 @@ from tests.support.fleet import IMAGE
 NAMES = tuple(f"vm{number}" for number in range(7))
 IMAGES = ("gold", "silver")
 ADDRESSES = ("10.152.1.5", "10.152.1.6", "10.152.1.7")
+VOLUMES = ("rbd://volumes/one", "rbd://volumes/two", "nfs://filer/export/three.raw")
+SHARED = "rbd://volumes/shared"
 ASKED = {
     "instance.build": 9,
     "instance.delete": 4,
@@ -18,6 +20,8 @@ ASKED = {
     "instance.stop": 3,
     "instance.start": 3,
     "instance.snapshot": 3,
+    "instance.attach_volume": 3,
+    "instance.detach_volume": 3,
     "operation.cancel": 3,
     "operation.retry": 3,
     "again": 3,
@@ -86,6 +90,8 @@ class Callers:
             fields["host"] = rng.choice(self._hosts)
         if rng.random() < 0.2:
             fields["on_failure"] = "keep"
+        if rng.random() < 0.25:
+            fields["volumes"] = [self._volume()]
         return fields
 
     def _image(self, task: str) -> dict[str, Any]:
@@ -93,11 +99,35 @@ class Callers:
             return {"image": self._rng.choice(IMAGES)}
         return {"name": self._rng.choice(IMAGES), "source": self._rng.choice((IMAGE, f"{IMAGE}&other=1"))}
 
+    def _volume(self) -> dict[str, Any]:
+        source = self._rng.choice((*VOLUMES, SHARED))
+        return {"source": source, "shareable": source == SHARED}
+
+    def _volume_to_detach(self) -> dict[str, Any]:
+        """One that somebody has asked for, if anybody has: most guesses would be of volumes that nobody has."""
+        built = [
+            (one.fields["name"], volume["source"]) for one in self.asked for volume in one.fields.get("volumes", ())
+        ]
+        attached = [
+            (one.fields["instance"], one.fields["volume"]["source"])
+            for one in self.asked
+            if one.task == "instance.attach_volume"
+        ]
+        known = [*built, *attached][-6:]
+        if not known:
+            return {"volume": self._rng.choice((*VOLUMES, SHARED))}
+        name, source = self._rng.choice(known)
+        return {"instance": name, "volume": source}
+
     def _change(self, task: str) -> dict[str, Any]:
         rng = self._rng
         fields: dict[str, Any] = {"instance": rng.choice((*NAMES, "unknown") if rng.random() < 0.1 else NAMES)}
         if task == "instance.snapshot":
             fields["image"] = rng.choice(IMAGES)
+        if task == "instance.attach_volume":
+            fields["volume"] = self._volume()
+        if task == "instance.detach_volume":
+            fields |= self._volume_to_detach()
         if task == "instance.reboot" and rng.random() < 0.5:
             fields["type"] = "hard"
         if task != "instance.delete" and rng.random() < 0.3:

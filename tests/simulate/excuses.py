@@ -26,6 +26,8 @@ LEFT_BY_LOST_WRITES = frozenset(
         Code.DHCP_MISSING,
         Code.IMAGE_FILE_WITHOUT_RECORD,
         Code.IMAGE_FILE_MISSING,
+        Code.CONNECTION_WITHOUT_RECORD,
+        Code.CONNECTION_MISSING,
     }
 )
 """What a crash of Redis may leave between hosts and records. The audit names it; the records themselves stay whole."""
@@ -78,4 +80,4 @@ class Excuses:
     def of_finding(self, finding: Finding) -> bool:
         if finding.code is Code.IMAGE_FILE_MISSING and any(repr(name) in finding.message for name in self._images):
             return True
-        return finding.code in LEFT_BY_LOST_WRITES and finding.subject in self._subjects
+        return finding.code in LEFT_BY_LOST_WRITES and finding.subject.partition(" ")[0] in self._subjects

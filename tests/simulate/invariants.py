@@ -4,18 +4,20 @@ Must never ask through the product's own readers, nor through the calls that fau
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from tasks.flows import FLOWS
 from tasks.verify import host_seen
 from taskvisor.model.ids import HostName, OperationId, image_id_for
 from taskvisor.model.observed import HostSeen
 from taskvisor.model.states import PowerState
+from tests.simulate.callers import SHARED
 from tests.simulate.disturbance import Disturbance
 from tests.simulate.excuses import Excuses
 from tests.simulate.post import Message
 from tests.simulate.records import PREFIX, Records, Seen
 from tests.support.fleet import Fleet
+from virt.volumes.host_state import digest_of
 
 OPEN = ("running", "rolling_back", "waiting")
 
@@ -31,12 +33,14 @@ class Invariants:
         self.excuses = Excuses()
         self.seen = self._records.read()
         self._hosts = {host.name: self._look_at(host.name) for host in fleet.hosts.values()}
+        self._disks: dict[HostName, Mapping[str, Mapping[str, str]]] = {}
 
     def require(self) -> None:
         """AssertionError with the invariant that does not hold."""
         self.seen = seen = self._records.read()
         for name in self._disturbance.take_touched():
             self._hosts[name] = self._look_at(name)
+            self._disks[name] = self._fleet.hosts[name].outsider.list_disks()
         self._require_alone()
         self._require_one_running()
         self._require_owners(seen)
@@ -44,6 +48,8 @@ class Invariants:
         _require_names(seen)
         _require_leases(seen)
         _require_addresses(seen)
+        _require_holds(seen)
+        self._require_volumes_alone()
         self._require_told(seen)
 
     def read_all(self) -> Seen:
@@ -95,6 +101,18 @@ class Invariants:
         for instance_id, hosts in running.items():
             assert len(hosts) == 1 or self.excuses.of(instance_id), f"instance {instance_id} runs on {hosts}"
 
+    def _require_volumes_alone(self) -> None:
+        """A volume that is not shareable is in one domain only, on all hosts together."""
+        having: dict[str, set[str]] = defaultdict(set)
+        for domains in self._disks.values():
+            for instance_id, disks in domains.items():
+                for path in disks.values():
+                    if "/volumes/connected/" in path and not self.excuses.of(instance_id):
+                        having[path.rpartition("/")[2]].add(instance_id)
+        for digest, instances in having.items():
+            fit = len(instances) == 1 or digest == digest_of(SHARED)
+            assert fit, f"volume {digest} is in the domains of {sorted(instances)}"
+
     def _require_owners(self, seen: Seen) -> None:
         images = {record["id"] for record in seen.image_records.values()}
         images |= {image_id_for(OperationId(operation)) for operation in seen.operations}
@@ -112,6 +130,10 @@ class Invariants:
             for entry in found.dhcp:
                 fit = addresses.get(entry.mac) == entry.address or self.excuses.of(entry.mac)
                 assert fit, f"DHCP on {name} tells {entry.mac} {entry.address}, which is nobody's"
+            for volume in found.volumes:
+                there = seen.instances.get(volume.instance_id)
+                fit = there is not None and there["host"] == name
+                assert fit or self.excuses.of(volume.instance_id), f"{name} is connected to {volume} for nobody"
             for image in found.images:
                 fit = image.image_id in images or self.excuses.of(image.image_id)
                 assert fit, f"image {image.image_id} on {name} is nobody's"
@@ -184,6 +206,19 @@ def _require_leases(seen: Seen) -> None:
             assert holder.get("preempted_by") == name, f"operation {name} waits, its holder does not know"
     opened = {name for name, operation in seen.operations.items() if operation["phase"] != "stuck"}
     assert opened == seen.unsettled, f"unsettled are {sorted(opened)}, listed {sorted(seen.unsettled)}"
+
+
+def _require_holds(seen: Seen) -> None:
+    wanted = {
+        (volume["source"], instance_id)
+        for instance_id, instance in seen.instances.items()
+        for volume in instance.get("volumes", [])
+    }
+    held = {(source, holder) for source, holders in seen.volumes.items() for holder in holders}
+    assert held == wanted, f"volumes are held as {sorted(held - wanted)} and should be as {sorted(wanted - held)}"
+    for source, holders in seen.volumes.items():
+        alone = len(holders) == 1 or set(holders.values()) == {"shared"}
+        assert alone, f"volume {source} is held by {holders}"
 
 
 def _require_addresses(seen: Seen) -> None:

@@ -36,7 +36,8 @@ class Seen:
     """The records at one moment. `phases` are of all operations, `operations` are the documents of those that are open.
 
     `allocating` are the notes of ports that were given out to requests. `ports` are by network and port, `addresses` by
-    network and address, `macs` by "<network> <mac>". `results` are what callers see, by operation.
+    network and address, `macs` by "<network> <mac>". `volumes` are who holds each, by
+    identity. `results` are what callers see, by operation.
     """
 
     instances: Mapping[str, Value]
@@ -53,6 +54,7 @@ class Seen:
     allocating: frozenset[str]
     images: Mapping[str, str]
     image_records: Mapping[str, Value]
+    volumes: Mapping[str, Mapping[str, str]]
     unsettled: frozenset[str]
     results: Mapping[str, str]
 
@@ -89,6 +91,7 @@ class Records:
             allocating=frozenset(note.split(" ")[1] for note in found.get("allocating", [])),
             images=_hash(found.get("images", [])),
             image_records={key: _json(text) for key, text in of.kind("image").items()},
+            volumes={key: _hash(flat) for key, flat in of.kind("volume").items()},
             unsettled=frozenset(found.get("ops:unsettled", [])),
             results=of.kind("result"),
         )

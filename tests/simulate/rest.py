@@ -1,5 +1,6 @@
 """What must hold at rest, when nothing goes wrong any more: all has ended, nothing is left, the timeline is true."""
 
+import re
 from collections.abc import Mapping, Set
 from typing import Any
 
@@ -40,7 +41,7 @@ def require_rest(
     seen = invariants.read_all()
     for name, operation in seen.operations.items():
         _require_end(name, operation)
-        if not invariants.excuses.of_work(operation):
+        if not invariants.excuses.of_work(operation) and not _met_a_leftover(operation, invariants):
             _require_reason(name, operation, disturbance.blamed.get(name, set()))
         if not invariants.excuses.of_operation(name):
             _require_true_timeline(name, operation, disturbance)
@@ -51,6 +52,13 @@ def require_rest(
     _require_half_deleted(seen)
     _require_builds(fleet, seen, invariants)
     _require_audit(fleet, invariants, half_deleted(seen))
+
+
+def _met_a_leftover(operation: Any, invariants: Invariants) -> bool:
+    """It was refused a volume that the host is still connected to for an instance that a crash has set back."""
+    said = (operation.get("failure") or {}).get("message", "")
+    found = re.search(r"instance ([0-9a-f-]{36}) uses it on this host", said)
+    return found is not None and invariants.excuses.of(found[1])
 
 
 def _require_end(name: str, operation: Any) -> None:

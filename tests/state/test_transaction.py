@@ -45,6 +45,14 @@ def add_scored(tx: Transaction) -> None:
     tx.require_scored("zset", "member", 5.5, Broken)
 
 
+def add_sharing(tx: Transaction) -> None:
+    tx.require_sharing("hash", "mine", "shared", Broken)
+
+
+def add_alone(tx: Transaction) -> None:
+    tx.require_sharing("hash", "mine", "alone", Broken)
+
+
 HELD: tuple[tuple[Guard, Commands], ...] = (
     (add_is, (("HSET", "hash", "field", "7"),)),
     (add_absent, ()),
@@ -54,6 +62,10 @@ HELD: tuple[tuple[Guard, Commands], ...] = (
     (add_room, (("HSET", "hash", "used", "7"),)),
     (add_room, (("HSET", "hash", "used", "-1"),)),
     (add_scored, (("ZADD", "zset", 5.5, "member"),)),
+    (add_sharing, ()),
+    (add_sharing, (("HSET", "hash", "other", "shared"),)),
+    (add_sharing, (("HSET", "hash", "mine", "alone"),)),
+    (add_alone, (("HSET", "hash", "mine", "alone"),)),
 )
 
 BROKEN: tuple[tuple[Guard, Commands, str], ...] = (
@@ -67,6 +79,10 @@ BROKEN: tuple[tuple[Guard, Commands, str], ...] = (
     (add_room, (("HSET", "hash", "used", "8"),), "8"),
     (add_scored, (), ""),
     (add_scored, (("ZADD", "zset", 5.6, "member"),), "5.5999999999999996"),
+    (add_sharing, (("HSET", "hash", "other", "alone"),), "other"),
+    (add_sharing, (("HSET", "hash", "mine", "shared", "other", "alone"),), "other"),
+    (add_alone, (("HSET", "hash", "other", "shared"),), "other"),
+    (add_alone, (("HSET", "hash", "mine", "alone", "other", "alone"),), "other"),
 )
 
 

@@ -32,7 +32,7 @@ from taskvisor.state.writing import OutcomeFor, Writer
 from tests.support.clock import FakeClock
 from tests.support.post import Post
 from tests.support.spies import OnCall, watched, watched_ports
-from virt.simulated import SimulatedDisks, SimulatedHypervisor, SimulatedImageCache
+from virt.simulated import SimulatedDisks, SimulatedHypervisor, SimulatedImageCache, SimulatedVolumes
 from virt.simulated.outsider import SimulatedOutsider
 from virt.vendor_data import VendorDataFile
 from workers.locks import InstanceLocks
@@ -125,6 +125,7 @@ class Fleet:
             clock=self.clock,
             limits=StepLimits(instances_dir=str(root / "instances"), shutdown_timeout_s=60, soft_reboot_timeout_s=120),
             choices=self._choices,
+            volumes=SimulatedVolumes(root),
         )
         ratios = Ratios(vcpu_ratio=4.0, memory_ratio=1.0, disk_ratio=1.0, reserved_memory_mib=0, reserved_disk_gib=0)
         return SimulatedHost(

@@ -21,9 +21,17 @@ from tests.support.fleet import NO_CHOICES, PERIOD_S, SMALL, Fleet
 from tests.support.spies import DieAt, Moment, OnCall, WorkerDied, watched
 from tests.support.world import outcome_of, read_held, read_hosts
 
+VOLUME = "nfs://filer/export/web.raw"
+"""Of every guest that is there."""
+
 EXTRA: dict[str, dict[str, Any]] = {
-    "instance.build": {"flavor": {**SMALL, "swap_mib": 64, "ephemeral_gib": 1}},
+    "instance.build": {
+        "flavor": {**SMALL, "swap_mib": 64, "ephemeral_gib": 1},
+        "volumes": [VOLUME, "rbd://volumes/data"],
+    },
     "instance.snapshot": {"image": "gold"},
+    "instance.attach_volume": {"volume": "rbd://volumes/data"},
+    "instance.detach_volume": {"volume": VOLUME},
 }
 """What a request needs beside the instance. A build is asked for each kind of disk, so that the making of each is covered."""
 
@@ -82,7 +90,7 @@ class Harness:
         """Make a fleet ready once, and keep what it then holds: the next ones are copies."""
         fleet = Fleet(self._redis_url, self._root, choices=self._choices)
         if self.flow.action is not InstanceAction.CREATE:
-            fleet.build("web")
+            fleet.build("web", volumes=[VOLUME])
             if ALREADY.get(self.flow.name) is VmState.ACTIVE:
                 fleet.ask("instance.stop", "make-ready", instance="web", timeout_s=0)
         fleet.close()

@@ -20,7 +20,7 @@ class Moment(StrEnum):
 OnCall = Callable[[str, Moment], None]
 """Told of "fabric.ensure_plugged" and the moment; what it raises is what the caller of the port gets."""
 
-WATCHED = ("hypervisor", "disks", "images", "fabric", "vendor_data", "networks")
+WATCHED = ("hypervisor", "disks", "images", "fabric", "vendor_data", "networks", "volumes")
 
 
 class WorkerDied(BaseException):

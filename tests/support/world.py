@@ -16,7 +16,19 @@ if TYPE_CHECKING:
     import redis
 
 TIMES = frozenset({"created_at", "launched_at", "updated_at", "settled_at", "at", "reported_at"})
-HELD = ("lease:", "instance:", "instances", "names", "claims:", "addresses:", "ports:", "macs", "images", "image:")
+HELD = (
+    "lease:",
+    "instance:",
+    "instances",
+    "names",
+    "claims:",
+    "addresses:",
+    "ports:",
+    "macs",
+    "images",
+    "image:",
+    "volume:",
+)
 """The beginnings of all keys (after the prefix) that say that something belongs to somebody."""
 
 Value = Any
@@ -34,9 +46,20 @@ def _read_host(host: SimulatedHost) -> Value:
         **({"held": held} if held else {}),  # frozen, or with memory saved: as nobody wants a guest left
         "domains": [(domain.instance_id, domain.name, domain.power_state.name) for domain in domains],
         "links": host.neighbour.list_names(),
+        **({"disks": host.outsider.list_disks()} if domains else {}),
         "files": sorted(
             str(path.relative_to(host.root))
-            for part in ("instances", "pools", "images", "published", "leases", "domains", "names")
+            for part in (
+                "instances",
+                "pools",
+                "images",
+                "published",
+                "leases",
+                "domains",
+                "names",
+                "volumes/connected",
+                "volumes/users",
+            )
             for path in (host.root / part).rglob("*")
         ),
     }

@@ -9,8 +9,11 @@ from hypothesis import strategies as st
 
 from taskvisor.model.errors import UnreadableRecord
 from taskvisor.model.ids import InstanceId
+from taskvisor.model.plan import DiskBus
 from taskvisor.model.records import ImageSource, Instance
-from taskvisor.model.states import PowerState, SeedKind, VirtType, VmState
+from taskvisor.model.states import ImageFormat, PowerState, SeedKind, VirtType, VmState
+from taskvisor.model.tuning import VolumeLimits, VolumeTuning
+from taskvisor.model.volume import VolumeAttachment
 from tests.virt.domain.cases import HOSTILE_TEXT
 from tests.virt.sample_guests import INSTANCE, PC_HOST, vif_of
 from virt.domain import render
@@ -63,6 +66,19 @@ def rebuilt(instance: Instance) -> Instance:
             image_properties={"hw_disk_bus": "sata", "os_note": HOSTILE_TEXT},
         ),
         replace(INSTANCE, config_drive=SeedKind.CONFIG_DRIVE_VFAT),
+        replace(
+            INSTANCE,
+            volumes=(
+                VolumeAttachment(source="rbd://volumes/v", serial="v", device="vdb"),
+                VolumeAttachment(
+                    source="file:///srv/a%20b.qcow2",
+                    serial="w",
+                    format=ImageFormat.QCOW2,
+                    bus=DiskBus.SCSI,
+                    tuning=VolumeTuning(readonly=True, limits=VolumeLimits(read_iops=7)),
+                ),
+            ),
+        ),
         replace(INSTANCE, name=HOSTILE_TEXT, image_name=HOSTILE_TEXT, metadata={HOSTILE_TEXT: HOSTILE_TEXT}),
     ],
 )
@@ -112,7 +128,7 @@ def test_a_domain_is_read_with_its_disks_taps_and_owner() -> None:
         owner=INSTANCE.id,
         vnc_port=None,
         disks=(
-            DiskSeen(device="vda", path=f"{directory}/disk", format="qcow2", readonly=False),
+            DiskSeen(device="vda", path=f"{directory}/disk", format="qcow2", readonly=False, serial="root"),
             DiskSeen(device="hda", path=f"{directory}/disk.config", format="raw", readonly=True),
         ),
         taps=tuple(vif_of(port).tap for port in INSTANCE.ports),

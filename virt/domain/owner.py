@@ -34,8 +34,11 @@ class OwnerConfig(Config):
             <tv:entry key="hw_disk_bus" value="scsi"/>
           </tv:image>
           <tv:port id="…" network="default" network_id="…" mac="52:54:00:…" address="10.0.0.5" index="0"/>
+          <tv:volume source="rbd://volumes/db" record="…"/>
           <tv:entry key="role" value="db"/>
         </tv:instance>
+
+    `volumes` are by source, each record a VolumeAttachment as JSON.
 
     https://libvirt.org/formatdomain.html#general-metadata
     """
@@ -52,6 +55,7 @@ class OwnerConfig(Config):
     image_properties: Mapping[str, str] = field(default_factory=dict)
     disk_backend: DiskBackend | None = None
     config_drive: SeedKind = SeedKind.NOCLOUD
+    volumes: Mapping[str, str] = field(default_factory=dict)
 
     def to_element(self) -> etree._Element:
         root = _owned(
@@ -68,6 +72,7 @@ class OwnerConfig(Config):
         root.append(self._flavor())
         root.append(self._image())
         root.extend(_port(port) for port in self.ports)
+        root.extend(_owned("volume", source=source, record=record) for source, record in self.volumes.items())
         root.extend(_entries(self.metadata))
         return root
 

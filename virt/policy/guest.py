@@ -1,11 +1,14 @@
 """The whole guest: what a record, its options and a host come to."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from uuid import UUID
+
+import msgspec
 
 from taskvisor.model.observed import HypervisorFacts
 from taskvisor.model.operator import Dialect
-from taskvisor.model.plan import DiskLayout, VifPlan
+from taskvisor.model.plan import DiskLayout, DiskRole, VifPlan
 from taskvisor.model.records import Instance
 from virt.domain.config import DeviceConfig
 from virt.domain.disk import DiskCache
@@ -63,7 +66,7 @@ def domain_config_for(
         name=domain_name_for(instance),
         uuid=instance.id,
         title=one_line(instance.name) if choices.dialect is Dialect.OURS else None,
-        owners=tuple(_owners_for(instance, choices)),
+        owners=tuple(_owners_for(_with_placed_volumes(instance, layout), choices)),
         memory_mib=flavor.memory_mib,
         memory_backing=memory_backing_for(flavor, options, host, placement),
         vcpus=VcpusConfig(count=flavor.vcpus),
@@ -127,7 +130,15 @@ def owner_for(instance: Instance) -> OwnerConfig:
         image_properties=instance.image_properties,
         disk_backend=instance.disk_backend,
         config_drive=instance.config_drive,
+        volumes={volume.source: msgspec.json.encode(volume).decode() for volume in instance.volumes},
     )
+
+
+def _with_placed_volumes(instance: Instance, layout: DiskLayout) -> Instance:
+    """The record with the names that the layout gives its volumes: of a build they are not in it yet."""
+    devices = {disk.serial: disk.device for disk in layout.disks if disk.role is DiskRole.VOLUME}
+    placed = (replace(volume, device=devices.get(volume.serial, volume.device)) for volume in instance.volumes)
+    return replace(instance, volumes=tuple(placed))
 
 
 def _owners_for(instance: Instance, choices: HostChoices) -> Iterator[OwnerConfig | NovaOwnerConfig]:

@@ -1,10 +1,12 @@
 """The guest's disks and CD-ROMs, and the controllers that they need."""
 
 from collections.abc import Iterator
+from dataclasses import asdict
 
 from taskvisor.model.observed import HypervisorFacts
 from taskvisor.model.operator import Dialect
 from taskvisor.model.plan import DiskBus, DiskLayout, DiskPlan, DiskRole, DiskStorage
+from taskvisor.model.tuning import VolumeTuning
 from virt.domain.config import DeviceConfig
 from virt.domain.controller import ScsiControllerConfig, ScsiDriverConfig, ScsiModel
 from virt.domain.disk import Discard, DiskCache, DiskConfig, DiskDriverConfig, DiskIo, DiskKind, IoLimitsConfig
@@ -68,10 +70,10 @@ def _disk_for(
     is_uncached = disk.role is DiskRole.VOLUME or disk.storage is DiskStorage.BLOCK
     driver = DiskDriverConfig(
         format=disk.format,
-        cache=DiskCache.NONE if is_uncached else disk_cache,
-        io=DiskIo.NATIVE if disk.storage is DiskStorage.BLOCK else None,
+        cache=_cache_for(disk) if is_uncached else disk_cache,
+        io=_io_for(disk),
         # What the guest trims is given back to the host.
-        discard=Discard.UNMAP if is_ours else None,
+        discard=_discard_for(disk) or (Discard.UNMAP if is_ours else None),
         iommu=iommu_for(options) if is_virtio else None,
         packed=True if options.nic.packed_ring and is_virtio else None,
     )
@@ -84,8 +86,33 @@ def _disk_for(
         # /dev/disk/by-id/virtio-root, whatever the order of discovery
         serial=disk.serial or (disk.role if is_ours else None),
         boot_order=boot_order,
-        io_limits=_io_limits_for(options.disk),
+        io_limits=_io_limits_for(options.disk) if disk.tuning is None else _volume_limits_for(disk.tuning),
+        readonly=disk.tuning is not None and disk.tuning.readonly,
+        shareable=disk.tuning is not None and disk.tuning.shareable,
     )
+
+
+def _cache_for(disk: DiskPlan) -> DiskCache:
+    asked = None if disk.tuning is None else disk.tuning.cache
+    return DiskCache.NONE if asked is None else DiskCache(asked.value)
+
+
+def _io_for(disk: DiskPlan) -> DiskIo | None:
+    if disk.tuning is not None and disk.tuning.io is not None:
+        return DiskIo(disk.tuning.io.value)
+    # QEMU takes native for what goes past the host's cache only.
+    direct = _cache_for(disk) in (DiskCache.NONE, DiskCache.DIRECTSYNC)
+    return DiskIo.NATIVE if disk.storage is DiskStorage.BLOCK and direct else None
+
+
+def _discard_for(disk: DiskPlan) -> Discard | None:
+    asked = None if disk.tuning is None else disk.tuning.discard
+    return None if asked is None else Discard(asked.value)
+
+
+def _volume_limits_for(tuning: VolumeTuning) -> IoLimitsConfig | None:
+    limits = IoLimitsConfig(**asdict(tuning.limits))
+    return None if limits == IoLimitsConfig() else limits
 
 
 def _io_limits_for(wants: DiskOptions) -> IoLimitsConfig | None:

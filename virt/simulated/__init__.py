@@ -8,5 +8,6 @@ whole or absent. Faults and latencies are not made here: tests wrap the ports.
 from virt.simulated.disks import SimulatedDisks
 from virt.simulated.hypervisor import SimulatedHypervisor
 from virt.simulated.images import SimulatedImageCache
+from virt.simulated.volumes import SimulatedVolumes
 
-__all__ = ["SimulatedDisks", "SimulatedHypervisor", "SimulatedImageCache"]
+__all__ = ["SimulatedDisks", "SimulatedHypervisor", "SimulatedImageCache", "SimulatedVolumes"]

@@ -11,13 +11,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import quote
 
-from taskvisor.model.errors import Contradiction, Refused, Retryable, UnreadableRecord
+from taskvisor.model.errors import Busy, Contradiction, Refused, Retryable, UnreadableRecord
 from taskvisor.model.ids import InstanceId
 from taskvisor.model.observed import DefinitionFacts, DomainFacts, HypervisorFacts
+from taskvisor.model.plan import AttachedDisk
 from taskvisor.model.snapshot import LiveCopy, Quiesce
 from taskvisor.model.states import PowerState, VirtType
+from virt.libvirt_xml import with_disk, without_disk
 from virt.progress import Progress
-from virt.readback import DomainSeen, parse_domain
+from virt.readback import DomainSeen, parse_disk, parse_domain
 from virt.simulated.image_file import copy_image
 from virt.simulated.offers import MACHINE, SUPPORT, cells_for
 from virt.simulated.pool_files import file_of
@@ -30,13 +32,15 @@ AGENT_CHANNEL = "org.qemu.guest_agent.0"
 class Domain:
     """What the simulated host has of one domain. `boot_id` is set exactly while it runs or is paused.
 
-    `disks` are the paths that the XML gives, by device. `live_xml` is the definition that it was started with. `frozen`: its
-    file systems are, for a copy. `saved` is its memory, as it was switched off, if that was saved.
+    `disks` are the paths, and `serials` the serials, of the XML and of what was added since, by device. `live_xml` is the
+    definition that it was started with. `frozen`: its file systems are, for a copy. `saved` is its memory, as it was
+    switched off, if that was saved.
     """
 
     name: str
     xml: str
     disks: Mapping[str, str] = field(default_factory=dict)
+    serials: Mapping[str, str] = field(default_factory=dict)
     owned: bool = True
     power_state: PowerState = PowerState.SHUTDOWN
     boot_id: int | None = None
@@ -127,7 +131,7 @@ class SimulatedHypervisor:
             if before is not None and before.name != wanted.name:
                 raise Refused(f"cannot rename domain {instance_id}, defined as {before.name}, to {wanted.name}")
             if before is not None:
-                wanted = replace(before, xml=wanted.xml, disks=wanted.disks)
+                wanted = replace(before, xml=wanted.xml, disks=wanted.disks, serials=wanted.serials)
             # The name comes last and goes first: a name without its domain would be nobody's to remove.
             self._domains.put(instance_id, wanted)
             self._names.put(_name_key(wanted.name), instance_id)
@@ -172,6 +176,38 @@ class SimulatedHypervisor:
             hears = domain is not None and domain.power_state is PowerState.RUNNING and instance_id not in self._deaf
             if domain is not None and hears:
                 self._domains.put(instance_id, _off(domain))
+
+    def ensure_disk_attached(self, instance_id: InstanceId, disk: AttachedDisk) -> None:
+        """The domain has the disk. Refused when it is not defined or its device is another's; Retryable when the disk is away."""
+        with self._existing(instance_id) as domain:
+            if domain.serials.get(disk.device) == disk.serial:
+                return
+            if disk.device in domain.disks:
+                raise Refused(f"domain {domain.name} has another disk {disk.device}; ask for another device name")
+            seen = parse_disk(disk.xml)
+            disks = {**domain.disks, disk.device: seen.path or ""}
+            serials = {**domain.serials, disk.device: disk.serial}
+            live_xml = domain.live_xml and with_disk(domain.live_xml, disk.xml)
+            attached = replace(
+                domain, xml=with_disk(domain.xml, disk.xml), live_xml=live_xml, disks=disks, serials=serials
+            )
+            if domain.boot_id is not None:
+                _require_disks(self._root, attached)
+            self._domains.put(instance_id, attached)
+
+    def ensure_disk_detached(self, instance_id: InstanceId, device: str, serial: str) -> None:
+        """The domain has no such disk. Busy when the guest runs and is deaf, or is paused: it does not let go."""
+        with self._lock.held():
+            domain = self._ours(instance_id)
+            if domain is None or domain.serials.get(device) != serial:
+                return
+            hears = instance_id not in self._deaf and domain.power_state is PowerState.RUNNING
+            if domain.boot_id is not None and not hears:
+                raise Busy(f"guest {instance_id} has not let go of disk {device} ({serial})", delay_s=1.0)
+            disks = {name: path for name, path in domain.disks.items() if name != device}
+            serials = {name: known for name, known in domain.serials.items() if name != device}
+            xml, live_xml = without_disk(domain.xml, device), domain.live_xml and without_disk(domain.live_xml, device)
+            self._domains.put(instance_id, replace(domain, xml=xml, live_xml=live_xml, disks=disks, serials=serials))
 
     def copy_disk(
         self,
@@ -303,7 +339,8 @@ def _seen_in(xml: str, instance_id: InstanceId) -> DomainSeen:
 
 def _domain_for(seen: DomainSeen, xml: str) -> Domain:
     disks = {disk.device: disk.path for disk in seen.disks if disk.path is not None}
-    return Domain(name=seen.name, xml=xml, disks=disks)
+    serials = {disk.device: disk.serial for disk in seen.disks if disk.serial is not None}
+    return Domain(name=seen.name, xml=xml, disks=disks, serials=serials)
 
 
 def _require_disks(root: Path, domain: Domain) -> None:

@@ -1,6 +1,6 @@
 """What people and guests do on a simulated host behind our back, for tests of drift and contradiction. No port has these."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
@@ -67,6 +67,10 @@ class SimulatedOutsider:
         found = self._domains.list_all()
         frozen = [(InstanceId(uuid), "frozen") for uuid, domain in found if domain.frozen]
         return (*frozen, *((InstanceId(uuid), "saved") for uuid, domain in found if domain.saved is not None))
+
+    def list_disks(self) -> Mapping[str, Mapping[str, str]]:
+        """The paths of each domain's disks, by device."""
+        return {uuid: dict(domain.disks) for uuid, domain in self._domains.list_all()}
 
     def ensure_domain_gone(self, uuid: InstanceId) -> None:
         """The domain is no more, ours or not."""

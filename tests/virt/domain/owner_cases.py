@@ -117,4 +117,5 @@ def _ours(config_drive: SeedKind) -> OwnerConfig:
         ),
         metadata={},
         config_drive=config_drive,
+        volumes={"rbd://volumes/v": '{"source":"rbd://volumes/v","serial":"v"}'},
     )
