@@ -55,6 +55,11 @@ def attached_disk_of(ctx: StepContext, volume: VolumeAttachment) -> AttachedDisk
     return AttachedDisk(device=device, serial=volume.serial, xml=config.to_xml())
 
 
+def placed_volumes(volumes: tuple[VolumeAttachment, ...], layout: DiskLayout) -> tuple[VolumeAttachment, ...]:
+    """The guest's volumes with the names that they have in the layout. They keep them, whatever is added later."""
+    return tuple(replace(volume, device=_disk_in(layout, volume).device) for volume in volumes)
+
+
 def _layout_with(ctx: GuestOnHost, volumes: tuple[VolumeAttachment, ...]) -> DiskLayout:
     machine = machine_for(ctx.instance, ctx.ports.hypervisor.read_facts())
     plans = tuple(ctx.ports.volumes.plan_for(volume) for volume in volumes)
@@ -110,5 +115,7 @@ def xml_of(ctx: GuestOnHost) -> str:
     """The guest's whole definition, made anew from the records."""
     facts = ctx.ports.hypervisor.read_facts()
     choices = choices_for(ctx.ports.choices, ctx.instance.metadata)
-    instance = replace(ctx.instance, disk_backend=disk_backend_of(ctx))
-    return render(domain_config_for(instance, layout_of(ctx), vifs_of(ctx), facts, choices=choices))
+    layout = layout_of(ctx)
+    volumes = placed_volumes(ctx.instance.volumes, layout)
+    instance = replace(ctx.instance, disk_backend=disk_backend_of(ctx), volumes=volumes)
+    return render(domain_config_for(instance, layout, vifs_of(ctx), facts, choices=choices))

@@ -6,7 +6,7 @@ instance is gone: whatever takes over in between finds it there.
 
 from dataclasses import dataclass, replace
 
-from tasks.guest_plans import attached_disk_of, device_of
+from tasks.guest_plans import attached_disk_of, device_of, xml_of
 from tasks.volume_requests import volume_asked, volume_named
 from taskvisor.flow.step import Flow, NoFacts, Settlement, Step, StepContext, fault_of
 from taskvisor.model.errors import Busy, Refused
@@ -52,6 +52,7 @@ class AttachDisk(Step[ChosenDevice]):
         volume = _asked(ctx)
         disk = attached_disk_of(ctx, volume)
         ctx.ports.hypervisor.ensure_disk_attached(ctx.instance.id, disk)
+        _define(ctx, (*_others(ctx, volume), replace(volume, device=disk.device)))
         return ChosenDevice(device=disk.device)
 
     def undo(self, ctx: StepContext) -> None:
@@ -61,6 +62,7 @@ class AttachDisk(Step[ChosenDevice]):
         except Refused:
             return  # there is no place for it, so it never had one
         ctx.ports.hypervisor.ensure_disk_detached(ctx.instance.id, device, volume.serial)
+        _define(ctx, _others(ctx, volume))
 
 
 class DetachDisk(Step[NoFacts]):
@@ -84,11 +86,13 @@ class DetachDisk(Step[NoFacts]):
                 f"guest {ctx.instance.name} has not let go of {device} ({volume.source}) in {limit_s} s, so it stays attached:"
                 " unmount it in the guest, which must be running and handle hot unplug; or stop the guest, then detach"
             ) from busy
+        _define(ctx, _others(ctx, volume))
         return NoFacts()
 
     def undo(self, ctx: StepContext) -> None:
         if ctx.ports.hypervisor.read_domain(ctx.instance.id) is not None:
             ctx.ports.hypervisor.ensure_disk_attached(ctx.instance.id, attached_disk_of(ctx, _named(ctx)))
+            _define(ctx, ctx.instance.volumes)
 
 
 class DisconnectVolume(Step[NoFacts]):
@@ -160,6 +164,17 @@ def disconnect_volumes_of(ctx: StepContext) -> None:
     found = (one.source for one in volumes.list_connected() if one.instance_id == guest)
     for source in dict.fromkeys([*found, *(volume.source for volume in ctx.instance.volumes)]):
         volumes.ensure_disconnected(source, guest)
+
+
+def _others(ctx: StepContext, volume: VolumeAttachment) -> tuple[VolumeAttachment, ...]:
+    return tuple(other for other in ctx.instance.volumes if other.source != volume.source)
+
+
+def _define(ctx: StepContext, volumes: tuple[VolumeAttachment, ...]) -> None:
+    """The domain's definition, and our copy of the record in it, have these volumes; a guest that runs is not touched."""
+    guest = replace(ctx, instance=replace(ctx.instance, volumes=volumes))
+    if ctx.ports.hypervisor.read_domain(ctx.instance.id) is not None:
+        ctx.ports.hypervisor.ensure_defined(ctx.instance.id, xml_of(guest))
 
 
 def _without(volume: VolumeAttachment, instance: Instance) -> Settlement:
