@@ -13,13 +13,13 @@ from taskvisor.model.operation import Operation
 from taskvisor.model.plan import AttachedDisk, ConfigDrive, DiskLayout, DiskPlan, DiskRole, Seed, VifPlan
 from taskvisor.model.states import SeedKind
 from taskvisor.model.volume import VolumeAttachment
-from virt.config_drive import config_drive_for
 from virt.domain import render
 from virt.domain.disk import DiskCache
 from virt.layout import disk_layout_for, next_device
 from virt.policy import choices_for, domain_config_for, machine_for, options_of
 from virt.policy.storage import disks_for
-from virt.seed import host_name_for, seed_for
+from virt.seeds.config_drive import config_drive_for
+from virt.seeds.nocloud import host_name_for, seed_for
 
 PREPARE_DISK = "prepare_disk"
 """The step whose facts say where the disks of a guest under way are made."""

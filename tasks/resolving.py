@@ -13,7 +13,7 @@ from taskvisor.model.spec import BuildSpec, NicSpec, flavor_for, image_url_for
 from taskvisor.model.states import PowerState, SeedKind, VmState
 from taskvisor.state.addresses import Allocated
 from virt.options import guest_options_for
-from virt.seed_kind import seed_kind_for
+from virt.seeds.kind import seed_kind_for
 
 GIB = 1024**3
 

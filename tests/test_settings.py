@@ -11,8 +11,8 @@ from taskvisor.model.operator import CephAccess, Dialect, MetadataDialect, Opera
 from taskvisor.model.snapshot import DEFAULT_ENCODING, Compression, SnapshotEncoding
 from taskvisor.model.states import ImageFormat
 from taskvisor.settings import Settings, environment_for
-from virt.disk_stores import StoreOptions
 from virt.domain.display import VideoModel
+from virt.stores.opening import StoreOptions
 from workers.node import OpenNode, operator_choices_of, store_options_of
 
 

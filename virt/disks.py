@@ -25,18 +25,18 @@ from taskvisor.model.snapshot import DEFAULT_ENCODING, SnapshotEncoding
 from taskvisor.model.states import ImageFormat
 from virt import qemu_img
 from virt.disk_file import read_disk_file
-from virt.disk_place import pool_disk_at, pools_of
-from virt.disk_store import DiskStore, PoolStore, SourceDisk
-from virt.disk_stores import StoreOptions, open_pool
 from virt.durable import ensure_no_file, rename_durably, sync_file, write_durably
-from virt.file_store import FileStore
+from virt.images.published import PublishedImages
 from virt.owned_directories import OwnedDirectories
-from virt.pool_notes import note_pools, read_pools
 from virt.progress import Progress, ignore_progress
-from virt.published_images import PublishedImages
-from virt.seed_fat import fat_for
-from virt.seed_iso import iso_for
+from virt.seeds.fat import fat_for
+from virt.seeds.iso import iso_for
 from virt.space import GIB, host_errors, read_space
+from virt.stores.files import FileStore
+from virt.stores.opening import StoreOptions, open_pool
+from virt.stores.place import pool_disk_at, pools_of
+from virt.stores.pool_notes import note_pools, read_pools
+from virt.stores.store import DiskStore, PoolStore, SourceDisk
 
 DEFAULT_STORES = StoreOptions()
 

@@ -17,7 +17,7 @@ from taskvisor.model.plan import DiskLayout, DiskPlan, DiskRole, DiskStorage
 from taskvisor.model.records import Instance
 from taskvisor.model.states import ImageFormat
 from virt.definition import METADATA, Definition
-from virt.source import shown_url
+from virt.images.source import shown_url
 
 MISSING, UNRECORDED = "missing", "unrecorded"
 

@@ -26,9 +26,9 @@ from taskvisor.model.plan import (
 from taskvisor.model.records import Instance
 from taskvisor.model.states import ImageFormat, SeedKind
 from taskvisor.model.tuning import VolumeTuning
-from virt.disk_place import RAW_ROOT_NAME, ROOT_NAME, disk_place_for
 from virt.options import GuestOptions, guest_options_for
 from virt.options.boot import OsType
+from virt.stores.place import RAW_ROOT_NAME, ROOT_NAME, disk_place_for
 
 GIB = 1 << 30
 MIB = 1 << 20

@@ -35,14 +35,14 @@ from taskvisor.state.images import Images
 from taskvisor.state.journal import RedisJournal
 from taskvisor.state.keys import Keys
 from taskvisor.state.writing import OutcomeFor, Writer
-from virt.vendor_data import VendorDataFile
+from virt.seeds.vendor_data import VendorDataFile
 from workers.inflight import reclaim_inflight
 from workers.locks import InstanceLocks
 
 if TYPE_CHECKING:
     import redis
 
-    from virt.disk_stores import StoreOptions
+    from virt.stores.opening import StoreOptions
 
 GIB = 1024**3
 
@@ -190,7 +190,7 @@ def _open_real(settings: Settings) -> Adapters:
 
 def store_options_of(settings: Settings) -> "StoreOptions":
     """How disks are made on this host."""
-    from virt.disk_stores import StoreOptions  # noqa: PLC0415
+    from virt.stores.opening import StoreOptions  # noqa: PLC0415
 
     return StoreOptions(
         backend=_disk_backend_of(settings),
@@ -207,8 +207,8 @@ def _disk_backend_of(settings: Settings) -> DiskBackend:
 
 def open_image_cache(settings: Settings) -> ImageCache:
     """The cache of this host. By path, of the state directory only published snapshots are read: the rest is guests' own."""
-    from virt.image_cache import LocalImageCache  # noqa: PLC0415
-    from virt.source import KERNEL_DIRECTORIES, SourceLimits  # noqa: PLC0415
+    from virt.images.cache import LocalImageCache  # noqa: PLC0415
+    from virt.images.source import KERNEL_DIRECTORIES, SourceLimits  # noqa: PLC0415
 
     root = settings.state_dir.resolve()  # a path that is asked for is judged by where it really leads
     snapshots = root / "images"

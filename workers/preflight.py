@@ -12,11 +12,11 @@ from taskvisor.state.connection import open_redis
 from taskvisor.state.fitness import flaws_for, read_facts
 from taskvisor.state.keys import Keys
 from taskvisor.state.schema import require_readable
-from virt.disk_stores import open_pool
 from virt.events import LifecycleEvents
 from virt.hypervisor import LibvirtHypervisor
 from virt.preflight import list_problems as list_virt_problems
-from virt.vendor_data import VendorDataFile
+from virt.seeds.vendor_data import VendorDataFile
+from virt.stores.opening import open_pool
 from workers.logs import configure_logs
 from workers.node import store_options_of, vendor_data_path_of
 from workers.store_check import notes_for, refusals_for

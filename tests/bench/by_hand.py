@@ -19,7 +19,7 @@ from pyroute2 import IPRoute
 from taskvisor.model.ids import InstanceId
 from taskvisor.model.operation import Operation
 from taskvisor.model.plan import Seed
-from virt.seed_iso import iso_for
+from virt.seeds.iso import iso_for
 
 NAME_LETTERS = 13
 """Of the UUID, in the domain's name."""

@@ -26,7 +26,7 @@ import psutil
 from taskvisor.model.records import ImageSource
 from tests.bench.report import Row, p50, progress, table
 from virt.durable import sync_file
-from virt.image_cache import LocalImageCache
+from virt.images.cache import LocalImageCache
 from virt.progress import ignore_progress
 
 IMAGE_MIB = 1024

@@ -19,8 +19,8 @@ from taskvisor.state.codec import encode
 from tests.support import records
 from tests.support.fleet import KEYS, PERIOD_S, Fleet, SimulatedHost
 from tests.support.images import ImageDesk
-from virt.disk_place import disk_place_for
 from virt.simulated.image_file import read_image_file
+from virt.stores.place import disk_place_for
 
 H1, H2 = HostName("h1"), HostName("h2")
 GHOST = instance_id_for(OperationId("build-ghost"))

@@ -15,7 +15,7 @@ from taskvisor.model.records import ImageSource
 from taskvisor.model.states import ImageFormat
 from tests.contract.plans import MIB, ignore_progress
 from tests.contract.processes import repeat_at_once
-from virt.image_cache import LocalImageCache
+from virt.images.cache import LocalImageCache
 from virt.simulated import SimulatedImageCache
 
 

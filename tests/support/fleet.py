@@ -32,9 +32,9 @@ from taskvisor.state.writing import OutcomeFor, Writer
 from tests.support.clock import FakeClock
 from tests.support.post import Post
 from tests.support.spies import OnCall, watched, watched_ports
+from virt.seeds.vendor_data import VendorDataFile
 from virt.simulated import SimulatedDisks, SimulatedHypervisor, SimulatedImageCache, SimulatedVolumes
 from virt.simulated.outsider import SimulatedOutsider
-from virt.vendor_data import VendorDataFile
 from workers.locks import InstanceLocks
 
 KEYS = Keys("taskvisor:")

@@ -11,7 +11,7 @@ from taskvisor.client import Taskvisor
 from taskvisor.model.errors import Refused
 from tests.fixtures.hosts import Libvirtd
 from tests.system.nodes import Nodes, running_nodes, wait_until
-from tests.virt.image_server import running_image_server
+from tests.virt.images.image_server import running_image_server
 
 pytestmark = pytest.mark.real
 

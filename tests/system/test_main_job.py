@@ -16,7 +16,7 @@ from taskvisor.model.ids import OperationId
 from taskvisor.model.records import Instance
 from tests.fixtures.hosts import Libvirtd
 from tests.system.nodes import Nodes, running_nodes, wait_until
-from tests.virt.image_server import ImageServer, running_image_server
+from tests.virt.images.image_server import ImageServer, running_image_server
 
 pytestmark = pytest.mark.real
 

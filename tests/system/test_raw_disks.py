@@ -7,7 +7,7 @@ import pytest
 
 from tests.fixtures.hosts import Libvirtd
 from tests.system.nodes import PREFIX, Nodes, running_nodes, wait_until
-from tests.virt.images import qemu_img
+from tests.virt.made_images import qemu_img
 from virt.qcow2_header import read_header
 
 pytestmark = pytest.mark.real

@@ -14,7 +14,7 @@ from taskvisor.model.states import Phase, PowerState, SeedKind, VmState
 from taskvisor.state.codec import encode
 from tests.support.fleet import IMAGE, KEYS, SMALL, Fleet
 from tests.support.spies import Moment, watched
-from virt.vendor_data import VendorDataFile
+from virt.seeds.vendor_data import VendorDataFile
 
 H1 = HostName("h1")
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFake someone"

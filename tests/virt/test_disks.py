@@ -16,12 +16,14 @@ from taskvisor.model.ids import ImageId, InstanceId
 from taskvisor.model.plan import CachedImage, DiskBus, DiskContent, DiskLayout, DiskPlan, DiskRole, Seed
 from taskvisor.model.snapshot import DEFAULT_ENCODING, SnapshotEncoding
 from taskvisor.model.states import ImageFormat
-from tests.virt.images import MIB, noise, partitioned, qcow2, qemu_img, read_disk, write_at, write_in_disk
-from virt import overlay, owned_directories, published_images
+from tests.virt.made_images import MIB, noise, partitioned, qcow2, qemu_img, read_disk, write_at, write_in_disk
+from virt import owned_directories
 from virt.disks import LocalDisks
+from virt.images import published as published_images
 from virt.progress import ignore_progress
 from virt.qcow2_header import read_header
-from virt.seed_iso import iso_for
+from virt.seeds.iso import iso_for
+from virt.stores import overlay
 
 pytestmark = pytest.mark.real
 

@@ -21,8 +21,8 @@ from taskvisor.model.plan import (
 from taskvisor.model.records import Flavor, Instance
 from taskvisor.model.states import ImageFormat, SeedKind
 from tests.virt.sample_guests import INSTANCE, INSTANCE_ID
-from virt.disk_place import owner_of_name, pool_disk_at, pools_of
 from virt.layout import cdrom_bus_for, disk_layout_for, next_device
+from virt.stores.place import owner_of_name, pool_disk_at, pools_of
 
 DIRECTORY = f"/srv/instances/{INSTANCE_ID}"
 

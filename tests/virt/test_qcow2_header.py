@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.virt.images import MIB, qcow2, qemu_img, write_in_disk
+from tests.virt.made_images import MIB, qcow2, qemu_img, write_in_disk
 from virt.qcow2_header import MAGIC, NotQcow2, parse_header, read_header, read_is_unwritten
 
 

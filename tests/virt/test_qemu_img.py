@@ -10,7 +10,7 @@ import pytest
 from taskvisor.model.errors import Busy, DoesNotFit, Refused
 from taskvisor.model.snapshot import Compression, SnapshotEncoding
 from taskvisor.model.states import ImageFormat
-from tests.virt.images import MIB, noise, qcow2, read_disk, write_in_disk
+from tests.virt.made_images import MIB, noise, qcow2, read_disk, write_in_disk
 from virt import qemu_img
 from virt.command import CommandFailed, run_command
 from virt.progress import ignore_progress

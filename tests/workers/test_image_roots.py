@@ -7,7 +7,7 @@ import pytest
 from taskvisor.model.errors import Refused
 from taskvisor.model.records import ImageSource
 from taskvisor.settings import Settings
-from tests.virt.images import partitioned
+from tests.virt.made_images import partitioned
 from virt.progress import ignore_progress
 from workers.node import open_image_cache
 

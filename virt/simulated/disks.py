@@ -21,10 +21,10 @@ from taskvisor.model.observed import DiskFileFacts, ImageFileFacts
 from taskvisor.model.plan import CachedImage, ConfigDrive, DiskLayout, DiskPlan, Seed
 from taskvisor.model.snapshot import DEFAULT_ENCODING, SNAPSHOT_FORMATS, SnapshotEncoding
 from taskvisor.model.states import ImageFormat
-from virt.image_names import image_files_for
+from virt.images.names import image_files_for
 from virt.owned_directories import UUID
 from virt.progress import Progress, ignore_progress
-from virt.seed_volume import volume_for
+from virt.seeds.volume import volume_for
 from virt.simulated.disk_file import read_simulated_disk
 from virt.simulated.image_file import ImageFile, copy_image, put_image_file, read_disk_file, read_image_file
 from virt.simulated.pool_files import file_of, read_pool_files

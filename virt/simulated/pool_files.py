@@ -4,7 +4,7 @@ from pathlib import Path
 
 from taskvisor.model.errors import Refused
 from taskvisor.model.ids import InstanceId
-from virt.disk_place import owner_of_name, pool_disk_at
+from virt.stores.place import owner_of_name, pool_disk_at
 
 SEPARATOR = "!"
 """In place of a path's slashes: no name of a group, volume, pool or image has it."""
