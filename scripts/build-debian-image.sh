@@ -91,6 +91,8 @@ tree=$1
 echo 'LABEL=root / ext4 errors=remount-ro 0 1' >"$tree/etc/fstab"
 echo localhost >"$tree/etc/hostname"
 : >"$tree/etc/machine-id"
+# It has no locales that cloud-init could make.
+echo 'locale: false' >"$tree/etc/cloud/cloud.cfg.d/90_image.cfg"
 rm -f "$tree"/etc/ssh/ssh_host_* "$tree/var/lib/dbus/machine-id" "$tree"/etc/apt/apt.conf.d/99mmdebstrap
 # Nobody waits for these in a guest that lives for minutes.
 for unit in apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer e2scrub_reap.service \
