@@ -167,8 +167,8 @@ def wait_until_ready(nodes: Nodes, guest: Guest, instance_id: str) -> float:
     ("config_drive", "label", "datasource"),
     [
         ("nocloud", "cidata", "nocloud config-disk"),
-        ("configdrive", "config-2", "openstack config-disk"),
-        ("configdrive-vfat", "config-2", "openstack config-disk"),
+        ("configdrive", "config-2", "configdrive config-disk"),
+        ("configdrive-vfat", "config-2", "configdrive config-disk"),
     ],
 )
 def test_a_guest_is_what_its_cloud_init_was_told(
