@@ -53,7 +53,7 @@ def _press_is_due(waited_s: float) -> bool:
 
 def _is_off(ctx: StepContext) -> bool:
     domain = ctx.ports.hypervisor.read_domain(ctx.instance.id)
-    return domain is None or domain.power_state in (PowerState.SHUTDOWN, PowerState.CRASHED)
+    return domain is None or domain.power_state.is_down
 
 
 @dataclass(frozen=True, kw_only=True)

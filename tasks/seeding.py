@@ -5,11 +5,8 @@ import structlog
 from tasks.guest_plans import layout_of, seed_of
 from taskvisor.flow.step import NoFacts, Step, StepContext
 from taskvisor.model.errors import CannotAsk
-from taskvisor.model.states import PowerState
 
 log = structlog.get_logger(__name__)
-
-_OFF = (PowerState.SHUTDOWN, PowerState.CRASHED)
 
 
 class RenewSeed(Step[NoFacts]):
@@ -36,4 +33,4 @@ class RenewSeed(Step[NoFacts]):
 
 def _is_on(ctx: StepContext) -> bool:
     domain = ctx.ports.hypervisor.read_domain(ctx.instance.id)
-    return domain is not None and domain.power_state not in _OFF
+    return domain is not None and not domain.power_state.is_down

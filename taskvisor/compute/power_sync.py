@@ -9,8 +9,6 @@ from taskvisor.model.observed import DomainFacts
 from taskvisor.model.records import Instance
 from taskvisor.model.states import PowerState, VmState
 
-_DOWN = (PowerState.SHUTDOWN, PowerState.CRASHED)
-
 
 def synced(instance: Instance, domain: DomainFacts | None) -> Instance | None:
     """The record as it should be; None when it is so already, or when an operation is under way."""
@@ -18,7 +16,7 @@ def synced(instance: Instance, domain: DomainFacts | None) -> Instance | None:
         return None
     power = domain.power_state if domain is not None else PowerState.NOSTATE
     vm_state = instance.vm_state
-    if vm_state is VmState.ACTIVE and power in _DOWN:
+    if vm_state is VmState.ACTIVE and power.is_down:
         vm_state = VmState.STOPPED
     elif vm_state is VmState.STOPPED and power is PowerState.RUNNING:
         vm_state = VmState.ACTIVE

@@ -78,6 +78,11 @@ class PowerState(IntEnum):
     SUSPENDED = 7
 
     @property
+    def is_down(self) -> bool:
+        """Nothing of the guest runs: it was shut down, or has crashed."""
+        return self in (PowerState.SHUTDOWN, PowerState.CRASHED)
+
+    @property
     def label(self) -> str:
         """The word shown to people."""
         return "pending" if self is PowerState.NOSTATE else self.name.lower()
