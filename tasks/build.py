@@ -2,7 +2,18 @@
 
 from dataclasses import dataclass, replace
 
-from tasks.guest_plans import PREPARE_DISK, decided_backend, disk_backend_of, layout_of, seed_of, vifs_of, xml_of
+import msgspec
+
+from tasks.guest_plans import (
+    PREPARE_DISK,
+    decided_backend,
+    disk_backend_of,
+    layout_of,
+    placed_volumes,
+    seed_of,
+    vifs_of,
+    xml_of,
+)
 from tasks.volumes import connect_volumes_of, disconnect_volumes_of
 from taskvisor.flow.step import Flow, NoFacts, Settlement, Step, StepContext
 from taskvisor.model.disk_backend import DiskBackend
@@ -12,7 +23,6 @@ from taskvisor.model.plan import CachedImage, DiskLayout, DiskRole
 from taskvisor.model.records import Instance
 from taskvisor.model.states import InstanceAction, OnFailure, PowerState, TaskState, VirtType, VmState
 from taskvisor.model.view import instance_view
-from taskvisor.model.volume import VolumeAttachment
 from virt.policy import machine_for
 
 
@@ -162,13 +172,6 @@ def running(operation: Operation, instance: Instance, now: float) -> Instance:
     )
 
 
-def _placed_volumes(operation: Operation, instance: Instance) -> tuple[VolumeAttachment, ...]:
-    """The guest's volumes with the names that they were given. They keep them, whatever is added later."""
-    disks = operation.facts[PrepareDisk.name]["layout"]["disks"]
-    devices = {str(disk["serial"]): str(disk["device"]) for disk in disks if disk["role"] == DiskRole.VOLUME}
-    return tuple(replace(volume, device=devices[volume.serial]) for volume in instance.volumes)
-
-
 class BuildFlow(Flow):
     """A guest comes to be, or nothing of it is left, unless it was asked to keep what it had done."""
 
@@ -180,7 +183,8 @@ class BuildFlow(Flow):
     reschedules = True
 
     def succeeded(self, operation: Operation, instance: Instance, now: float) -> Settlement:
-        built = replace(running(operation, instance, now), volumes=_placed_volumes(operation, instance))
+        layout = msgspec.convert(operation.facts[PrepareDisk.name], PreparedDisk).layout
+        built = replace(running(operation, instance, now), volumes=placed_volumes(instance.volumes, layout))
         return Settlement(instance=built, result=dict(instance_view(built)))
 
     def keeps(self, operation: Operation) -> bool:

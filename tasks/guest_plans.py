@@ -12,7 +12,7 @@ from taskvisor.model.errors import Refused
 from taskvisor.model.operation import Operation
 from taskvisor.model.plan import AttachedDisk, ConfigDrive, DiskLayout, DiskPlan, DiskRole, Seed, VifPlan
 from taskvisor.model.states import SeedKind
-from taskvisor.model.volume import VolumeAttachment
+from taskvisor.model.volume import VolumeAttachment, volumes_with_device, volumes_without
 from virt.domain import render
 from virt.domain.disk import DiskCache
 from virt.layout import disk_layout_for, next_device
@@ -32,7 +32,7 @@ def layout_of(ctx: GuestOnHost) -> DiskLayout:
 
 def device_of(ctx: StepContext, volume: VolumeAttachment) -> str:
     """The device name of a volume, beside the disks that the guest has: none of them is renamed. Refused when it is taken."""
-    others = _layout_with(ctx, tuple(other for other in ctx.instance.volumes if other.source != volume.source))
+    others = _layout_with(ctx, volumes_without(ctx.instance.volumes, volume.source))
     taken = {disk.device: disk.role for disk in others.disks}
     if volume.device in taken:
         raise Refused(
@@ -44,9 +44,7 @@ def device_of(ctx: StepContext, volume: VolumeAttachment) -> str:
 def attached_disk_of(ctx: StepContext, volume: VolumeAttachment) -> AttachedDisk:
     """The volume as a disk that is added to the guest as it is. Refused when its device is taken."""
     device = device_of(ctx, volume)
-    placed = tuple(
-        replace(other, device=device) if other.source == volume.source else other for other in ctx.instance.volumes
-    )
+    placed = volumes_with_device(ctx.instance.volumes, volume.source, device)
     layout, facts = _layout_with(ctx, placed), ctx.ports.hypervisor.read_facts()
     disk = _disk_in(layout, volume)
     only = replace(layout, disks=(disk,))

@@ -14,7 +14,7 @@ from taskvisor.model.operation import Operation
 from taskvisor.model.records import Instance
 from taskvisor.model.states import InstanceAction, VmState
 from taskvisor.model.view import instance_view
-from taskvisor.model.volume import VolumeAttachment, volume_identity_for
+from taskvisor.model.volume import VolumeAttachment, volume_identity_for, volumes_with_device, volumes_without
 
 CHANGEABLE = frozenset({VmState.ACTIVE, VmState.STOPPED, VmState.PAUSED})
 
@@ -52,7 +52,7 @@ class AttachDisk(Step[ChosenDevice]):
         volume = _asked(ctx)
         disk = attached_disk_of(ctx, volume)
         ctx.ports.hypervisor.ensure_disk_attached(ctx.instance.id, disk)
-        _define(ctx, (*_others(ctx, volume), replace(volume, device=disk.device)))
+        _define(ctx, volumes_with_device(ctx.instance.volumes, volume.source, disk.device))
         return ChosenDevice(device=disk.device)
 
     def undo(self, ctx: StepContext) -> None:
@@ -62,7 +62,7 @@ class AttachDisk(Step[ChosenDevice]):
         except Refused:
             return  # there is no place for it, so it never had one
         ctx.ports.hypervisor.ensure_disk_detached(ctx.instance.id, device, volume.serial)
-        _define(ctx, _others(ctx, volume))
+        _define(ctx, volumes_without(ctx.instance.volumes, volume.source))
 
 
 class DetachDisk(Step[NoFacts]):
@@ -86,7 +86,7 @@ class DetachDisk(Step[NoFacts]):
                 f"guest {ctx.instance.name} has not let go of {device} ({volume.source}) in {limit_s} s, so it stays attached:"
                 " unmount it in the guest, which must be running and handle hot unplug; or stop the guest, then detach"
             ) from busy
-        _define(ctx, _others(ctx, volume))
+        _define(ctx, volumes_without(ctx.instance.volumes, volume.source))
         return NoFacts()
 
     def undo(self, ctx: StepContext) -> None:
@@ -122,9 +122,7 @@ class AttachVolumeFlow(Flow):
     def succeeded(self, operation: Operation, instance: Instance, now: float) -> Settlement:
         del now
         asked, device = volume_asked(operation.request), str(operation.facts[AttachDisk.name]["device"])
-        volumes = tuple(
-            replace(volume, device=device) if volume.source == asked.source else volume for volume in instance.volumes
-        )
+        volumes = volumes_with_device(instance.volumes, asked.source, device)
         rested = replace(instance, task_state=None, fault=None, volumes=volumes)
         return Settlement(instance=rested, result=dict(instance_view(rested)))
 
@@ -166,10 +164,6 @@ def disconnect_volumes_of(ctx: StepContext) -> None:
         volumes.ensure_disconnected(source, guest)
 
 
-def _others(ctx: StepContext, volume: VolumeAttachment) -> tuple[VolumeAttachment, ...]:
-    return tuple(other for other in ctx.instance.volumes if other.source != volume.source)
-
-
 def _define(ctx: StepContext, volumes: tuple[VolumeAttachment, ...]) -> None:
     """The domain's definition, and our copy of the record in it, have these volumes; a guest that runs is not touched."""
     guest = replace(ctx, instance=replace(ctx.instance, volumes=volumes))
@@ -179,7 +173,7 @@ def _define(ctx: StepContext, volumes: tuple[VolumeAttachment, ...]) -> None:
 
 def _without(volume: VolumeAttachment, instance: Instance) -> Settlement:
     """The instance has that volume no more, and holds it no more."""
-    left = tuple(other for other in instance.volumes if other.source != volume.source)
+    left = volumes_without(instance.volumes, volume.source)
     identity = volume_identity_for(volume.source, instance.host)
     return Settlement(instance=replace(instance, task_state=None, volumes=left), released_volumes=(identity,))
 

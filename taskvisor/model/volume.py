@@ -5,7 +5,8 @@ A source is a URL; written as `VolumeSource.url` writes it, two names of one pla
 
 import hashlib
 import re
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from ipaddress import ip_address
 from pathlib import PurePosixPath
@@ -124,6 +125,16 @@ def parse_volume_source(text: str) -> VolumeSource:
             return _iscsi(parts.netloc, parts.path.removeprefix("/"))
         case VolumeScheme.RBD:
             return _rbd(parts.netloc, parts.path.removeprefix("/"))
+
+
+def volumes_without(volumes: Iterable[VolumeAttachment], source: str) -> tuple[VolumeAttachment, ...]:
+    """All of them but the one of that source."""
+    return tuple(volume for volume in volumes if volume.source != source)
+
+
+def volumes_with_device(volumes: Iterable[VolumeAttachment], source: str, device: str) -> tuple[VolumeAttachment, ...]:
+    """All of them, the one of that source with that device name."""
+    return tuple(replace(volume, device=device) if volume.source == source else volume for volume in volumes)
 
 
 def volume_identity_for(source: str, host: HostName) -> str:
