@@ -1,6 +1,5 @@
 """virt/stores/lvm.py: real LVM metadata, files in place of devices (lvm_without_devices); thin pools as recorded."""
 
-import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -12,20 +11,18 @@ import pytest
 from taskvisor.model.disk_backend import BackendKind, DiskBackend
 from taskvisor.model.errors import CannotAsk, Contradiction, DoesNotFit, Refused
 from taskvisor.model.ids import InstanceId
-from taskvisor.model.plan import CachedImage, DiskBus, DiskContent, DiskPlan, DiskRole
+from taskvisor.model.plan import CachedImage, DiskContent, DiskPlan
 from taskvisor.model.states import ImageFormat
 from tests.virt.made_images import MIB, qcow2, read_disk
 from tests.virt.stores.lvm_without_devices import GROUP, LvmWithoutDevices, close_group, nobody_dies, open_group
+from tests.virt.stores.plans import GUEST, OTHER, cached, root_in, swap_in
 from virt.command import CommandFailed
 from virt.progress import ignore_progress
 from virt.stores import lvm as lvm_store
 from virt.stores.lvm import LvmStore
-from virt.stores.place import disk_place_for
 
 pytestmark = pytest.mark.real
 
-GUEST = InstanceId("6ba7b810-9dad-51d1-80b4-00c04fd430c8")
-OTHER = InstanceId("6ba7b811-9dad-51d1-80b4-00c04fd430c8")
 BACKEND = DiskBackend(kind=BackendKind.LVM, pool=GROUP)
 
 
@@ -46,36 +43,15 @@ def group(lvm: LvmWithoutDevices) -> LvmStore:
 
 @pytest.fixture
 def base(tmp_path: Path) -> CachedImage:
-    path = qcow2(tmp_path / "base.qcow2")
-    return CachedImage(
-        path=str(path),
-        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
-        format=ImageFormat.QCOW2,
-        size_bytes=path.stat().st_size,
-        virtual_bytes=4 * MIB,
-    )
-
-
-def plan(role: DiskRole, name: str, size_bytes: int, content: DiskContent | None, owner: InstanceId) -> DiskPlan:
-    place = disk_place_for(BACKEND, instance_id=owner, directory="", file_name=name)
-    return DiskPlan(
-        role=role,
-        path=place.path,
-        format=place.format,
-        bus=DiskBus.VIRTIO,
-        device="vda",
-        size_bytes=size_bytes,
-        storage=place.storage,
-        content=content,
-    )
+    return cached(qcow2(tmp_path / "base.qcow2"))
 
 
 def root_of(owner: InstanceId = GUEST, size_bytes: int = 0) -> DiskPlan:
-    return plan(DiskRole.ROOT, "disk", size_bytes, None, owner)
+    return root_in(BACKEND, owner, size_bytes)
 
 
 def swap_of(content: DiskContent = DiskContent.SWAP) -> DiskPlan:
-    return plan(DiskRole.SWAP, "disk.swap", 64 * MIB, content, GUEST)
+    return swap_in(BACKEND, content=content)
 
 
 def test_a_root_disk_holds_its_image_and_zeros_and_bears_its_owner(

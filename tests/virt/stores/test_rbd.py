@@ -1,6 +1,5 @@
 """virt/stores/rbd.py on a real Ceph cluster, whose answer to `ceph df` alone is a recorded one."""
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,23 +11,21 @@ from taskvisor.model.disk_backend import BackendKind, DiskBackend
 from taskvisor.model.errors import CannotAsk, Contradiction, Refused, Retryable
 from taskvisor.model.ids import InstanceId
 from taskvisor.model.operator import CephAccess
-from taskvisor.model.plan import CachedImage, DiskBus, DiskContent, DiskPlan, DiskRole
+from taskvisor.model.plan import CachedImage, DiskContent, DiskPlan
 from taskvisor.model.states import ImageFormat
 from tests.fixtures.ceph import POOL, Ceph
 from tests.virt.made_images import MIB, qcow2, qemu_img, read_disk
+from tests.virt.stores.plans import GUEST, OTHER, cached, root_in, swap_in
 from virt import command
 from virt import qemu_img as qemu_img_module
 from virt.disks import LocalDisks
 from virt.progress import ignore_progress
 from virt.stores import rbd as rbd_store
 from virt.stores.opening import StoreOptions
-from virt.stores.place import disk_place_for
 from virt.stores.rbd import RbdStore
 
 pytestmark = pytest.mark.real
 
-GUEST = InstanceId("6ba7b810-9dad-51d1-80b4-00c04fd430c8")
-OTHER = InstanceId("6ba7b811-9dad-51d1-80b4-00c04fd430c8")
 BACKEND = DiskBackend(kind=BackendKind.RBD, pool=POOL)
 
 # Of Ceph 16.2.15, with `ceph df --format json`.
@@ -60,36 +57,12 @@ def base(tmp_path: Path) -> CachedImage:
     return cached(qcow2(tmp_path / "base.qcow2"))
 
 
-def cached(path: Path) -> CachedImage:
-    return CachedImage(
-        path=str(path),
-        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
-        format=ImageFormat.QCOW2,
-        size_bytes=path.stat().st_size,
-        virtual_bytes=4 * MIB,
-    )
-
-
-def plan(role: DiskRole, name: str, size_bytes: int, content: DiskContent | None, owner: InstanceId) -> DiskPlan:
-    place = disk_place_for(BACKEND, instance_id=owner, directory="", file_name=name)
-    return DiskPlan(
-        role=role,
-        path=place.path,
-        format=place.format,
-        bus=DiskBus.VIRTIO,
-        device="vda",
-        size_bytes=size_bytes,
-        storage=place.storage,
-        content=content,
-    )
-
-
 def root_of(owner: InstanceId = GUEST, size_bytes: int = 0) -> DiskPlan:
-    return plan(DiskRole.ROOT, "disk", size_bytes, None, owner)
+    return root_in(BACKEND, owner, size_bytes)
 
 
 def swap_of(owner: InstanceId = GUEST, content: DiskContent = DiskContent.SWAP) -> DiskPlan:
-    return plan(DiskRole.SWAP, "disk.swap", 64 * MIB, content, owner)
+    return swap_in(BACKEND, owner, content)
 
 
 def names_in(ceph: Ceph) -> list[str]:
