@@ -15,8 +15,9 @@ from tasks.door import LOOKS_LIMIT, Already
 from tasks.store import Store
 from taskvisor.model.errors import Busy, Conflicting, IdInUse, Refused, StoreConflict, TaskvisorError
 from taskvisor.model.ids import OPERATION_ID_RULE, OperationId, image_id_for
+from taskvisor.model.image_url import image_url_for
 from taskvisor.model.records import Deletion, Image, ImageSource
-from taskvisor.model.spec import ImageRefSpec, ImageSpec, image_url_for, parse_spec
+from taskvisor.model.spec import ImageRefSpec, ImageSpec, parse_spec
 from taskvisor.model.urls import shown_url
 from taskvisor.model.view import image_view
 from taskvisor.state.images import StoredImage

@@ -7,9 +7,11 @@ from tasks.store import Store
 from tasks.volume_requests import attachment_for
 from taskvisor.compute.placement import Ask, resources_for
 from taskvisor.model.errors import Refused
+from taskvisor.model.flavors import flavor_for
 from taskvisor.model.ids import HostName, InstanceId, mac_for, port_id_for
+from taskvisor.model.image_url import image_url_for
 from taskvisor.model.records import Flavor, Image, ImageSource, Instance, Port
-from taskvisor.model.spec import BuildSpec, NicSpec, flavor_for, image_url_for
+from taskvisor.model.spec import BuildSpec, NicSpec
 from taskvisor.model.states import PowerState, SeedKind, VmState
 from taskvisor.state.addresses import Allocated
 from virt.options import guest_options_for

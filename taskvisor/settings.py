@@ -15,8 +15,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from taskvisor.model.cpu_list import parse_cpu_list
 from taskvisor.model.disk_backend import BackendKind, Preallocation
+from taskvisor.model.image_url import OBJECT_STORES
 from taskvisor.model.operator import Dialect, MetadataDialect
-from taskvisor.model.spec import OBJECT_STORES
 from taskvisor.model.states import SeedKind
 from taskvisor.model.volume import VolumeScheme
 

@@ -10,7 +10,8 @@ from typing import cast
 from taskvisor.cli.exits import UsageError
 from taskvisor.client import FlavorFields, NicFields, VolumeFields
 from taskvisor.model.errors import Refused
-from taskvisor.model.spec import USER_DATA_LIMIT_BYTES, flavor_for
+from taskvisor.model.flavors import flavor_for
+from taskvisor.model.spec import USER_DATA_LIMIT_BYTES
 
 KEY_TYPES = ("ssh-", "ecdsa-", "sk-")
 KEY_FILE_LIMIT_BYTES = 1024 * 1024

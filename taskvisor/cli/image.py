@@ -16,8 +16,9 @@ from taskvisor.cli.records import complete_image, open_client, open_records, set
 from taskvisor.cli.render import Format, FormatOption, show_fields, show_json
 from taskvisor.cli.watch import Request
 from taskvisor.model.errors import Refused
+from taskvisor.model.image_url import image_url_for
 from taskvisor.model.records import Image
-from taskvisor.model.spec import ImageSpec, image_url_for, parse_spec
+from taskvisor.model.spec import ImageSpec, parse_spec
 from taskvisor.model.states import ImageFormat
 from taskvisor.model.view import image_view
 

@@ -21,16 +21,10 @@ from taskvisor.cli.render import Format, FormatOption, out, say, say_error, show
 from taskvisor.cli.watch import Request
 from taskvisor.client import FlavorFields, NicFields, VolumeFields
 from taskvisor.model.errors import CannotAsk, Refused
+from taskvisor.model.flavors import DEFAULT_FLAVORS, flavor_for
 from taskvisor.model.ids import OPERATION_ID_RULE, OperationId
-from taskvisor.model.spec import (
-    DEFAULT_FLAVORS,
-    BuildSpec,
-    flavor_for,
-    image_url_for,
-    parse_spec,
-    request_as_now,
-    request_of,
-)
+from taskvisor.model.image_url import image_url_for
+from taskvisor.model.spec import BuildSpec, parse_spec, request_as_now, request_of
 from taskvisor.model.states import ImageFormat, SeedKind
 
 WaitOption = Annotated[bool, typer.Option("--wait/--no-wait", help="Watch until it has ended, or only send it.")]

@@ -4,9 +4,7 @@ The argument of every entry task is one of these models, as plain JSON kwargs. A
 """
 
 import re
-from pathlib import PurePosixPath
 from typing import Annotated, Any, TypeVar
-from urllib.parse import quote, unquote, urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -22,7 +20,6 @@ from pydantic import (
 from taskvisor.model.errors import Refused
 from taskvisor.model.operation import Facts
 from taskvisor.model.plan import DiskBus
-from taskvisor.model.records import Flavor
 from taskvisor.model.snapshot import SNAPSHOT_FORMATS, Compression, Quiesce, SnapshotMethod
 from taskvisor.model.states import ImageFormat, OnFailure, RebootType, SeedKind
 from taskvisor.model.tuning import VolumeCache, VolumeDiscard, VolumeIo
@@ -31,30 +28,14 @@ from taskvisor.model.volume import parse_volume_source, volume_serial_for
 NAME_RULE = "1 to 63 letters, digits, dots or hyphens, beginning and ending with a letter or digit"
 NAME_PATTERN = r"[A-Za-z0-9]([A-Za-z0-9.-]{0,61}[A-Za-z0-9])?"
 MAC_PATTERN = r"[0-9a-f]{2}(:[0-9a-f]{2}){5}"
-UNPRINTABLE = re.compile(r"[\x00-\x20\x7f]")
-FLAVOR_NAME = re.compile(r"c(\d{1,3})-m(\d{1,8})-d(\d{1,6})(?:-s(\d{1,7}))?(?:-e(\d{1,6}))?")
 USER_DATA_LIMIT_BYTES = 65_535
 """Nova's limit of user data, before base64."""
-
-OBJECT_STORES = frozenset({"abfs", "abfss", "az", "gcs", "gs", "oci", "oss", "s3", "s3a"})
-"""URL schemes that fsspec knows of stores that keep objects in buckets: such a URL names no server and no file of a host."""
 
 SSH_KEYS_LIMIT_BYTES = 131_072
 """Of all keys together: a guest is told them more than once, and all that it is told is one small disk."""
 
 NEVER_QUOTED = frozenset({"user_data"})
 """What is wrong with these is told without showing them: they may hold secrets, and errors are logged."""
-
-DEFAULT_FLAVORS = {
-    flavor.name: flavor
-    for flavor in (
-        Flavor(name="m1.tiny", vcpus=1, memory_mib=512, disk_gib=1),
-        Flavor(name="m1.small", vcpus=1, memory_mib=2048, disk_gib=20),
-        Flavor(name="m1.medium", vcpus=2, memory_mib=4096, disk_gib=40),
-        Flavor(name="m1.large", vcpus=4, memory_mib=8192, disk_gib=80),
-        Flavor(name="m1.xlarge", vcpus=8, memory_mib=16384, disk_gib=160),
-    )
-}
 
 
 def _named(name: str) -> str:
@@ -404,68 +385,3 @@ def _first_rule_broken(error: ValidationError) -> str:
     if len(value) > 80:
         value = value[:79] + "…"
     return f"{where}: {value}: {rule}" if where else rule
-
-
-def flavor_for(asked: str | FlavorSpec) -> Flavor:
-    """The flavor of that name (a default one, or spelled out as c1-m128-d1). Refused when there is none.
-
-    A name may go on with swap (MiB) and ephemeral disk (GiB): c1-m128-d1-s512-e2.
-    """
-    if isinstance(asked, FlavorSpec):
-        return _flavor_of(asked)
-    if asked in DEFAULT_FLAVORS:
-        return DEFAULT_FLAVORS[asked]
-    match = FLAVOR_NAME.fullmatch(asked)
-    if match is None:
-        known = ", ".join(DEFAULT_FLAVORS)
-        raise Refused(f"flavor: {asked!r}: there is no such flavor; use one of {known}, or a size like c1-m512-d1")
-    sizes = ("vcpus", "memory_mib", "disk_gib", "swap_mib", "ephemeral_gib")
-    return _flavor_of(parse_spec(FlavorSpec, dict(zip(sizes, map(int, match.groups(default="0")), strict=True))))
-
-
-def _flavor_of(spec: FlavorSpec) -> Flavor:
-    swap = f"-s{spec.swap_mib}" if spec.swap_mib else ""
-    ephemeral = f"-e{spec.ephemeral_gib}" if spec.ephemeral_gib else ""
-    return Flavor(
-        name=f"c{spec.vcpus}-m{spec.memory_mib}-d{spec.disk_gib}{swap}{ephemeral}",
-        vcpus=spec.vcpus,
-        memory_mib=spec.memory_mib,
-        disk_gib=spec.disk_gib,
-        swap_mib=spec.swap_mib,
-        ephemeral_gib=spec.ephemeral_gib,
-        extra_specs=spec.extra_specs,
-    )
-
-
-def image_url_for(image: str, *, field: str = "image") -> str | None:
-    """The URL of an image given by path or URL; None when it is a registered image's name. Refused for other schemes.
-
-    `field` is what it was asked in, for what is said when it is wrong.
-    """
-    if image.startswith("/"):
-        if not _stays_below(image):
-            raise Refused(f"{field}: {image!r}: must be an absolute path without '..'")
-        return "file://" + quote(image)
-    if "://" not in image:
-        return None
-    if UNPRINTABLE.search(image):
-        raise Refused(f"{field}: {image!r}: must not hold spaces or control characters; write them as %20 and the like")
-    try:
-        url = urlsplit(image)
-    except ValueError as error:
-        raise Refused(f"{field}: {image!r}: is no URL: {error}") from error
-    if url.scheme not in ("file", "http", "https", "glance", "simulated", *OBJECT_STORES):
-        raise Refused(
-            f"{field}: {image!r}: scheme {url.scheme!r} is not known; use a path, file://, http://, https://, glance:// or s3://"
-        )
-    if url.scheme == "file" and (url.netloc not in ("", "localhost") or not _stays_below(unquote(url.path))):
-        raise Refused(f"{field}: {image!r}: must name a file of the host, as file:///path, without '..'")
-    if url.scheme in ("http", "https") and not url.hostname:
-        raise Refused(f"{field}: {image!r}: names no server")
-    if url.scheme in OBJECT_STORES and not (url.netloc and url.path.strip("/")):
-        raise Refused(f"{field}: {image!r}: must name a bucket and an object, as {url.scheme}://bucket/path")
-    return image
-
-
-def _stays_below(path: str) -> bool:
-    return ".." not in PurePosixPath(path).parts and "\0" not in path

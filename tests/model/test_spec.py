@@ -8,10 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from taskvisor.model.errors import Refused
+from taskvisor.model.flavors import DEFAULT_FLAVORS, flavor_for
 from taskvisor.model.ids import OPERATION_ID_RULE
+from taskvisor.model.image_url import image_url_for
 from taskvisor.model.records import Flavor
 from taskvisor.model.spec import (
-    DEFAULT_FLAVORS,
     BuildSpec,
     FlavorSpec,
     InstanceSpec,
@@ -20,8 +21,6 @@ from taskvisor.model.spec import (
     SnapshotSpec,
     Spec,
     StopSpec,
-    flavor_for,
-    image_url_for,
     parse_spec,
 )
 from taskvisor.model.states import RebootType

@@ -6,11 +6,12 @@ scheduler or Nova's own numbering put into that print is named here, each with i
 
 from dataclasses import replace
 
+from taskvisor.model.flavors import flavor_for
 from taskvisor.model.ids import HostName, InstanceId
 from taskvisor.model.observed import HypervisorFacts
 from taskvisor.model.plan import DiskLayout, DiskRole, DiskStorage, VolumePlan
 from taskvisor.model.records import ImageSource, Instance
-from taskvisor.model.spec import BuildSpec, flavor_for, parse_spec
+from taskvisor.model.spec import BuildSpec, parse_spec
 from taskvisor.model.states import PowerState, VirtType, VmState
 from tests.virt.domain.owner_cases import OWNER
 from tests.virt.domain.walkthrough import UUID, VOLUME, WALKTHROUGH

@@ -11,9 +11,9 @@ from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from taskvisor.model.errors import CannotAsk, Refused
+from taskvisor.model.image_url import OBJECT_STORES
 from taskvisor.model.plan import CachedImage
 from taskvisor.model.records import ImageSource
-from taskvisor.model.spec import OBJECT_STORES
 from taskvisor.model.states import ImageFormat
 from virt.progress import Progress
 from virt.simulated.image_file import ImageFile, put_image_file, read_image_file
