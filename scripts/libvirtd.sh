@@ -90,6 +90,7 @@ start() {
   fi
   write_tree "${cache:-$DIR/cache}"
   rm -f "$SOCKET" "$PID_FILE" # of a daemon that was killed: nobody answers there
+  "$(dirname "$(realpath "$0")")/forget-half-started.sh" "$DIR/run"
   # "slave": mounts made on the host later are seen inside, ours are never seen outside.
   setsid unshare --mount --propagation slave -- "$0" inside "$DIR" --cache "${cache:-$DIR/cache}" \
     </dev/null >"$DIR/log/libvirtd.out" 2>&1 9>&- &
