@@ -64,6 +64,7 @@ def show(name: Name, form: FormatOption = Format.TABLE) -> None:
             f"{flavor.name}: {flavor.vcpus} CPUs, {flavor.memory_mib} MiB, disk of {flavor.disk_gib or '-'} GiB",
         ),
         ("Image", instance.image_name),
+        ("Disks", view["disks"] or "-"),
         *((f"NIC {port.index}", f"{port.address} on {port.network}, {port.mac}") for port in instance.ports),
         *((f"Volume {volume.device or '-'}", f"{volume.source}, {volume.serial}") for volume in instance.volumes),
         *((f"Metadata {key}", value) for key, value in instance.metadata.items()),

@@ -21,6 +21,9 @@ class DiskBackend:
     kind: BackendKind = BackendKind.QCOW2
     pool: str = ""
 
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.pool}" if self.pool else str(self.kind)
+
 
 QCOW2_FILES = DiskBackend()
 """What every guest had before there was a choice."""

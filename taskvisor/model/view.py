@@ -27,7 +27,10 @@ class VolumeView(TypedDict):
 
 
 class InstanceView(TypedDict):
-    """The outcome of every operation on an instance. Times are seconds since the epoch."""
+    """The outcome of every operation on an instance. Times are seconds since the epoch.
+
+    `disks`: where its own disks lie (qcow2, raw, lvm:GROUP, rbd:POOL); None until its host has decided.
+    """
 
     id: str
     name: str
@@ -44,6 +47,7 @@ class InstanceView(TypedDict):
     launched_at: float | None
     fault: str | None
     volumes: list[VolumeView]
+    disks: str | None
 
 
 class ImageView(TypedDict):
@@ -100,6 +104,7 @@ def instance_view(instance: Instance) -> InstanceView:
         if instance.fault
         else None,
         "volumes": [volume_view(volume) for volume in instance.volumes],
+        "disks": str(instance.disk_backend) if instance.disk_backend else None,
     }
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from taskvisor.model import errors
+from taskvisor.model.disk_backend import BackendKind, DiskBackend
 from taskvisor.model.errors import Retryable, TaskvisorError
 from taskvisor.model.ids import OperationId
 from taskvisor.model.records import Fault
@@ -35,6 +36,14 @@ def test_a_fault_is_one_sentence() -> None:
     fault = Fault(code="Refused", message="no such image", step="fetch_image", operation_id=OperationId("op"), at=1.0)
 
     assert instance_view(replace(instance(), fault=fault))["fault"] == "Refused at fetch_image: no such image"
+
+
+@pytest.mark.parametrize(
+    ("backend", "shown"),
+    [(None, None), (DiskBackend(), "qcow2"), (DiskBackend(kind=BackendKind.LVM, pool="fast"), "lvm:fast")],
+)
+def test_where_its_disks_lie_is_one_word(backend: DiskBackend | None, shown: str | None) -> None:
+    assert instance_view(replace(instance(), disk_backend=backend))["disks"] == shown
 
 
 def test_an_images_view_is_plain_json() -> None:

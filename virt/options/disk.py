@@ -95,7 +95,8 @@ DISK_OPTIONS = (
         kind=one_of(CdromBus),
         rule=ONE_PLACE,
         default="sata on q35, ide on pc",
-        effect="The bus of the guest's CD-ROMs, the config drive among them.",
+        effect="The bus of the guest's CD-ROMs, the config drive among them. A kernel without AHCI (Debian's cloud kernel) needs "
+        "scsi on q35.",
     ),
     Option(
         field="scsi_model",

@@ -11,7 +11,7 @@
 Who we are to the target (CHAP) is the operator's, in /etc/iscsi/iscsid.conf, which a new record takes over: credentials come
 neither through requests nor into records or command lines. Exit codes: iscsiadm(8), open-iscsi's include/iscsi_err.h.
 
-Not run against a target where this was written (no iscsi_tcp in the kernel): tested by recorded runs.
+Not run against a target where this was written (no iscsi_tcp in the kernel): tested by runs written down from its manual.
 """
 
 import time

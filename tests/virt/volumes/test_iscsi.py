@@ -1,4 +1,4 @@
-"""Logging in to iSCSI targets, by runs recorded of open-iscsi 2.1.8 as its manual has them: this kernel has no iSCSI."""
+"""Logging in to iSCSI targets, by runs written down from the manual of open-iscsi 2.1.8: this kernel has no iSCSI."""
 
 from pathlib import Path
 
