@@ -178,7 +178,7 @@ def test_a_hung_libvirtd_is_given_up_on_and_found_again(libvirtd: Libvirtd, monk
         for _ in range(3):  # a call on an open connection, then attempts to open another
             with pytest.raises(CannotAsk):
                 connection.run("ask", ask)
-        assert time.monotonic() - started < 10.0
+        assert time.monotonic() - started < 120.0  # it would hang for ever
     assert connection.run("ask", ask) == "QEMU"
     connection.close()
 

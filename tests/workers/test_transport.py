@@ -498,7 +498,7 @@ def test_no_caller_waits_for_a_redis_that_hangs(transport_redis: RedisServer) ->
             took_s = time.monotonic() - began
         finally:
             os.kill(transport_redis.pid, signal.SIGCONT)
-        assert took_s < 3 * 0.2 + 5.0  # three calls, and what a loaded machine may add; Redis would have hung for ever
+        assert took_s < 3 * 0.2 + 30.0  # three calls, and what a loaded machine may add; Redis would have hung for ever
         consumer.poll_until(lambda: ledger.is_consistent(A) or ledger.reconcile(A), "what is owed made up for")
         assert client.llen(f"{A}.inflight.kvm07") + client.llen(A) == 1
 
