@@ -41,12 +41,14 @@ stop_pid() { # PID: TERM, then KILL after a bound
 }
 
 stop_everything() {
-    local status=$?
+    local status=$? left
     trap - EXIT INT TERM
     say "stopping everything"
     stop_pid "$FLOWER_PID"
     stop_pid "$UP_PID"
     "$ROOT/scripts/libvirtd.sh" stop "$DIR/v" --guests || true
+    left=$(pgrep -f "$DIR/" || true)
+    [[ -z $left ]] || { echo "demo: still running: $left" >&2 && status=1; }
     if ((status == 0)); then
         rm -rf "$DIR"
         ip netns delete "$NETNS"
@@ -68,7 +70,7 @@ start_everything() {
     export TASKVISOR_LIBVIRT_URI=$uri TASKVISOR_STATE_DIR=$DIR/s TASKVISOR_HOST=demo-host
     unset TASKVISOR_REDIS_URL
     say "taskvisor up"
-    inside "$BIN/taskvisor" up --no-flower >"$DIR/up.log" 2>&1 &
+    (exec ip netns exec "$NETNS" "$BIN/taskvisor" up --no-flower) >"$DIR/up.log" 2>&1 & # exec: its pid is $!, not a shell's
     UP_PID=$!
     wait_for "$UP_LIMIT_S" "the host to come up" host_is_up
     export TASKVISOR_REDIS_URL="unix://$DIR/s/redis/redis.sock?db=0"
