@@ -14,16 +14,22 @@
 #   ExecStartPre=-/path/to/forget-half-started.sh
 set -euo pipefail
 
-readonly END_LIMIT_S=10
+# shellcheck source=scripts/processes.sh
+source "$(dirname "$(realpath "$0")")/processes.sh"
+
+readonly TERM_LIMIT_S=0 KILL_LIMIT_S=10 # nothing has run in it that could be shut down in good order
 
 main() {
-  local run_dir=${1:-/run/libvirt} state name
+  local run_dir=${1:-/run/libvirt} state pid_file pid
   for state in "$run_dir"/qemu/*.xml; do
     if is_half_started "$state"; then
-      name=$(basename "$state" .xml)
-      end_qemu "$name" "$run_dir/qemu/$name.pid"
-      rm -f "$state" "$run_dir/qemu/$name.pid"
-      echo "domain $name was half started by a libvirtd that died; it is off now." >&2
+      NAME=$(basename "$state" .xml)
+      pid_file=$run_dir/qemu/$NAME.pid
+      if pid=$(living_pid "$pid_file"); then
+        end_process "the QEMU of domain $NAME," "$pid" "$TERM_LIMIT_S" "$KILL_LIMIT_S"
+      fi
+      rm -f "$state" "$pid_file"
+      echo "domain $NAME was half started by a libvirtd that died; it is off now." >&2
     fi
   done
 }
@@ -33,18 +39,8 @@ is_half_started() { # STATE_FILE
 }
 
 # A pid from a file may be somebody else's by now: QEMU bears the domain's name in its arguments.
-end_qemu() { # NAME PID_FILE
-  local pid deadline=$((SECONDS + END_LIMIT_S))
-  [ -s "$2" ] || return 0
-  pid=$(<"$2")
-  while tr '\0' '\n' <"/proc/$pid/cmdline" 2>/dev/null | grep -qF "guest=$1,"; do
-    kill -KILL "$pid" 2>/dev/null || return 0
-    [ $SECONDS -lt $deadline ] || {
-      echo "forget-half-started.sh: QEMU $pid of domain $1 did not end within $END_LIMIT_S s of SIGKILL; left as it is." >&2
-      exit 1
-    }
-    sleep 0.02
-  done
+is_ours() { # PID
+  grep -qzF "guest=$NAME," "/proc/$1/cmdline" 2>/dev/null
 }
 
 main "$@"
