@@ -14,16 +14,16 @@ from pathlib import Path
 
 import structlog
 
-from net.bridge import ensure_bridge, ensure_bridge_absent_when_unused, read_bridge
-from net.dhcp import ensure_absent, ensure_forgotten, ensure_served, read_entries
-from net.dnsmasq import Paths, paths_for
-from net.firewall import Firewall
+from net.filters.firewall import Firewall
+from net.filters.ruleset import NetworkRules
+from net.links.bridge import ensure_bridge, ensure_bridge_absent_when_unused, read_bridge
+from net.links.netlink import TAP, Netlink, open_netlink
+from net.links.sysctl import ensure_forwarding
+from net.links.tap import ensure_tap, ensure_tap_absent, ensure_tap_on_bridge
 from net.locks import ensure_locked
-from net.netlink import TAP, Netlink, open_netlink
 from net.plan import bridge_name_for, bridge_plan_for, parse_owner
-from net.ruleset import NetworkRules
-from net.sysctl import ensure_forwarding
-from net.tap import ensure_tap, ensure_tap_absent, ensure_tap_on_bridge
+from net.services.dhcp import ensure_absent, ensure_forgotten, ensure_served, read_entries
+from net.services.dnsmasq import Paths, paths_for
 from taskvisor.model.errors import CannotAsk
 from taskvisor.model.ids import NetworkId
 from taskvisor.model.observed import DhcpFacts, LinkFacts

@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from net.command import run_command
-from net.dhcp import require_reachable
-from net.generation import read_generation
-from net.netlink import open_netlink
-from net.ruleset import NetworkRules, script_for
-from net.sysctl import FORWARDING, ROOT
-from net.tun import NameTaken, open_new_tap
+from net.filters.generation import read_generation
+from net.filters.ruleset import NetworkRules, script_for
+from net.links.netlink import open_netlink
+from net.links.sysctl import FORWARDING, ROOT
+from net.links.tun import NameTaken, open_new_tap
+from net.services.dhcp import require_reachable
 from taskvisor.model.errors import TaskvisorError
 
 TRIAL_TAP = "taskvisor-%d"  # the kernel puts a free number in

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from net.tun import DEVICE, IFF_NO_PI, IFF_TAP, IFREQ, TUNSETIFF
+from net.links.tun import DEVICE, IFF_NO_PI, IFF_TAP, IFREQ, TUNSETIFF
 
 DISCOVER, OFFER, REQUEST, ACK = 1, 2, 3, 5
 MAGIC = b"\x63\x82\x53\x63"

@@ -10,11 +10,11 @@ from typing import TypeVar
 
 from pyroute2 import IPRoute, netns
 
-from net.dnsmasq import PROGRAM
-from net.firewall import read_listing
-from net.netlink import open_netlink
-from net.process import PROC
-from net.ruleset import Listing
+from net.filters.firewall import read_listing
+from net.filters.ruleset import Listing
+from net.links.netlink import open_netlink
+from net.services.dnsmasq import PROGRAM
+from net.services.process import PROC
 from tests.fixtures.namespaces import open_namespace
 
 T = TypeVar("T")

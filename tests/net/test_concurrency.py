@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from net.fabric import LinuxFabric
-from net.firewall import read_listing
-from net.netlink import TAP, open_netlink
-from net.ruleset import NetworkRules
+from net.filters.firewall import read_listing
+from net.filters.ruleset import NetworkRules
+from net.links.netlink import TAP, open_netlink
 from taskvisor.model.plan import VifPlan
 from tests.net.hosts import EMPTY, daemons_of, read_world
 from tests.net.plans import network, vif

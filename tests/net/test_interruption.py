@@ -13,10 +13,12 @@ from typing import Any
 
 import pytest
 
-from net import dhcp, firewall, sysctl, tun
 from net.fabric import LinuxFabric
-from net.netlink import Netlink
-from net.process import Process
+from net.filters import firewall
+from net.links import sysctl, tun
+from net.links.netlink import Netlink
+from net.services import dhcp
+from net.services.process import Process
 from taskvisor.model.plan import VifPlan
 from tests.net.hosts import EMPTY, World, read_world
 from tests.net.plans import vif

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from net.command import Ended
-from net.generation import read_generation
-from net.netlink import open_netlink
+from net.filters.generation import read_generation
+from net.links.netlink import open_netlink
 from net.preflight import list_problems
 
 pytestmark = pytest.mark.real
@@ -23,7 +23,7 @@ def test_this_host_has_no_problems_and_looking_leaves_nothing(host_namespace: st
 def test_each_thing_missing_has_its_sentence(
     host_namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("net.tun.DEVICE", str(tmp_path / "tun"))
+    monkeypatch.setattr("net.links.tun.DEVICE", str(tmp_path / "tun"))
     monkeypatch.setattr("net.command.SEARCH_PATH", str(tmp_path))
     problems = list_problems()
     assert [problem.split(" is not ")[0] for problem in problems] == [str(tmp_path / "tun"), "nft", "dnsmasq"]

@@ -7,9 +7,9 @@ message: a bridge of our name and our MAC that has no alias is one of ours, half
 
 import structlog
 
-from net.netlink import BRIDGE, Link, Netlink
+from net.links.netlink import BRIDGE, Link, Netlink
+from net.links.sysctl import ensure_no_ipv6, ensure_sysctl
 from net.plan import BridgePlan
-from net.sysctl import ensure_no_ipv6, ensure_sysctl
 from taskvisor.model.errors import Contradiction, DoesNotFit, Retryable
 
 log = structlog.get_logger(__name__)

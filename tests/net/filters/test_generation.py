@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from net.generation import HEADER, NFT_MSG_NEWGEN, parse_generation, read_generation
+from net.filters.generation import HEADER, NFT_MSG_NEWGEN, parse_generation, read_generation
 from taskvisor.model.errors import CannotAsk, DoesNotFit
 
 FAMILY = bytes((0, 0, 0, 5))

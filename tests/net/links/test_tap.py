@@ -5,9 +5,9 @@ import os
 import pytest
 from pyroute2 import IPRoute
 
-from net.netlink import open_netlink
-from net.tap import ensure_tap, ensure_tap_absent
-from net.tun import NameTaken, open_new_tap
+from net.links.netlink import open_netlink
+from net.links.tap import ensure_tap, ensure_tap_absent
+from net.links.tun import NameTaken, open_new_tap
 from taskvisor.model.errors import Contradiction, DoesNotFit
 from tests.net.guest import open_guest
 
@@ -40,7 +40,7 @@ def test_a_tap_bears_its_owner_before_it_can_outlive_its_maker(
             seen.append(other.read_link("tap0"))
         raise InterruptedError
 
-    monkeypatch.setattr("net.tun.NewTap.ensure_persistent", look)
+    monkeypatch.setattr("net.links.tun.NewTap.ensure_persistent", look)
     with open_netlink() as netlink:
         with pytest.raises(InterruptedError):
             ensure_tap(netlink, name="tap0", owner=OWNER, mtu=1450)
@@ -90,6 +90,6 @@ def test_another_owners_tap_is_left_alone(host_namespace: str) -> None:
 
 
 def test_a_host_without_the_device_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("net.tun.DEVICE", os.devnull + "-not-there")
+    monkeypatch.setattr("net.links.tun.DEVICE", os.devnull + "-not-there")
     with pytest.raises(DoesNotFit, match="modprobe tun"), open_new_tap("tap0"):
         pass

@@ -8,7 +8,7 @@ import pytest
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkDumpInterrupted, NetlinkError
 
-from net.netlink import BRIDGE, DUMP_TRIES, TAP, TUN, Netlink, open_netlink
+from net.links.netlink import BRIDGE, DUMP_TRIES, TAP, TUN, Netlink, open_netlink
 from taskvisor.model.errors import CannotAsk, DoesNotFit, Refused, Retryable, TaskvisorError
 
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from net import sysctl
-from net.sysctl import ensure_forwarding, ensure_no_ipv6, ensure_sysctl
+from net.links import sysctl
+from net.links.sysctl import ensure_forwarding, ensure_no_ipv6, ensure_sysctl
 from taskvisor.model.errors import DoesNotFit, Retryable
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from net.dnsmasq import Lease, parse_leases
 from net.fabric import LinuxFabric
+from net.services.dnsmasq import Lease, parse_leases
 from taskvisor.model.plan import VifPlan
 from tests.net.guest import ACK, DISCOVER, SILENCE_S, open_guest
 from tests.net.hosts import daemons_of, guest_on
@@ -102,7 +102,7 @@ def test_a_lease_that_nobody_released_is_dropped_and_no_other(
     for nic in (stays, goes):
         fabric.ensure_plugged(nic)
         assert _address_of(nic) == nic.address
-    monkeypatch.setattr("net.dhcp.send_release", lambda **_: None)  # the packet is lost
+    monkeypatch.setattr("net.services.dhcp.send_release", lambda **_: None)  # the packet is lost
     fabric.ensure_unplugged(goes)
     fabric.ensure_plugged(comes)
     assert {lease.mac for lease in _leases(state_dir, stays)} == {stays.mac}

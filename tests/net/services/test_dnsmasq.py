@@ -6,7 +6,16 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from net.dnsmasq import HostEntry, Lease, argv_for, host_entry_for, hosts_for, parse_hosts, parse_leases, paths_for
+from net.services.dnsmasq import (
+    HostEntry,
+    Lease,
+    argv_for,
+    host_entry_for,
+    hosts_for,
+    parse_hosts,
+    parse_leases,
+    paths_for,
+)
 from taskvisor.model.ids import PortId
 from tests.net.plans import network, vif
 

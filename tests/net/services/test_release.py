@@ -1,6 +1,6 @@
 """The bytes of a DHCPRELEASE: pure."""
 
-from net.release import release_for
+from net.services.release import release_for
 
 
 def test_a_release_names_the_lease_and_the_server() -> None:

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from net import process
-from net.process import list_pids_with, open_process
+from net.services import process
+from net.services.process import list_pids_with, open_process
 
 WAITING = ("sh", "-c", "echo up; read _")
 

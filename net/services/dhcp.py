@@ -17,9 +17,9 @@ from pathlib import Path
 import structlog
 
 from net.command import run_command
-from net.dnsmasq import HostEntry, Lease, Paths, argv_for, host_entry_for, hosts_for, parse_hosts, parse_leases
-from net.process import Process, list_pids_with, open_process
-from net.release import send_release
+from net.services.dnsmasq import HostEntry, Lease, Paths, argv_for, host_entry_for, hosts_for, parse_hosts, parse_leases
+from net.services.process import Process, list_pids_with, open_process
+from net.services.release import send_release
 from taskvisor.model.errors import Contradiction, DoesNotFit, Retryable
 from taskvisor.model.plan import VifPlan
 

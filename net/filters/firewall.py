@@ -12,9 +12,9 @@ import msgspec
 import structlog
 
 from net.command import Ended, run_command
-from net.generation import read_generation
+from net.filters.generation import read_generation
+from net.filters.ruleset import TABLE, Listing, NetworkRules, parse_listing, removal_script_for, script_for
 from net.locks import ensure_locked
-from net.ruleset import TABLE, Listing, NetworkRules, parse_listing, removal_script_for, script_for
 from taskvisor.model.errors import CannotAsk, Retryable
 
 log = structlog.get_logger(__name__)

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from net import firewall
 from net.command import Ended, run_command
-from net.firewall import Firewall, read_listing
-from net.ruleset import Listing, NetworkRules
+from net.filters import firewall
+from net.filters.firewall import Firewall, read_listing
+from net.filters.ruleset import Listing, NetworkRules
 from taskvisor.model.errors import CannotAsk, Retryable
 
 pytestmark = pytest.mark.real

@@ -6,8 +6,8 @@ from ipaddress import IPv4Interface
 import pytest
 from pyroute2 import IPRoute
 
-from net.bridge import ensure_bridge, ensure_bridge_absent_when_unused
-from net.netlink import BRIDGE, open_netlink
+from net.links.bridge import ensure_bridge, ensure_bridge_absent_when_unused
+from net.links.netlink import BRIDGE, open_netlink
 from net.plan import BridgePlan
 from taskvisor.model.errors import Contradiction
 

@@ -6,9 +6,9 @@ libvirt attaches to it as `<interface type='ethernet'><target dev='tap…' manag
 
 import structlog
 
-from net.netlink import TAP, Link, Netlink
-from net.sysctl import ensure_no_ipv6
-from net.tun import NameTaken, open_new_tap
+from net.links.netlink import TAP, Link, Netlink
+from net.links.sysctl import ensure_no_ipv6
+from net.links.tun import NameTaken, open_new_tap
 from taskvisor.model.errors import Contradiction, Retryable
 
 log = structlog.get_logger(__name__)
@@ -18,7 +18,7 @@ def ensure_tap(netlink: Netlink, *, name: str, owner: str, mtu: int) -> Link:
     """The TAP exists, persistent, with one queue, its owner's alias and MTU; returned as it is now. Not yet on a bridge.
 
     Contradiction when the name belongs to a link of another owner or kind; that link is left alone. A link without an
-    alias is another's too: ours never exist without one (net/tun.py).
+    alias is another's too: ours never exist without one (net/links/tun.py).
     """
     link = netlink.read_link(name) or _make_tap(netlink, name, owner)
     _require_ours(link, owner)

@@ -6,7 +6,7 @@ from dataclasses import replace
 import msgspec
 import pytest
 
-from net.ruleset import KINDS, Listing, NetworkRules, parse_listing, removal_script_for, script_for
+from net.filters.ruleset import KINDS, Listing, NetworkRules, parse_listing, removal_script_for, script_for
 
 RULES = NetworkRules(bridge="brq0f4c9e1a-77", cidr="10.9.0.0/24", nat=True)
 

@@ -1,0 +1,1 @@
+"""What may pass: the rules of networks and ports in nftables, and the translation of addresses."""

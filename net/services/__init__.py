@@ -1,0 +1,1 @@
+"""What this host serves to its own guests: DHCP, names, router advertisements, metadata."""
