@@ -26,6 +26,7 @@ from net.services.dhcp import ensure_absent, ensure_forgotten, ensure_served, re
 from net.services.dnsmasq import Paths, paths_for
 from taskvisor.model.errors import CannotAsk
 from taskvisor.model.ids import NetworkId
+from taskvisor.model.network import Surroundings
 from taskvisor.model.observed import DhcpFacts, LinkFacts
 from taskvisor.model.plan import VifPlan
 
@@ -70,6 +71,9 @@ class LinuxFabric:
             ensure_forgotten(vif, paths=self._paths(vif))
             if self._is_unused(netlink, vif):
                 self._ensure_network_absent(netlink, vif)
+
+    def ensure_surroundings(self, around: Surroundings) -> None:
+        """See `Fabric.ensure_surroundings`."""
 
     def list_links(self) -> tuple[LinkFacts, ...]:
         """TAPs on this host that bear our alias."""

@@ -12,8 +12,8 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 from taskvisor.model.errors import Refused
 from taskvisor.model.ids import InstanceId, NetworkId, PortId
+from taskvisor.model.network import NO_LINKS, HostLinks, Network, Port
 from taskvisor.model.plan import VifPlan
-from taskvisor.model.records import Network, Port
 
 TAP_PREFIX = "tap"
 BRIDGE_PREFIX = "brq"
@@ -42,8 +42,8 @@ class BridgePlan:
     gateway: IPv4Interface | None
 
 
-def vif_plan_for(port: Port, network: Network, *, hostname: str) -> VifPlan:
-    """The links and the DHCP entry of a port, on whichever host.
+def vif_plan_for(port: Port, network: Network, *, hostname: str, links: HostLinks = NO_LINKS) -> VifPlan:
+    """The links and the DHCP entry of a port, on the host that is connected by `links`.
 
     Refused when the network's CIDR, the port's address or the hostname (one DNS label, RFC 1123) is unusable.
     """
@@ -71,6 +71,21 @@ def vif_plan_for(port: Port, network: Network, *, hostname: str) -> VifPlan:
         dhcp=network.dhcp,
         dns=network.dns,
         hostname=hostname,
+        queues=port.queues,
+        kind=network.kind,
+        segment=network.segment,
+        uplink=links.uplinks.get(network.physical or ""),
+        tunnel_address=links.tunnel_address,
+        address6=port.address6,
+        cidr6=network.cidr6,
+        gateway6=network.gateway6,
+        ipv6_mode=network.ipv6_mode,
+        routes=network.routes,
+        ntp=network.ntp,
+        anti_spoofing=port.anti_spoofing,
+        allowed_pairs=port.allowed_pairs,
+        security_groups=port.security_groups,
+        qos=port.qos,
     )
 
 

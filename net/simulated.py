@@ -22,6 +22,7 @@ from net.locks import ensure_locked
 from net.plan import OWNER_WORD, network_owner_for
 from taskvisor.model.errors import CannotAsk, Contradiction
 from taskvisor.model.ids import NetworkId
+from taskvisor.model.network import Surroundings
 from taskvisor.model.observed import DhcpFacts, LinkFacts
 from taskvisor.model.plan import VifPlan
 
@@ -85,6 +86,9 @@ class SimulatedFabric:
             (leases / f"{vif.tap}.json").unlink(missing_ok=True)
             if _is_gone(leases) and self._read(vif.bridge) == bridge:
                 self._file(vif.bridge).unlink()
+
+    def ensure_surroundings(self, around: Surroundings) -> None:
+        """See `Fabric.ensure_surroundings`."""
 
     def list_links(self) -> tuple[LinkFacts, ...]:
         """The TAPs that bear our alias, in the order of their names."""

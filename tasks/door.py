@@ -17,8 +17,9 @@ from taskvisor.flow.step import Flow
 from taskvisor.model.change import Change, LeaseMove
 from taskvisor.model.errors import Busy, Conflicting, IdInUse, Refused, StoreConflict
 from taskvisor.model.ids import OPERATION_ID_RULE, OperationId, instance_id_for
+from taskvisor.model.network import Port
 from taskvisor.model.operation import Facts, Operation
-from taskvisor.model.records import Claim, Instance, Port
+from taskvisor.model.records import Claim, Instance
 from taskvisor.model.spec import (
     AttachVolumeSpec,
     BuildSpec,

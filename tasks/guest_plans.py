@@ -96,7 +96,9 @@ def vifs_of(ctx: GuestOnHost) -> tuple[VifPlan, ...]:
     """The guest's NICs on this host, in NIC order."""
     hostname = host_name_for(ctx.instance)
     return tuple(
-        vif_plan_for(port, ctx.ports.networks.read_network(port.network_id), hostname=hostname)
+        vif_plan_for(
+            port, ctx.ports.networks.read_network(port.network_id), hostname=hostname, links=ctx.ports.host_links
+        )
         for port in ctx.instance.ports
     )
 

@@ -10,7 +10,8 @@ from taskvisor.model.errors import Refused
 from taskvisor.model.flavors import flavor_for
 from taskvisor.model.ids import HostName, InstanceId, mac_for, port_id_for
 from taskvisor.model.image_url import image_url_for
-from taskvisor.model.records import Flavor, Image, ImageSource, Instance, Port
+from taskvisor.model.network import Port
+from taskvisor.model.records import Flavor, Image, ImageSource, Instance
 from taskvisor.model.spec import BuildSpec, NicSpec
 from taskvisor.model.states import PowerState, SeedKind, VmState
 from taskvisor.state.addresses import Allocated

@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 
 from taskvisor.model.ids import NetworkId, network_id_for
-from taskvisor.model.records import Network
-from taskvisor.model.states import NetworkKind
+from taskvisor.model.network import Network, NetworkKind, Surroundings
 from taskvisor.state.addresses import Addresses
 from taskvisor.state.admission import Admission
 from taskvisor.state.catalog import Catalog
@@ -48,6 +47,9 @@ class RememberedNetworks:
         if network is None:
             network = self._known[network_id] = self._catalog.read_network(network_id)
         return network
+
+    def read_surroundings(self, network_id: NetworkId) -> Surroundings:
+        return Surroundings(network=self.read_network(network_id))
 
 
 def default_network_for(cidr: str) -> Network:

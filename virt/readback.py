@@ -11,7 +11,8 @@ from lxml import etree
 from taskvisor.model.disk_backend import BackendKind, DiskBackend
 from taskvisor.model.errors import UnreadableRecord
 from taskvisor.model.ids import HostName, InstanceId, NetworkId, PortId
-from taskvisor.model.records import Flavor, ImageSource, Instance, Port
+from taskvisor.model.network import Port
+from taskvisor.model.records import Flavor, ImageSource, Instance
 from taskvisor.model.states import ImageFormat, PowerState, SeedKind, VirtType, VmState
 from taskvisor.model.volume import VolumeAttachment
 from virt.domain.owner import NAMESPACE, SCHEMA_VERSION

@@ -4,8 +4,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from typing import TypedDict
 
+from taskvisor.model.network import Network
 from taskvisor.model.operation import Operation, StepRecord, TimelineEntry
-from taskvisor.model.records import Host, Network
+from taskvisor.model.records import Host
 from taskvisor.model.states import Direction, Mark, Phase
 
 

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 from taskvisor.model.finding import Code, Finding
 from taskvisor.model.ids import InstanceId, NetworkId, PortId
-from taskvisor.model.records import Instance, Port
+from taskvisor.model.network import Port
+from taskvisor.model.records import Instance
 from taskvisor.model.survey import NetworkRecord, Records
 
 

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from taskvisor.model.change import Change, Loaded
 from taskvisor.model.ids import ImageId, InstanceId, NetworkId, OperationId
+from taskvisor.model.network import NO_LINKS, HostLinks, Network, Surroundings
 from taskvisor.model.observed import (
     ConnectedVolume,
     DefinitionFacts,
@@ -24,7 +25,7 @@ from taskvisor.model.observed import (
 from taskvisor.model.operation import Operation
 from taskvisor.model.operator import OperatorChoices
 from taskvisor.model.plan import AttachedDisk, CachedImage, ConfigDrive, DiskLayout, DiskPlan, Seed, VifPlan, VolumePlan
-from taskvisor.model.records import ImageSource, Instance, Network
+from taskvisor.model.records import ImageSource, Instance
 from taskvisor.model.snapshot import DEFAULT_ENCODING, LiveCopy, Quiesce, SnapshotEncoding
 from taskvisor.model.states import ImageFormat
 from taskvisor.model.volume import VolumeAttachment
@@ -262,6 +263,13 @@ class Fabric(Protocol):
         """The TAP and the DHCP entry are gone; the last port's removal takes what we made for the network with it."""
         ...
 
+    def ensure_surroundings(self, around: Surroundings) -> None:
+        """What this host must know of the network beyond its own ports is as told: tunnels and their entries, the rules and
+        members of security groups, floating addresses. Of no effect where the network has no port on this host. A port that
+        is plugged has, until this is called, no group's rules: it sends, and hears answers.
+        """
+        ...
+
     def list_links(self) -> tuple[LinkFacts, ...]:
         """TAPs on this host that bear our alias."""
         ...
@@ -290,6 +298,10 @@ class Clock(Protocol):
 class Networks(Protocol):
     def read_network(self, network_id: NetworkId) -> Network:
         """The record; Refused when there is none of that id."""
+        ...
+
+    def read_surroundings(self, network_id: NetworkId) -> Surroundings:
+        """What a host must know of the network besides its own ports, as it is now; Refused when there is no such network."""
         ...
 
 
@@ -353,6 +365,8 @@ class Ports:
     limits: StepLimits
     choices: OperatorChoices
     volumes: Volumes
+    host_links: HostLinks = NO_LINKS
+    """What this host is connected to, by its operator's word."""
 
 
 class GuestOnHost(Protocol):

@@ -13,6 +13,8 @@ InstanceId = NewType("InstanceId", str)
 PortId = NewType("PortId", str)
 ImageId = NewType("ImageId", str)
 NetworkId = NewType("NetworkId", str)
+SecurityGroupId = NewType("SecurityGroupId", str)
+FloatingId = NewType("FloatingId", str)
 HostName = NewType("HostName", str)
 
 NAMESPACE = uuid.UUID("6f1d8f0e-5a35-5d0c-9d54-7461736b7669")
@@ -41,6 +43,16 @@ def image_id_for(operation_id: OperationId) -> ImageId:
 def network_id_for(name: str) -> NetworkId:
     """The network of that name; names of networks never change."""
     return NetworkId(_derived("network", name))
+
+
+def security_group_id_for(name: str) -> SecurityGroupId:
+    """The security group of that name; names of groups never change."""
+    return SecurityGroupId(_derived("security-group", name))
+
+
+def floating_id_for(address: str) -> FloatingId:
+    """The floating address itself: there is one record for each."""
+    return FloatingId(_derived("floating", address))
 
 
 def message_id_for(operation_id: OperationId, *parts: object) -> str:

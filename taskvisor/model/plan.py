@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from taskvisor.model.ids import InstanceId, NetworkId, PortId
+from taskvisor.model.ids import InstanceId, NetworkId, PortId, SecurityGroupId
+from taskvisor.model.network import AddressPair, Ipv6Mode, NetworkKind, Qos, Route
 from taskvisor.model.states import ImageFormat
 from taskvisor.model.tuning import VolumeTuning
 
@@ -130,9 +131,12 @@ class DiskLayout:
 
 @dataclass(frozen=True, kw_only=True)
 class VifPlan:
-    """One NIC on one host: the links to make and what to tell DHCP. Names are at most 15 bytes (IFNAMSIZ - 1).
+    """One NIC on one host: the links to make, who may send what by them, and what to tell DHCP.
 
-    `tap` carries `owner` in its alias (ifalias), so that a link can be told from a stranger's of the same name.
+    Names are at most 15 bytes (IFNAMSIZ - 1). `tap` is what the guest's NIC is attached to (of `macvtap` that device); it
+    carries `owner` in its alias (ifalias), so that a link can be told from a stranger's of the same name. `bridge` is what it
+    is put on: ours, or for `existing` and `ovs` the operator's. `uplink` is this host's interface on the network's physical
+    network, `tunnel_address` its own end of tunnels: None on a host that was told of none, and a kind that needs it refuses.
     """
 
     port_id: PortId
@@ -152,6 +156,20 @@ class VifPlan:
     dns: tuple[str, ...]
     hostname: str
     queues: int = 1
+    kind: NetworkKind = NetworkKind.NAT
+    segment: int | None = None
+    uplink: str | None = None
+    tunnel_address: str | None = None
+    address6: str | None = None
+    cidr6: str | None = None
+    gateway6: str | None = None
+    ipv6_mode: Ipv6Mode = Ipv6Mode.SLAAC
+    routes: tuple[Route, ...] = ()
+    ntp: tuple[str, ...] = ()
+    anti_spoofing: bool = True
+    allowed_pairs: tuple[AddressPair, ...] = ()
+    security_groups: tuple[SecurityGroupId, ...] = ()
+    qos: Qos | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

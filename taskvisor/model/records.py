@@ -1,4 +1,4 @@
-"""What is stored: instances, ports, networks, images, hosts. Frozen values; a change is a new value.
+"""What is stored: instances, images, hosts. Frozen values; a change is a new value.
 
 Each record is JSON in the store. `dataclasses.replace` makes the next one; who may write it is the store's business.
 """
@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from taskvisor.model.disk_backend import DiskBackend
-from taskvisor.model.ids import HostName, ImageId, InstanceId, NetworkId, OperationId, PortId
-from taskvisor.model.states import ImageFormat, NetworkKind, PowerState, SeedKind, TaskState, VirtType, VmState
+from taskvisor.model.ids import HostName, ImageId, InstanceId, OperationId
+from taskvisor.model.network import Port
+from taskvisor.model.states import ImageFormat, PowerState, SeedKind, TaskState, VirtType, VmState
 from taskvisor.model.volume import VolumeAttachment
 
 
@@ -26,34 +27,6 @@ class Flavor:
     swap_mib: int = 0
     ephemeral_gib: int = 0
     extra_specs: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Network:
-    """A segment that ports are on. `cidr` is IPv4; the first address is the gateway, held by each host's bridge."""
-
-    id: NetworkId
-    name: str
-    kind: NetworkKind
-    cidr: str
-    gateway: str
-    dns: tuple[str, ...] = ()
-    mtu: int = 1500
-    dhcp: bool = True
-    nat: bool = True
-
-
-@dataclass(frozen=True, kw_only=True)
-class Port:
-    """One NIC's place on a network. `index` is the NIC's number in the guest, from 0."""
-
-    id: PortId
-    instance_id: InstanceId
-    network_id: NetworkId
-    network: str
-    index: int
-    mac: str
-    address: str
 
 
 @dataclass(frozen=True, kw_only=True)

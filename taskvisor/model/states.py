@@ -126,12 +126,6 @@ class SeedKind(StrEnum):
     CONFIG_DRIVE_VFAT = "configdrive-vfat"  # OpenStack's, on a disk with FAT
 
 
-class NetworkKind(StrEnum):
-    """How a network's segment is made. `nat`: a bridge local to each host, addresses translated on the way out."""
-
-    NAT = "nat"
-
-
 class ImageFormat(StrEnum):
     """What a disk image may be, in Glance's words. Guests' disks are qcow2 or raw; what else comes in is converted."""
 

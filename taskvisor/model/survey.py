@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from taskvisor.model.ids import HostName, InstanceId, NetworkId, OperationId, PortId
+from taskvisor.model.network import Network
 from taskvisor.model.operation import Operation
-from taskvisor.model.records import Image, Instance, Inventory, Network, Resources
+from taskvisor.model.records import Image, Instance, Inventory, Resources
 
 
 @dataclass(frozen=True, kw_only=True)

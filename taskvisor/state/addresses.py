@@ -12,7 +12,7 @@ import msgspec
 
 from taskvisor.model.errors import Busy, NoCapacity, Refused, StoreConflict, UnreadableRecord
 from taskvisor.model.ids import NetworkId, PortId
-from taskvisor.model.records import Network
+from taskvisor.model.network import Network
 from taskvisor.state.codec import log_unreadable
 from taskvisor.state.connection import asking
 from taskvisor.state.keys import Keys

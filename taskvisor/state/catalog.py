@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 from taskvisor.model.errors import Refused
 from taskvisor.model.ids import HostName, InstanceId, NetworkId, OperationId, network_id_for
+from taskvisor.model.network import Network
 from taskvisor.model.operation import Operation
-from taskvisor.model.records import Image, Instance, Network
+from taskvisor.model.records import Image, Instance
 from taskvisor.state.codec import OnUnreadable, decode, decode_each, decode_operation, encode, log_unreadable
 from taskvisor.state.connection import asking
 from taskvisor.state.keys import Keys

@@ -16,8 +16,9 @@ import redis
 
 from taskvisor.model.errors import UnreadableRecord
 from taskvisor.model.ids import HostName, InstanceId, NetworkId, OperationId, PortId
+from taskvisor.model.network import Network
 from taskvisor.model.operation import Operation
-from taskvisor.model.records import Image, Instance, Inventory, Network, Resources
+from taskvisor.model.records import Image, Instance, Inventory, Resources
 from taskvisor.model.survey import (
     AllocationNote,
     HostRecord,

@@ -8,17 +8,10 @@ from typing import Any
 import redis
 
 from taskvisor.model.ids import HostName, InstanceId, NetworkId, OperationId, PortId, instance_id_for
+from taskvisor.model.network import Network, NetworkKind, Port
 from taskvisor.model.operation import Failure, Operation, Runner, StepRecord, TimelineEntry
-from taskvisor.model.records import Flavor, Image, ImageSource, Instance, Inventory, Network, Port, Resources
-from taskvisor.model.states import (
-    Direction,
-    Mark,
-    NetworkKind,
-    Phase,
-    PowerState,
-    VirtType,
-    VmState,
-)
+from taskvisor.model.records import Flavor, Image, ImageSource, Instance, Inventory, Resources
+from taskvisor.model.states import Direction, Mark, Phase, PowerState, VirtType, VmState
 from taskvisor.model.view import instance_view
 from taskvisor.state.catalog import Catalog
 from taskvisor.state.hosts import Hosts

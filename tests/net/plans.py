@@ -2,9 +2,8 @@
 
 from net.plan import vif_plan_for
 from taskvisor.model.ids import OperationId, instance_id_for, mac_for, network_id_for, port_id_for
+from taskvisor.model.network import Network, NetworkKind, Port
 from taskvisor.model.plan import VifPlan
-from taskvisor.model.records import Network, Port
-from taskvisor.model.states import NetworkKind
 
 
 def network(

@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from taskvisor.model.errors import Busy, NoCapacity, Refused
 from taskvisor.model.ids import InstanceId, PortId, mac_for, port_id_for
-from taskvisor.model.records import Network
+from taskvisor.model.network import Network
 from taskvisor.state.addresses import Addresses, Allocated
 from taskvisor.state.admission import Admission
 from taskvisor.state.connection import open_redis

@@ -5,8 +5,9 @@ import pytest
 import structlog
 
 from taskvisor.model.errors import UnreadableRecord
+from taskvisor.model.network import Network
 from taskvisor.model.operation import SCHEMA_VERSION, Operation
-from taskvisor.model.records import Host, Image, Instance, Inventory, Network
+from taskvisor.model.records import Host, Image, Instance, Inventory
 from taskvisor.state.codec import decode, decode_each, decode_operation, encode, log_unreadable
 from tests.support.records import NETWORK, image, instance, inventory, operation
 

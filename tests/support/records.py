@@ -14,9 +14,10 @@ from taskvisor.model.ids import (
     network_id_for,
     port_id_for,
 )
+from taskvisor.model.network import Network, NetworkKind, Port
 from taskvisor.model.operation import Operation, StepRecord
-from taskvisor.model.records import Claim, Flavor, Image, ImageSource, Instance, Inventory, Network, Port, Resources
-from taskvisor.model.states import NetworkKind, Phase, PowerState, VirtType, VmState
+from taskvisor.model.records import Claim, Flavor, Image, ImageSource, Instance, Inventory, Resources
+from taskvisor.model.states import Phase, PowerState, VirtType, VmState
 
 HOST = HostName("h1")
 NETWORK = Network(

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from taskvisor.model.ids import network_id_for
-from taskvisor.model.records import Network
-from taskvisor.model.states import NetworkKind
+from taskvisor.model.network import Network, NetworkKind
 from tests.fixtures.hosts import Libvirtd
 from tests.system.nodes import PREFIX, Nodes, wait_until
 

@@ -5,8 +5,7 @@ import pytest
 from tasks.store import RememberedNetworks, default_network_for
 from taskvisor.model.errors import Refused
 from taskvisor.model.ids import network_id_for
-from taskvisor.model.records import Network
-from taskvisor.model.states import NetworkKind
+from taskvisor.model.network import Network, NetworkKind
 from tests.support.fleet import Fleet
 
 

@@ -1,9 +1,10 @@
 """Instances, NICs and hosts that tests of virt start from. Values only; `replace` makes the variation."""
 
 from taskvisor.model.ids import HostName, InstanceId, OperationId, instance_id_for, mac_for, network_id_for, port_id_for
+from taskvisor.model.network import Port
 from taskvisor.model.observed import HypervisorFacts
 from taskvisor.model.plan import VifPlan
-from taskvisor.model.records import Flavor, ImageSource, Instance, Port
+from taskvisor.model.records import Flavor, ImageSource, Instance
 from taskvisor.model.states import ImageFormat, PowerState, VirtType, VmState
 
 INSTANCE_ID = instance_id_for(OperationId("build-web"))

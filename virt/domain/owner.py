@@ -7,7 +7,8 @@ from lxml import etree
 
 from taskvisor.model.disk_backend import DiskBackend
 from taskvisor.model.ids import HostName, InstanceId
-from taskvisor.model.records import Flavor, ImageSource, Port
+from taskvisor.model.network import Port
+from taskvisor.model.records import Flavor, ImageSource
 from taskvisor.model.states import SeedKind
 from virt.domain.config import Attribute, Config
 from virt.domain.text import escaped

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from taskvisor.model.ids import HostName, NetworkId, OperationId, PortId, instance_id_for
-from taskvisor.model.records import Flavor, ImageSource, Port
+from taskvisor.model.network import Port
+from taskvisor.model.records import Flavor, ImageSource
 from taskvisor.model.states import SeedKind
 from tests.virt.domain.bases import PC
 from virt.domain.domain import DomainConfig
