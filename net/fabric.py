@@ -4,33 +4,30 @@ Layout below the state directory: `net/networks/<network id>/` (DHCP), `net/lock
 we who switched forwarding on.
 
 One lock per network makes plug and unplug take turns, so the last unplug can't take the bridge from under a first
-plug. Order of a plug: what may be refused first (the TAP's name, the bridge's), the guest's link up last, when its
+plug. Order of a plug: what may be refused first (the device's name, the bridge's), the guest's link up last, when its
 filters and DHCP are there. An unplug goes by what it finds on the bridge, not by what a plug is said to have done.
+What each kind of network is made of is in net/segments.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import structlog
-
 from net.filters.firewall import Firewall
 from net.filters.ruleset import NetworkRules
-from net.links.bridge import ensure_bridge, ensure_bridge_absent_when_unused, read_bridge
-from net.links.netlink import TAP, Netlink, open_netlink
+from net.kinds import OWN_BRIDGE_KINDS
+from net.links.netlink import MACVTAP, TAP, open_netlink
 from net.links.sysctl import ensure_forwarding
-from net.links.tap import ensure_tap, ensure_tap_absent, ensure_tap_on_bridge
 from net.locks import ensure_locked
-from net.plan import bridge_name_for, bridge_plan_for, parse_owner
+from net.plan import bridge_name_for, parse_owner
+from net.segments.registry import segment_for
 from net.services.dhcp import ensure_absent, ensure_forgotten, ensure_served, read_entries
 from net.services.dnsmasq import Paths, paths_for
 from taskvisor.model.errors import CannotAsk
 from taskvisor.model.ids import NetworkId
-from taskvisor.model.network import Surroundings
+from taskvisor.model.network import NetworkKind, Surroundings
 from taskvisor.model.observed import DhcpFacts, LinkFacts
 from taskvisor.model.plan import VifPlan
-
-log = structlog.get_logger(__name__)
 
 
 class LinuxFabric:
@@ -45,40 +42,50 @@ class LinuxFabric:
         self._firewall = Firewall(self._locks / "firewall")
 
     def ensure_plugged(self, vif: VifPlan) -> None:
-        """Bridge, TAP, NAT and DHCP entry are there, and the TAP is on the bridge and up.
+        """The port's device, what its network is made of here, NAT and DHCP entry are there; the device is on it and up.
 
-        Contradiction when the TAP's or the bridge's name is a stranger's; DoesNotFit when this host lacks a program, a
-        device, a right, or has the network's addresses on another link; Busy when the network is locked for 20 s.
+        Contradiction when a name that is ours by right is a stranger's; DoesNotFit when this host lacks a program, a device,
+        a right, or what the kind of network needs, or has the network's addresses on another link; Busy when the network is
+        locked for 20 s.
         """
+        segment = segment_for(vif.kind)
         with self._locked(vif.network_id), open_netlink() as netlink:
-            tap = ensure_tap(netlink, name=vif.tap, owner=vif.owner, mtu=vif.mtu)
-            bridge = ensure_bridge(netlink, bridge_plan_for(vif))
-            self._firewall.ensure_network(NetworkRules(bridge=vif.bridge, cidr=vif.cidr, nat=vif.nat))
-            if vif.nat:
+            device = segment.ensure_device(netlink, vif)
+            bridge = segment.ensure_made(netlink, vif)
+            if vif.kind in OWN_BRIDGE_KINDS:
+                self._firewall.ensure_network(NetworkRules(bridge=vif.bridge, cidr=vif.cidr, nat=_is_translated(vif)))
+            if _is_translated(vif) or vif.kind is NetworkKind.ROUTED:
                 ensure_forwarding(self._directory / "forwarding")
-            if vif.dhcp:
+            if vif.dhcp and bridge is not None:
                 ensure_served(vif, bridge_index=bridge.index, paths=self._paths(vif))
-            ensure_tap_on_bridge(netlink, tap, bridge)
+            segment.ensure_joined(netlink, vif, device)
 
     def ensure_unplugged(self, vif: VifPlan) -> None:
-        """The TAP and the DHCP entry are gone; the last port's removal takes what we made for the network with it.
+        """The device and the DHCP entry are gone; the last port's removal takes what we made for the network with it.
 
         A bridge that a stranger put a link on stays, with its DHCP and rules. Contradiction when the TAP's name is a
         stranger's; Busy as above.
         """
+        segment = segment_for(vif.kind)
         with self._locked(vif.network_id), open_netlink() as netlink:
-            ensure_tap_absent(netlink, name=vif.tap, owner=vif.owner)
+            segment.ensure_device_absent(netlink, vif)
             ensure_forgotten(vif, paths=self._paths(vif))
-            if self._is_unused(netlink, vif):
-                self._ensure_network_absent(netlink, vif)
+            if segment.is_unused(netlink, vif):
+                # Any order would converge: what finds no bridge removes all the rest, too. The users before the used.
+                ensure_absent(self._paths(vif))
+                if vif.kind in OWN_BRIDGE_KINDS:
+                    self._firewall.ensure_network_absent(vif.bridge)
+                segment.ensure_absent(netlink, vif)
 
     def ensure_surroundings(self, around: Surroundings) -> None:
-        """See `Fabric.ensure_surroundings`."""
+        """See `Fabric.ensure_surroundings`. Errors as of `ensure_plugged`."""
+        with self._locked(around.network.id), open_netlink() as netlink:
+            segment_for(around.network.kind).ensure_reached(netlink, around)
 
     def list_links(self) -> tuple[LinkFacts, ...]:
-        """TAPs on this host that bear our alias."""
+        """TAPs and macvtaps on this host that bear our alias."""
         with open_netlink() as netlink:
-            taps = [link for link in netlink.list_links() if link.kind == TAP]
+            taps = [link for link in netlink.list_links() if link.kind in (TAP, MACVTAP)]
         return tuple(
             LinkFacts(name=tap.name, owner=tap.alias)
             for tap in taps
@@ -102,22 +109,6 @@ class LinuxFabric:
             for name, entry in found
         )
 
-    def _is_unused(self, netlink: Netlink, vif: VifPlan) -> bool:
-        bridge = read_bridge(netlink, bridge_plan_for(vif))
-        if bridge is None:
-            return True
-        ports = netlink.list_ports(bridge)
-        strangers = [port.name for port in ports if parse_owner(port.alias) is None]
-        if strangers:
-            log.warning("bridge_kept_for_links_of_strangers", bridge=bridge.name, links=strangers)
-        return not ports
-
-    def _ensure_network_absent(self, netlink: Netlink, vif: VifPlan) -> None:
-        """Any order would converge: an unplug that finds no bridge removes all the rest, too. The users before the used."""
-        ensure_absent(self._paths(vif))
-        self._firewall.ensure_network_absent(vif.bridge)
-        ensure_bridge_absent_when_unused(netlink, bridge_plan_for(vif))
-
     def _paths(self, vif: VifPlan) -> Paths:
         return paths_for(self._directory / "networks", vif.network_id)
 
@@ -128,3 +119,8 @@ class LinuxFabric:
         self._locks.mkdir(mode=0o700, exist_ok=True)  # whoever can open a lock file can hold it
         with ensure_locked(self._locks / network_id, f"network {network_id}"):
             yield
+
+
+def _is_translated(vif: VifPlan) -> bool:
+    """Whether this host translates what leaves the network: where it is the gateway of a bridge, and told to."""
+    return vif.nat and vif.kind in (NetworkKind.NAT, NetworkKind.VXLAN)

@@ -10,9 +10,10 @@ import re
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
+from net.kinds import GATEWAY_KINDS, TOLD_BY_SEED_KINDS, require_usable
 from taskvisor.model.errors import Refused
 from taskvisor.model.ids import InstanceId, NetworkId, PortId
-from taskvisor.model.network import NO_LINKS, HostLinks, Network, Port
+from taskvisor.model.network import NO_LINKS, HostLinks, Network, NetworkKind, Port
 from taskvisor.model.plan import VifPlan
 
 TAP_PREFIX = "tap"
@@ -45,10 +46,12 @@ class BridgePlan:
 def vif_plan_for(port: Port, network: Network, *, hostname: str, links: HostLinks = NO_LINKS) -> VifPlan:
     """The links and the DHCP entry of a port, on the host that is connected by `links`.
 
-    Refused when the network's CIDR, the port's address or the hostname (one DNS label, RFC 1123) is unusable.
+    Refused when the network's CIDR, what its kind needs, the port's address or the hostname (one DNS label, RFC 1123) is
+    unusable. What only this host lacks is for the fabric to say.
     """
     if port.network_id != network.id:
         raise ValueError(f"port {port.id} is on network {port.network_id}, not on {network.id}")
+    require_usable(network)
     cidr = _network_of(network)
     _require_address(port.address, cidr, f"the address of port {port.id}")
     _require_address(network.gateway, cidr, f"the gateway of network {network.name}")
@@ -59,7 +62,7 @@ def vif_plan_for(port: Port, network: Network, *, hostname: str, links: HostLink
         instance_id=port.instance_id,
         network_id=network.id,
         tap=tap_name_for(port.id),
-        bridge=bridge_name_for(network.id),
+        bridge=_bridge_of(network),
         mac=port.mac,
         address=port.address,
         prefix_length=cidr.prefixlen,
@@ -68,7 +71,7 @@ def vif_plan_for(port: Port, network: Network, *, hostname: str, links: HostLink
         owner=owner_for(port.instance_id, port.id),
         cidr=str(cidr),
         nat=network.nat,
-        dhcp=network.dhcp,
+        dhcp=network.dhcp and network.kind not in TOLD_BY_SEED_KINDS,
         dns=network.dns,
         hostname=hostname,
         queues=port.queues,
@@ -90,13 +93,14 @@ def vif_plan_for(port: Port, network: Network, *, hostname: str, links: HostLink
 
 
 def bridge_plan_for(vif: VifPlan) -> BridgePlan:
-    """The bridge that a NIC of a NAT network is on: it holds the network's gateway address on this host."""
+    """The bridge of ours that a NIC is on. It holds the network's gateway address where this host is the gateway."""
+    holds_gateway = vif.kind in GATEWAY_KINDS
     return BridgePlan(
         name=vif.bridge,
         owner=network_owner_for(vif.network_id),
         mac=bridge_mac_for(vif.network_id),
         mtu=vif.mtu,
-        gateway=IPv4Interface(f"{vif.gateway}/{vif.prefix_length}"),
+        gateway=IPv4Interface(f"{vif.gateway}/{vif.prefix_length}") if holds_gateway else None,
     )
 
 
@@ -116,8 +120,12 @@ def bridge_mac_for(network_id: NetworkId) -> str:
     Without one, a bridge takes the lowest MAC of its ports, and changes it as guests come and go. It is also set in
     the very message that makes the bridge, so it proves who made one that has no alias yet.
     """
-    digest = hashlib.sha256(f"{OWNER_WORD}:bridge:{network_id}".encode()).digest()
-    return ":".join(f"{octet:02x}" for octet in (0x02, *digest[:5]))
+    return _mac_of("bridge", network_id)
+
+
+def joint_mac_for(network_id: NetworkId) -> str:
+    """The MAC of the tunnel or the VLAN link of a network. No frame bears it; like the bridge's it proves who made one."""
+    return _mac_of("joint", network_id)
 
 
 def owner_for(instance_id: InstanceId, port_id: PortId) -> str:
@@ -137,6 +145,16 @@ def parse_owner(alias: str | None) -> Owner | None:
             return Owner(instance_id=InstanceId(instance_id), port_id=PortId(port_id))
         case _:
             return None
+
+
+def _mac_of(what: str, network_id: NetworkId) -> str:
+    digest = hashlib.sha256(f"{OWNER_WORD}:{what}:{network_id}".encode()).digest()
+    return ":".join(f"{octet:02x}" for octet in (0x02, *digest[:5]))
+
+
+def _bridge_of(network: Network) -> str:
+    operators = network.kind in (NetworkKind.EXISTING, NetworkKind.OVS)
+    return network.bridge or "" if operators else bridge_name_for(network.id)
 
 
 def _network_of(network: Network) -> IPv4Network:

@@ -12,19 +12,21 @@ from net.links.sysctl import FORWARDING, ROOT
 from net.links.tun import NameTaken, open_new_tap
 from net.services.dhcp import require_reachable
 from taskvisor.model.errors import TaskvisorError
+from taskvisor.model.network import NO_LINKS, HostLinks
 
 TRIAL_TAP = "taskvisor-%d"  # the kernel puts a free number in
 TRIAL_RULES = NetworkRules(bridge="taskvisor-try", cidr="192.0.2.0/24", nat=True)  # RFC 5737: in no real network
 
 
-def list_problems(state_dir: Path | None = None) -> tuple[str, ...]:
+def list_problems(state_dir: Path | None = None, links: HostLinks = NO_LINKS) -> tuple[str, ...]:
     """A sentence for each thing that is wrong and what to do about it; empty when this host can plug guests.
 
-    With `state_dir` also whether dnsmasq's unprivileged user can reach it.
+    With `state_dir` also whether dnsmasq's unprivileged user can reach it; with `links` whether this host has them.
     """
     checks = [_tap, _netlink, _nft, _dnsmasq, _forwarding]
     if state_dir is not None:
         checks.append(lambda: _reachable(state_dir / "net"))
+    checks.append(lambda: _links(links))
     return tuple(problem for check in checks for problem in _problems_of(check))
 
 
@@ -48,6 +50,22 @@ def _netlink() -> Iterator[str]:
     with open_netlink() as netlink:
         netlink.list_addresses()
     yield from ()
+
+
+def _links(links: HostLinks) -> Iterator[str]:
+    """What the operator says that this host is connected to is there."""
+    with open_netlink() as netlink:
+        for network, name in sorted(links.uplinks.items()):
+            if netlink.read_link(name) is None:
+                yield (
+                    f"there is no interface {name}, which TASKVISOR_PHYSICAL_NETWORKS names for {network}; correct it, or"
+                    " bring the interface back"
+                )
+        address = links.tunnel_address
+        if address is not None and not netlink.list_holders(address):
+            yield (
+                f"no interface has {address}, which TASKVISOR_TUNNEL_ADDRESS says; correct it, or give it the address"
+            )
 
 
 def _nft() -> Iterator[str]:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import msgspec
 
+from net.kinds import OWN_BRIDGE_KINDS
 from net.locks import ensure_locked
 from net.plan import OWNER_WORD, network_owner_for
 from taskvisor.model.errors import CannotAsk, Contradiction
@@ -60,7 +61,7 @@ class SimulatedFabric:
             directory.mkdir(parents=True, exist_ok=True)
 
     def ensure_plugged(self, vif: VifPlan) -> None:
-        """Bridge, TAP and DHCP entry are there.
+        """Bridge, TAP and DHCP entry are there; the bridge only of kinds whose bridge is ours.
 
         Contradiction when a link of either name is another's; both are left alone then. Busy when the network is locked
         for 20 s.
@@ -68,7 +69,8 @@ class SimulatedFabric:
         bridge = Link(kind=Kind.BRIDGE, alias=network_owner_for(vif.network_id))
         tap = Link(kind=Kind.TAP, alias=vif.owner)
         with self._locked(vif.network_id):
-            missing = [(name, link) for name, link in ((vif.bridge, bridge), (vif.tap, tap)) if self._lacks(name, link)]
+            wanted = [(vif.bridge, bridge)] if vif.kind in OWN_BRIDGE_KINDS else []
+            missing = [(name, link) for name, link in (*wanted, (vif.tap, tap)) if self._lacks(name, link)]
             for name, link in missing:
                 self._put(self._file(name), link, vif.network_id)
             self._put_lease(vif)

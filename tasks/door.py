@@ -228,7 +228,7 @@ class Door:
             return operation
 
         try:
-            ports = allocate_ports(self.store, spec, instance_id, self.now())
+            ports = allocate_ports(self.store, spec, instance_id, self.now(), resolved.networks)
             return place(self.store, resolved.ask, instance_id, claiming)
         except StoreConflict:
             release_ports(self.store, ports)  # but for those that came in with a twin of this request

@@ -21,6 +21,7 @@ from taskvisor.flow.step import Flows
 from taskvisor.model.change import Change, LeaseMove, Loaded
 from taskvisor.model.errors import Conflicting, Fenced, NoCapacity, Refused, StoreConflict, UnreadableRecord
 from taskvisor.model.ids import HostName, InstanceId, OperationId
+from taskvisor.model.network import NO_LINKS, HostLinks
 from taskvisor.model.observed import DomainFacts
 from taskvisor.model.operation import Operation
 from taskvisor.model.records import Claim, Instance
@@ -181,10 +182,12 @@ class HostReport:
     disks: Disks
     ratios: Ratios
     now: Callable[[], float]
+    links: HostLinks = NO_LINKS
 
     def track(self) -> None:
         """Nova's update_available_resource: the inventory is read and written."""
-        inventory = inventory_for(self.hypervisor.read_facts(), self.disks.read_free_gib(), self.ratios, self.now())
+        facts, disk_gib = self.hypervisor.read_facts(), self.disks.read_free_gib()
+        inventory = inventory_for(facts, disk_gib, self.ratios, self.now(), self.links)
         self.store.hosts.write_inventory(self.host, inventory)
 
     def sync_power_states(self) -> int:

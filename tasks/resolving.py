@@ -1,6 +1,6 @@
 """From what a build's spec says to the records it stands for: flavor, image, ports with their addresses."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tasks.store import Store
@@ -10,7 +10,7 @@ from taskvisor.model.errors import Refused
 from taskvisor.model.flavors import flavor_for
 from taskvisor.model.ids import HostName, InstanceId, mac_for, port_id_for
 from taskvisor.model.image_url import image_url_for
-from taskvisor.model.network import Port
+from taskvisor.model.network import Network, Port
 from taskvisor.model.records import Flavor, Image, ImageSource, Instance
 from taskvisor.model.spec import BuildSpec, NicSpec
 from taskvisor.model.states import PowerState, SeedKind, VmState
@@ -30,6 +30,7 @@ class Resolved:
     source: ImageSource
     image: Image | None
     config_drive: SeedKind = SeedKind.NOCLOUD
+    networks: tuple[Network, ...] = ()
 
     @property
     def image_properties(self) -> Mapping[str, str]:
@@ -43,18 +44,23 @@ class Resolved:
             resources=resources_for(self.flavor),
             host=HostName(self.spec.host) if self.spec.host else None,
             image_host=self.image.host if self.image else None,
+            networks=self.networks,
         )
 
 
 def resolve(store: Store, spec: BuildSpec, config_drive: SeedKind = SeedKind.NOCLOUD) -> Resolved:
     """`config_drive` is the operator's, where neither spec nor image says.
 
-    Refused when the flavor or the image is unknown, the image is known not to fit into the flavor, or what the two ask of the
-    guest can't be met anywhere.
+    Refused when the flavor, the image or a network is unknown, the image is known not to fit into the flavor, or what the two
+    ask of the guest can't be met anywhere.
     """
     resolved = _resolved(store, spec)
     options = guest_options_for(resolved.flavor.extra_specs, resolved.image_properties)
-    return replace(resolved, config_drive=seed_kind_for(spec.config_drive, options.disk, config_drive))
+    return replace(
+        resolved,
+        config_drive=seed_kind_for(spec.config_drive, options.disk, config_drive),
+        networks=tuple(store.find_network(name) for name in dict.fromkeys(nic.network for nic in spec.nics)),
+    )
 
 
 def _resolved(store: Store, spec: BuildSpec) -> Resolved:
@@ -96,20 +102,28 @@ def _require_fit(image: Image, flavor: Flavor) -> None:
         )
 
 
-def allocate_ports(store: Store, spec: BuildSpec, instance_id: InstanceId, now: float) -> tuple[Port, ...]:
-    """A port for each NIC, with the address it has, wants, or gets. What was allocated is given back when one is Refused."""
+def allocate_ports(
+    store: Store, spec: BuildSpec, instance_id: InstanceId, now: float, networks: Sequence[Network] = ()
+) -> tuple[Port, ...]:
+    """A port for each NIC, with the address it has, wants, or gets. What was allocated is given back when one is Refused.
+
+    `networks` are those that were looked up already; the others are, here.
+    """
     ports: list[Port] = []
+    known = {network.name: network for network in networks}
     try:
         for index, nic in enumerate(spec.nics):
-            ports.append(_allocate_port(store, nic, instance_id, index, now))
+            network = known.get(nic.network) or store.find_network(nic.network)
+            ports.append(_allocate_port(store, nic, network, instance_id, index, now))
     except Exception:
         release_ports(store, tuple(ports))
         raise
     return tuple(ports)
 
 
-def _allocate_port(store: Store, nic: NicSpec, instance_id: InstanceId, index: int, now: float) -> Port:
-    network = store.find_network(nic.network)
+def _allocate_port(
+    store: Store, nic: NicSpec, network: Network, instance_id: InstanceId, index: int, now: float
+) -> Port:
     port_id = port_id_for(instance_id, index)
     mac = nic.mac or mac_for(port_id)
     address = store.addresses.allocate(network, port_id, mac=mac, wanted=nic.address, now=now)

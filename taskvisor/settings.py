@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from taskvisor.model.cpu_list import parse_cpu_list
 from taskvisor.model.disk_backend import BackendKind, Preallocation
+from taskvisor.model.host_links import parse_physical_networks
 from taskvisor.model.image_url import OBJECT_STORES
 from taskvisor.model.operator import Dialect, MetadataDialect
 from taskvisor.model.states import SeedKind
@@ -70,6 +71,15 @@ def _volume_roots(roots: str) -> str:
     return roots
 
 
+def _physical_networks(pairs: str) -> str:
+    parse_physical_networks(pairs)
+    return pairs
+
+
+def _address_or_none(address: str) -> str:
+    return _address(address) if address else address
+
+
 SmbiosText = Annotated[str, Field(max_length=64, pattern=r"^[ -~]*$")]
 """Printable ASCII: what a guest's firmware can show."""
 
@@ -103,6 +113,14 @@ class Settings(BaseSettings):
 
     default_network_cidr: str = "10.152.0.0/16"
     """Of the network `default`, made at first use. Local to each host and translated on the way out."""
+
+    physical_networks: Annotated[str, AfterValidator(_physical_networks)] = ""
+    """Like physnet1=eth1,physnet2=bond0: this host's interface on each physical network, for networks of the kinds flat, vlan and
+    macvtap. Of `flat` it must have no addresses. Empty: none."""
+
+    tunnel_address: Annotated[str, AfterValidator(_address_or_none)] = ""
+    """An address of this host, v4 or v6, that the other hosts reach: its end of tunnels, for networks of the kind vxlan. What
+    arrives there on UDP port 4789 is believed: let it through from the other hosts only. Empty: none."""
 
     step_concurrency: Annotated[int, Field(ge=1, le=256)] = 4
     """Processes that run steps on this host: so many disks are copied or guests started at once."""

@@ -19,7 +19,9 @@ from taskvisor.flow.ports import Clock, Disks, Fabric, Hypervisor, ImageCache, P
 from taskvisor.flow.runner import StepRunner
 from taskvisor.model.cpu_list import parse_cpu_list
 from taskvisor.model.disk_backend import BackendKind, DiskBackend
+from taskvisor.model.host_links import parse_physical_networks
 from taskvisor.model.ids import HostName
+from taskvisor.model.network import HostLinks
 from taskvisor.model.operation import Runner
 from taskvisor.model.operator import CephAccess, OperatorChoices, Vendor
 from taskvisor.model.snapshot import Compression, SnapshotEncoding
@@ -123,6 +125,7 @@ class OpenNode:
             ),
             choices=operator_choices_of(self.settings),
             volumes=volumes,
+            host_links=host_links_of(self.settings),
         )
 
     @cached_property
@@ -165,6 +168,7 @@ class OpenNode:
             disks=self.ports.disks,
             ratios=_ratios_of(self.settings),
             now=self._clock.now,
+            links=host_links_of(self.settings),
         )
 
 
@@ -246,6 +250,13 @@ def operator_choices_of(settings: Settings) -> OperatorChoices:
         shared_cpus=parse_cpu_list(settings.shared_cpus),
         ceph=_ceph_access_of(settings),
         disk_backend=_disk_backend_of(settings),
+    )
+
+
+def host_links_of(settings: Settings) -> HostLinks:
+    """What the settings say that this host is connected to."""
+    return HostLinks(
+        uplinks=parse_physical_networks(settings.physical_networks), tunnel_address=settings.tunnel_address or None
     )
 
 

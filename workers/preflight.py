@@ -18,7 +18,7 @@ from virt.preflight import list_problems as list_virt_problems
 from virt.seeds.vendor_data import VendorDataFile
 from virt.stores.opening import open_pool
 from workers.logs import configure_logs
-from workers.node import store_options_of, vendor_data_path_of
+from workers.node import host_links_of, store_options_of, vendor_data_path_of
 from workers.store_check import notes_for, refusals_for
 
 log = structlog.get_logger(__name__)
@@ -31,7 +31,7 @@ def list_problems(settings: Settings) -> Iterator[str]:
         return
     yield from list_virt_problems(settings.state_dir)
     yield from _pool_problems(settings)
-    yield from list_net_problems(settings.state_dir)
+    yield from list_net_problems(settings.state_dir, host_links_of(settings))
     yield from _vendor_data_problems(settings)
     yield from _libvirt_problems(settings)
 

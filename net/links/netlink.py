@@ -1,4 +1,4 @@
-"""The kernel's links and addresses, by rtnetlink (rtnetlink(7)). The only module that imports pyroute2.
+"""The kernel's links and addresses, by rtnetlink (rtnetlink(7)). With `neighbours`, the only module that imports pyroute2.
 
 Knows no owner and no policy. A socket belongs to the process and the network namespace that opened it, so one is
 opened for each piece of work (0.4 ms) and closed with it. /sys/class/net is never read: it shows the namespace that
@@ -6,28 +6,45 @@ sysfs was mounted in, not the caller's.
 """
 
 import errno
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from ipaddress import IPv4Interface
+from ipaddress import IPv4Interface, ip_interface
 from typing import Any, TypeVar
 
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkDumpInterrupted, NetlinkError
 
-from taskvisor.model.errors import CannotAsk, DoesNotFit, Refused, Retryable
+from taskvisor.model.errors import CannotAsk, DoesNotFit, Refused, Retryable, TaskvisorError
 
 TAP = "tap"
 TUN = "tun"
 BRIDGE = "bridge"
+VLAN = "vlan"
+VXLAN = "vxlan"
+MACVTAP = "macvtap"
+VXLAN_PORT = 4789  # RFC 7348 §5; the kernel's default is an older one
+VXLAN_TTL = 64
+ROUTE_PROTOCOL = 84
+"""Whose our routes are (`ip route show proto 84`); no routing daemon uses it. See /etc/iproute2/rt_protos."""
 
 IFF_UP = 0x1  # linux/if.h
 IFF_TAP = 0x2  # linux/if_tun.h; the kernel gives both TAP and TUN the kind "tun"
 AF_INET = 2
+AF_INET6 = 10
+RT_SCOPE_LINK = 253
 DUMP_TRIES = 5
 
 _FORBIDDEN = (errno.EPERM, errno.EACCES)
-_MALFORMED = (errno.EINVAL, errno.ERANGE, errno.EADDRNOTAVAIL)
+_REFUSALS: Mapping[int | None, tuple[type[TaskvisorError], str]] = {
+    errno.EINVAL: (Refused, "the kernel does not take the value ({error})"),
+    errno.ERANGE: (Refused, "the kernel does not take the value ({error})"),
+    errno.EADDRNOTAVAIL: (Refused, "the kernel does not take the value ({error})"),
+    errno.EOPNOTSUPP: (DoesNotFit, "this kernel can't ({error}); load its module (see lsmod), or use another host"),
+    errno.EBUSY: (Retryable, "the kernel is busy with it ({error}); it is tried again"),
+    errno.ENOSPC: (DoesNotFit, "the kernel has no room for more ({error}); use another host"),
+}
+"""What a change that the kernel did not make becomes, by the errno that it gave. All others are tried again."""
 T = TypeVar("T")
 
 
@@ -43,6 +60,11 @@ class Link:
     mtu: int
     master: int | None  # the index of the bridge it is on
     up: bool
+    lower: int | None = (
+        None  # the index of the link that it stands on (of a VLAN or a macvtap), or of a pair's other end
+    )
+    segment: int | None = None  # of a VLAN its id, of a tunnel its VNI
+    tunnel_address: str | None = None  # of a tunnel: this host's end
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +73,14 @@ class LinkAddress:
 
     index: int
     interface: IPv4Interface
+
+
+@dataclass(frozen=True, kw_only=True)
+class PortSettings:
+    """How a bridge treats one of its ports (bridge(8), `bridge link set`)."""
+
+    learning: bool
+    neigh_suppress: bool
 
 
 class Netlink:
@@ -104,6 +134,35 @@ class Netlink:
         with _changing(f"make bridge {name}", harmless=errno.EEXIST):
             self._ipr.link("add", ifname=name, kind=BRIDGE, address=mac, br_stp_state=0, br_forward_delay=0)
 
+    def ensure_vlan_exists(self, name: str, *, mac: str, lower: Link, segment: int) -> None:
+        """A link of that name exists: a new VLAN (IEEE 802.1Q) of `lower`, or what was there before."""
+        with _changing(f"make VLAN link {name} on {lower.name}", harmless=errno.EEXIST):
+            self._ipr.link("add", ifname=name, kind=VLAN, link=lower.index, vlan_id=segment, address=mac)
+
+    def ensure_vxlan_exists(self, name: str, *, mac: str, vni: int, local: str) -> None:
+        """A link of that name exists: a new tunnel that learns nothing by itself (RFC 7348), or what was there before.
+
+        Also when another link of this host has that VNI: then there is none of that name.
+        """
+        end = {"vxlan_local6" if ":" in local else "vxlan_local": local}
+        with _changing(f"make tunnel {name}", harmless=errno.EEXIST):
+            self._ipr.link(
+                "add",
+                ifname=name,
+                kind=VXLAN,
+                address=mac,
+                vxlan_id=vni,
+                vxlan_port=VXLAN_PORT,
+                vxlan_learning=0,
+                vxlan_ttl=VXLAN_TTL,
+                **end,
+            )
+
+    def ensure_macvtap_exists(self, name: str, *, mac: str, lower: Link) -> None:
+        """A link of that name exists: a new macvtap on `lower`, whose guests reach each other, or what was there before."""
+        with _changing(f"make macvtap {name} on {lower.name}", harmless=errno.EEXIST):
+            self._ipr.link("add", ifname=name, kind=MACVTAP, link=lower.index, macvtap_mode="bridge", address=mac)
+
     def ensure_link_absent(self, link: Link) -> None:
         """The link is gone."""
         with _changing(f"remove link {link.name}", harmless=errno.ENODEV):
@@ -132,6 +191,42 @@ class Netlink:
         if link.master != bridge.index:
             with _changing(f"put {link.name} on bridge {bridge.name}"):
                 self._ipr.link("set", index=link.index, master=bridge.index)
+
+    def ensure_no_port(self, link: Link) -> None:
+        """The link is on no bridge."""
+        if link.master is not None:
+            with _changing(f"take {link.name} off its bridge", harmless=errno.ENODEV):
+                self._ipr.link("set", index=link.index, master=0)
+
+    def ensure_port_settings(self, link: Link, settings: PortSettings) -> None:
+        """The bridge that the link is on treats it so."""
+        with _changing(f"set how its bridge treats {link.name}"):
+            self._ipr.brport(
+                "set", index=link.index, learning=int(settings.learning), neigh_suppress=int(settings.neigh_suppress)
+            )
+
+    def list_holders(self, address: str) -> tuple[int, ...]:
+        """The indices of the links that hold the address (v4 or v6), whatever its prefix."""
+        family = AF_INET6 if ":" in address else AF_INET
+        found = _dumped(lambda: list(self._ipr.get_addr(family=family)), "list addresses")
+        return tuple(message["index"] for message in found if _held_of(message) == address)
+
+    def list_global_addresses_of(self, link: Link) -> tuple[str, ...]:
+        """The addresses of a link, v4 and v6, but for the link-local ones that IPv6 gives to every link that is up."""
+        found = _dumped(lambda: list(self._ipr.get_addr(index=link.index)), f"list the addresses of {link.name}")
+        held = (f"{_held_of(message)}/{message['prefixlen']}" for message in found if message["index"] == link.index)
+        return tuple(address for address in held if not ip_interface(address).is_link_local or ":" not in address)
+
+    def ensure_host_address(self, link: Link, address: str) -> None:
+        """The link holds that one address (v4 or v6), and no network with it."""
+        family, length = (AF_INET6, 128) if ":" in address else (AF_INET, 32)
+        with _changing(f"give {address} to {link.name}", harmless=errno.EEXIST):
+            self._ipr.addr("add", index=link.index, family=family, address=address, prefixlen=length)
+
+    def ensure_host_route(self, link: Link, address: str) -> None:
+        """The way to that one address (v4 or v6) is the link; a way to it by another link of ours is replaced."""
+        with _changing(f"route {address} to {link.name}"):
+            self._ipr.route("replace", oif=link.index, proto=ROUTE_PROTOCOL, **_host_route_to(address))
 
     def ensure_up(self, link: Link) -> None:
         """The link is administratively up."""
@@ -194,9 +289,8 @@ def _changing(what: str, *, harmless: int | None = None) -> Iterator[None]:
             return
         if code in _FORBIDDEN:
             raise _forbidden(what) from error
-        if code in _MALFORMED:
-            raise Refused(f"can't {what}: the kernel does not take the value ({error})") from error
-        raise Retryable(f"can't {what}: {error}") from error
+        reaction, text = _REFUSALS.get(code, (Retryable, "{error}"))
+        raise reaction(f"can't {what}: {text.format(error=error)}") from error
 
 
 def _forbidden(what: str) -> DoesNotFit:
@@ -218,7 +312,19 @@ def _link_of(message: Any) -> Link:
         mtu=message.get_attr("IFLA_MTU"),
         master=message.get_attr("IFLA_MASTER"),
         up=bool(message["flags"] & IFF_UP),
+        lower=message.get_attr("IFLA_LINK"),
+        segment=_first_of(message, "IFLA_VLAN_ID", "IFLA_VXLAN_ID"),
+        tunnel_address=_first_of(message, "IFLA_VXLAN_LOCAL", "IFLA_VXLAN_LOCAL6"),
     )
+
+
+def _first_of(message: Any, *names: str) -> Any:
+    """The first of these attributes that the link's own kind has; None when it has none of them."""
+    info = message.get_attr("IFLA_LINKINFO")
+    data = info.get_attr("IFLA_INFO_DATA") if info is not None else None
+    if data is None or not hasattr(data, "get_attr"):
+        return None
+    return next((value for name in names if (value := data.get_attr(name)) is not None), None)
 
 
 def _kind_of(info: Any) -> str | None:
@@ -231,6 +337,16 @@ def _kind_of(info: Any) -> str | None:
     return kind
 
 
+def _held_of(message: Any) -> str:
+    held: str = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
+    return held
+
+
+def _host_route_to(address: str) -> dict[str, Any]:
+    if ":" in address:
+        return {"family": AF_INET6, "dst": address, "dst_len": 128}
+    return {"family": AF_INET, "dst": address, "dst_len": 32, "scope": RT_SCOPE_LINK}
+
+
 def _address_of(message: Any) -> LinkAddress:
-    address = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
-    return LinkAddress(index=message["index"], interface=IPv4Interface(f"{address}/{message['prefixlen']}"))
+    return LinkAddress(index=message["index"], interface=IPv4Interface(f"{_held_of(message)}/{message['prefixlen']}"))

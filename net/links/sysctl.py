@@ -7,7 +7,7 @@ from pathlib import Path
 
 import structlog
 
-from taskvisor.model.errors import DoesNotFit, Retryable
+from taskvisor.model.errors import CannotAsk, DoesNotFit, Retryable
 
 log = structlog.get_logger(__name__)
 
@@ -50,3 +50,23 @@ def ensure_forwarding(record: Path) -> None:
     record.write_text("net.ipv4.ip_forward was 0 and has been set to 1 by Taskvisor, for a network with NAT.\n")
     ensure_sysctl(FORWARDING, "1")
     log.info("forwarding_enabled", record=str(record))
+
+
+def speaks_ipv6(link: str) -> bool:
+    """Whether the host speaks IPv6 on the link. CannotAsk when it can't be read; a link that has gone speaks nothing."""
+    path = ROOT / f"ipv6/conf/{link}/disable_ipv6"
+    try:
+        return path.read_text().strip() == "0"
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise CannotAsk(f"can't read {path}: {error}") from error
+
+
+def ensure_no_address_check(link: str) -> None:
+    """The host speaks IPv6 on the link without asking first whether somebody has its addresses (DAD), and believes no router.
+
+    For an address that is on several links on purpose. Source: ip-sysctl.rst, accept_dad.
+    """
+    for name, value in (("accept_ra", "0"), ("accept_dad", "0"), ("disable_ipv6", "0")):
+        ensure_sysctl(f"ipv6/conf/{link}/{name}", value)

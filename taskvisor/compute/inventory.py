@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from taskvisor.model.network import NO_LINKS, HostLinks
 from taskvisor.model.observed import HypervisorFacts
 from taskvisor.model.records import Inventory, Resources
 
@@ -17,7 +18,9 @@ class Ratios:
     reserved_disk_gib: int
 
 
-def inventory_for(facts: HypervisorFacts, disk_gib: tuple[int, int], ratios: Ratios, now: float) -> Inventory:
+def inventory_for(
+    facts: HypervisorFacts, disk_gib: tuple[int, int], ratios: Ratios, now: float, links: HostLinks = NO_LINKS
+) -> Inventory:
     """`disk_gib` is (total, free) of the file system that instances lie on."""
     total_disk_gib, free_disk_gib = disk_gib
     limits = Resources(
@@ -34,4 +37,6 @@ def inventory_for(facts: HypervisorFacts, disk_gib: tuple[int, int], ratios: Rat
         domains=facts.domains,
         disk_free_gib=free_disk_gib,
         reported_at=now,
+        physical_networks=tuple(sorted(links.uplinks)),
+        tunnel_address=links.tunnel_address,
     )

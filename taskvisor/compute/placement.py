@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from taskvisor.model.errors import NoCapacity
 from taskvisor.model.ids import HostName
+from taskvisor.model.network import PHYSICAL_KINDS, Network, NetworkKind
 from taskvisor.model.records import Flavor, Host, Resources
 
 GIB = 1024**3
@@ -12,12 +13,16 @@ GIB = 1024**3
 
 @dataclass(frozen=True, kw_only=True)
 class Ask:
-    """What is to be placed. `image_host` is set when the image lies on one host only; `host` when only that one will do."""
+    """What is to be placed. `image_host` is set when the image lies on one host only; `host` when only that one will do.
+
+    `networks` are those that the guest is to be on.
+    """
 
     resources: Resources
     host: HostName | None = None
     image_host: HostName | None = None
     excluded: tuple[HostName, ...] = ()
+    networks: tuple[Network, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +73,24 @@ def _has_the_image(ask: Ask, host: Host) -> str | None:
     return None if ask.image_host in (None, host.name) else f"the image lies on host {ask.image_host} only"
 
 
+def _is_connected(ask: Ask, host: Host) -> str | None:
+    """What the networks need that the host was not told of; what it lacks besides (a bridge, an MTU) it says when asked."""
+    if host.inventory is None:
+        return None
+    has, tunnel = host.inventory.physical_networks, host.inventory.tunnel_address
+    lacking = [
+        f"it has no interface on physical network {network.physical}, which network {network.name} is on"
+        for network in ask.networks
+        if network.kind in PHYSICAL_KINDS and network.physical not in has
+    ]
+    lacking += [
+        f"it has no tunnel address, which network {network.name} needs"
+        for network in ask.networks
+        if network.kind is NetworkKind.VXLAN and tunnel is None
+    ]
+    return "; ".join(dict.fromkeys(lacking)) or None
+
+
 def _has_not_refused(ask: Ask, host: Host) -> str | None:
     return "it said already that the guest does not fit" if host.name in ask.excluded else None
 
@@ -91,6 +114,7 @@ RULES: tuple[tuple[str, Rule], ...] = (
     ("reported", _has_reported),
     ("host", _is_the_host_asked_for),
     ("image", _has_the_image),
+    ("network", _is_connected),
     ("excluded", _has_not_refused),
     ("capacity", _has_room),
 )

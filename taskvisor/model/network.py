@@ -24,6 +24,10 @@ class NetworkKind(StrEnum):
     EXISTING = "existing"  # a port of a Linux bridge that the operator made
 
 
+PHYSICAL_KINDS = frozenset({NetworkKind.FLAT, NetworkKind.VLAN, NetworkKind.MACVTAP})
+"""Those that stand on an interface of the host."""
+
+
 class Ipv6Mode(StrEnum):
     """How guests come by their IPv6 address: RFC 4862 from advertisements, or RFC 8415 from DHCPv6."""
 

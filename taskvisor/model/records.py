@@ -156,6 +156,9 @@ class Inventory:
     domains: int
     disk_free_gib: int
     reported_at: float
+    physical_networks: tuple[str, ...] = ()
+    """Those that the host has an interface on, by name."""
+    tunnel_address: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

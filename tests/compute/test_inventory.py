@@ -3,6 +3,7 @@
 import pytest
 
 from taskvisor.compute.inventory import Ratios, inventory_for
+from taskvisor.model.network import HostLinks
 from taskvisor.model.observed import HypervisorFacts
 from taskvisor.model.records import Inventory, Resources
 from taskvisor.model.states import VirtType
@@ -43,6 +44,12 @@ def test_an_inventory_tells_what_there_is_and_what_may_be_claimed() -> None:
         disk_free_gib=40,
         reported_at=7.0,
     )
+
+
+def test_an_inventory_tells_what_the_host_is_connected_to() -> None:
+    links = HostLinks(uplinks={"physnet2": "eth2", "physnet1": "eth1"}, tunnel_address="192.0.2.1")
+    told = inventory_for(FACTS, (100, 40), ratios(), 7.0, links)
+    assert (told.physical_networks, told.tunnel_address) == (("physnet1", "physnet2"), "192.0.2.1")
 
 
 @pytest.mark.parametrize(

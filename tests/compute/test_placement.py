@@ -13,12 +13,23 @@ from taskvisor.compute.placement import (
     placement_for,
     resources_for,
 )
-from taskvisor.model.ids import HostName
+from taskvisor.model.ids import HostName, NetworkId
+from taskvisor.model.network import Network, NetworkKind
 from taskvisor.model.records import Flavor, Host, Resources
 from tests.support.records import inventory
 
 ASKED = Resources(vcpus=2, memory_mib=512, disk_gib=10)
 ASK = Ask(resources=ASKED)
+ON_VLAN = Network(
+    id=NetworkId("n1"),
+    name="yard",
+    kind=NetworkKind.VLAN,
+    cidr="10.1.0.0/24",
+    gateway="10.1.0.1",
+    segment=7,
+    physical="physnet1",
+)
+ON_TUNNELS = replace(ON_VLAN, id=NetworkId("n2"), name="blue", kind=NetworkKind.VXLAN, physical=None)
 
 
 def host(name: str, *, free_mib: int = 4096, **fields: object) -> Host:
@@ -47,6 +58,13 @@ def verdicts(ask: Ask, *hosts: Host) -> list[tuple[str, str, str]]:
         (replace(ASK, host=HostName("h2")), host("h1"), "host", "only host h2 was asked for"),
         (replace(ASK, image_host=HostName("h2")), host("h1"), "image", "the image lies on host h2 only"),
         (
+            replace(ASK, networks=(ON_VLAN, ON_TUNNELS)),
+            host("h1"),
+            "network",
+            "it has no interface on physical network physnet1, which network yard is on;"
+            " it has no tunnel address, which network blue needs",
+        ),
+        (
             replace(ASK, excluded=(HostName("h1"),)),
             host("h1"),
             "excluded",
@@ -67,7 +85,22 @@ def test_each_rule_says_why_not(ask: Ask, candidate: Host, rule: str, reason: st
 
 
 def test_every_rule_has_a_case_above() -> None:
-    assert [name for name, _ in RULES] == ["up", "enabled", "reported", "host", "image", "excluded", "capacity"]
+    assert [name for name, _ in RULES] == [
+        "up",
+        "enabled",
+        "reported",
+        "host",
+        "image",
+        "network",
+        "excluded",
+        "capacity",
+    ]
+
+
+def test_a_host_that_is_connected_to_what_the_networks_need_fits() -> None:
+    connected = replace(inventory(), physical_networks=("physnet0", "physnet1"), tunnel_address="192.0.2.1")
+    asked = replace(ASK, networks=(ON_VLAN, ON_TUNNELS, replace(ON_VLAN, kind=NetworkKind.NAT, physical=None)))
+    assert placement_for(asked, [host("h1", inventory=connected)]).verdicts == ()
 
 
 def test_a_host_that_passes_all_rules_has_no_verdict() -> None:

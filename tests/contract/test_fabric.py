@@ -1,6 +1,7 @@
 """What a Fabric promises (taskvisor/flow/ports.py)."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -12,12 +13,18 @@ from net.fabric import LinuxFabric
 from net.simulated import SimulatedFabric, SimulatedNeighbour
 from taskvisor.flow.ports import Fabric
 from taskvisor.model.errors import Contradiction
+from taskvisor.model.ids import HostName
+from taskvisor.model.network import HostLinks, Network, NetworkKind, Surroundings
 from taskvisor.model.observed import DhcpFacts, LinkFacts
 from taskvisor.model.plan import VifPlan
 from tests.contract.processes import repeat_at_once
-from tests.net.plans import network, vif
+from tests.net.plans import member, network, vif
 
 BLUE, RED = network(8), network(9)
+TUNNELLED = replace(network(7, dhcp=False), kind=NetworkKind.VXLAN, segment=100)
+ROUTED = replace(network(6, dhcp=False), kind=NetworkKind.ROUTED)
+LOOP = HostLinks(tunnel_address="127.0.0.1")
+ENDS = {HostName("here"): "127.0.0.1", HostName("there"): "192.0.2.9"}
 
 
 class FabricHost(Protocol):
@@ -197,6 +204,24 @@ def test_a_last_unplug_never_takes_the_bridge_from_under_a_first_plug(host: Fabr
     host.port.ensure_unplugged(vif(0, RED))
     assert set(host.list_names()) == {vif(1, RED).tap, vif(1, RED).bridge}
     host.port.ensure_unplugged(vif(1, RED))
+
+
+@pytest.mark.parametrize("on", [TUNNELLED, ROUTED], ids=["vxlan", "routed"])
+def test_ports_of_other_kinds_are_plugged_and_unplugged_alike(host: FabricHost, on: Network) -> None:
+    first, second = vif(0, on, LOOP), vif(1, on, LOOP)
+    around = Surroundings(network=on, members=(member(0, on, "here"), member(7, on, "there")), tunnels=ENDS)
+    host.port.ensure_surroundings(around)
+    assert host.list_names() == (), "of no effect where the network has no port"
+    for _ in range(2):
+        for plan in (first, second):
+            host.port.ensure_plugged(plan)
+        host.port.ensure_surroundings(around)
+        assert set(host.port.list_links()) == facts_of(first, second)
+        assert (first.bridge in host.list_names()) is (on is TUNNELLED)
+    for plan in (first, second, second):
+        host.port.ensure_unplugged(plan)
+    host.port.ensure_surroundings(around)
+    assert host.list_names() == ()
 
 
 def test_what_dhcp_is_told_is_listed_as_long_as_the_port_is_plugged(plugged: FabricHost) -> None:

@@ -1,7 +1,7 @@
 """All that our side can leave on a host, read in one piece so that tests compare whole worlds."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -12,7 +12,8 @@ from pyroute2 import IPRoute, netns
 
 from net.filters.firewall import read_listing
 from net.filters.ruleset import Listing
-from net.links.netlink import open_netlink
+from net.links.neighbours import open_neighbours
+from net.links.netlink import ROUTE_PROTOCOL, VXLAN, Link, open_netlink
 from net.services.dnsmasq import PROGRAM
 from net.services.process import PROC
 from tests.fixtures.namespaces import open_namespace
@@ -34,7 +35,9 @@ class SeenLink:
 
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """The links but for lo, their IPv4 addresses, our table, networks' directories and files, our daemons' command lines."""
+    """The links but for lo, their IPv4 addresses, our table, networks' directories and files, our daemons' command lines, and
+    the ways to guests: entries of tunnels and neighbours, routes of ours.
+    """
 
     links: frozenset[SeenLink] = frozenset()
     addresses: frozenset[str] = frozenset()
@@ -42,6 +45,7 @@ class World:
     files: frozenset[str] = frozenset()
     hosts: str = ""
     daemons: tuple[tuple[str, ...], ...] = ()
+    ways: frozenset[str] = frozenset()
 
 
 EMPTY = World()
@@ -72,7 +76,18 @@ def read_world(state_dir: Path) -> World:
         files=frozenset(str(path.relative_to(networks)) for path in files),
         hosts="".join(sorted(path.read_text() for path in files if path.name == "hosts")),
         daemons=tuple(sorted(_without_index(argv) for argv in daemons_of(state_dir).values())),
+        ways=frozenset(_ways(links)),
     )
+
+
+def _ways(links: Mapping[int, Link]) -> Iterator[str]:
+    with open_neighbours() as neighbours, IPRoute() as ipr:
+        for link in links.values():
+            entries = neighbours.list_behind(link.index) if link.kind == VXLAN else ()
+            for entry in (*entries, *neighbours.list_addresses(link.index)):
+                yield f"{entry.table} {link.name} {entry.mac} {entry.destination}"
+        for route in ipr.get_routes(proto=ROUTE_PROTOCOL):
+            yield f"route {route.get_attr('RTA_DST')} {links[route.get_attr('RTA_OIF')].name}"
 
 
 def daemons_of(state_dir: Path) -> dict[int, tuple[str, ...]]:

@@ -1,8 +1,8 @@
 """Networks and NICs for tests, by number."""
 
 from net.plan import vif_plan_for
-from taskvisor.model.ids import OperationId, instance_id_for, mac_for, network_id_for, port_id_for
-from taskvisor.model.network import Network, NetworkKind, Port
+from taskvisor.model.ids import HostName, OperationId, instance_id_for, mac_for, network_id_for, port_id_for
+from taskvisor.model.network import NO_LINKS, HostLinks, Member, Network, NetworkKind, Port
 from taskvisor.model.plan import VifPlan
 
 
@@ -40,7 +40,13 @@ def port(number: int, on: Network) -> Port:
     )
 
 
-def vif(number: int = 0, on: Network | None = None) -> VifPlan:
-    """The NIC of guest `number`, called web-<number>."""
+def vif(number: int = 0, on: Network | None = None, links: HostLinks = NO_LINKS) -> VifPlan:
+    """The NIC of guest `number`, called web-<number>, on the host that is connected by `links`."""
     on = on or network()
-    return vif_plan_for(port(number, on), on, hostname=f"web-{number}")
+    return vif_plan_for(port(number, on), on, hostname=f"web-{number}", links=links)
+
+
+def member(number: int, on: Network, host: str) -> Member:
+    """The port of guest `number`, as others know it."""
+    own = port(number, on)
+    return Member(port_id=own.id, host=HostName(host), mac=own.mac, addresses=own.addresses)

@@ -8,28 +8,35 @@ import functools
 import inspect
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pyroute2 import IPRoute
 
 from net.fabric import LinuxFabric
 from net.filters import firewall
 from net.links import sysctl, tun
+from net.links.neighbours import Neighbours
 from net.links.netlink import Netlink
 from net.services import dhcp
 from net.services.process import Process
+from taskvisor.model.ids import HostName
+from taskvisor.model.network import HostLinks, Network, NetworkKind, Surroundings
 from taskvisor.model.plan import VifPlan
-from tests.net.hosts import EMPTY, World, read_world
-from tests.net.plans import vif
+from tests.net.hosts import World, read_world
+from tests.net.plans import member, network, vif
 
 pytestmark = pytest.mark.real
 
 DIED = 77
 UNREACHED = 0
 CALLS_LIMIT = 200
+LEAST_CALLS = 5
 DANGEROUS: tuple[tuple[Any, str], ...] = (
     *((Netlink, name) for name, _ in inspect.getmembers(Netlink, inspect.isfunction) if not name.startswith("_")),
+    *((Neighbours, name) for name, _ in inspect.getmembers(Neighbours, inspect.isfunction) if not name.startswith("_")),
     (tun, "_make_tap"),
     (tun.NewTap, "ensure_persistent"),
     (sysctl, "ensure_sysctl"),
@@ -44,66 +51,130 @@ DANGEROUS: tuple[tuple[Any, str], ...] = (
     (Path, "rmdir"),
 )
 
-Act = Callable[[LinuxFabric, VifPlan], None]
+LINKS = HostLinks(uplinks={"lan": "eth0"}, tunnel_address="192.0.2.1")
 
 
-def plug(fabric: LinuxFabric, nic: VifPlan) -> None:
-    fabric.ensure_plugged(nic)
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """A NIC of some kind of network, the surroundings that its host is told, and the host before it."""
+
+    state_dir: Path
+    nic: VifPlan
+    around: Surroundings
+    before: World
+
+    def plug(self) -> None:
+        """As the step does it."""
+        fabric = LinuxFabric(self.state_dir)
+        fabric.ensure_plugged(self.nic)
+        fabric.ensure_surroundings(self.around)
+
+    def unplug(self) -> None:
+        LinuxFabric(self.state_dir).ensure_unplugged(self.nic)
+
+    def read(self) -> World:
+        return read_world(self.state_dir)
+
+    def read_plugged(self) -> World:
+        """The host with the NIC; it is unplugged again."""
+        self.plug()
+        world = self.read()
+        self.unplug()
+        return world
 
 
-def unplug(fabric: LinuxFabric, nic: VifPlan) -> None:
-    fabric.ensure_unplugged(nic)
+Act = Callable[[], None]
 
 
-def test_a_plug_that_died_anywhere_is_finished_by_the_next(state_dir: Path) -> None:
-    plugged = _world_after(state_dir, plug)
-    for _ in _deaths(state_dir, plug):
-        plug(LinuxFabric(state_dir), vif())
-        assert read_world(state_dir) == plugged
-        unplug(LinuxFabric(state_dir), vif())
-        assert read_world(state_dir) == EMPTY
+def network_of(kind: NetworkKind) -> Network:
+    on = replace(network(dhcp=kind is NetworkKind.NAT), kind=kind)
+    match kind:
+        case NetworkKind.VXLAN:
+            return replace(on, segment=100)
+        case NetworkKind.FLAT | NetworkKind.MACVTAP:
+            return replace(on, physical="lan")
+        case NetworkKind.EXISTING:
+            return replace(on, bridge="br-lan")
+        case _:
+            return on
 
 
-def test_a_plug_that_died_anywhere_is_undone_by_an_unplug(state_dir: Path) -> None:
-    for _ in _deaths(state_dir, plug):
-        unplug(LinuxFabric(state_dir), vif())
-        assert read_world(state_dir) == EMPTY
+@pytest.fixture(
+    params=[
+        NetworkKind.NAT,
+        NetworkKind.FLAT,
+        NetworkKind.VXLAN,
+        NetworkKind.ROUTED,
+        NetworkKind.MACVTAP,
+        NetworkKind.EXISTING,
+    ]
+)
+def case(request: pytest.FixtureRequest, state_dir: Path) -> Iterator[Case]:
+    """A host with an interface and a bridge of its operator's. VLANs need a kernel with 8021q."""
+    on = network_of(request.param)
+    ends = {HostName("here"): "192.0.2.1", HostName("there"): "192.0.2.2"}
+    around = Surroundings(network=on, members=(member(0, on, "here"), member(1, on, "there")), tunnels=ends)
+    with IPRoute() as ipr:
+        ipr.link("add", ifname="eth0", kind="veth", peer="eth1")
+        ipr.link("add", ifname="br-lan", kind="bridge", address="02:00:00:00:00:77")
+        index = {name: ipr.link_lookup(ifname=name)[0] for name in ("eth0", "br-lan")}
+        ipr.link("set", index=index["eth0"], state="up")
+        if request.param is NetworkKind.VXLAN:
+            ipr.addr("add", index=index["eth0"], address="192.0.2.1", prefixlen=24)
+        yield Case(state_dir=state_dir, nic=vif(0, on, LINKS), around=around, before=read_world(state_dir))
+        for each in index.values():
+            ipr.link("del", index=each)
 
 
-def test_an_unplug_that_died_anywhere_is_finished_by_the_next(state_dir: Path) -> None:
-    for _ in _deaths(state_dir, unplug, before=plug):
-        unplug(LinuxFabric(state_dir), vif())
-        assert read_world(state_dir) == EMPTY
+def test_a_plug_that_died_anywhere_is_finished_by_the_next(case: Case) -> None:
+    plugged = case.read_plugged()
+    for _ in _deaths(case, case.plug):
+        case.plug()
+        assert case.read() == plugged
+        case.unplug()
+        assert case.read() == case.before
 
 
-def test_an_unplug_that_died_anywhere_is_reversed_by_a_plug(state_dir: Path) -> None:
-    plugged = _world_after(state_dir, plug)
-    for _ in _deaths(state_dir, unplug, before=plug):
-        plug(LinuxFabric(state_dir), vif())
-        assert read_world(state_dir) == plugged
-        unplug(LinuxFabric(state_dir), vif())
+def test_a_plug_that_died_anywhere_is_undone_by_an_unplug(case: Case) -> None:
+    for _ in _deaths(case, case.plug):
+        case.unplug()
+        assert case.read() == case.before
+
+
+def test_an_unplug_that_died_anywhere_is_finished_by_the_next(case: Case) -> None:
+    for _ in _deaths(case, case.unplug, before=case.plug):
+        case.unplug()
+        assert case.read() == case.before
+
+
+def test_an_unplug_that_died_anywhere_is_reversed_by_a_plug(case: Case) -> None:
+    plugged = case.read_plugged()
+    for _ in _deaths(case, case.unplug, before=case.plug):
+        case.plug()
+        assert case.read() == plugged
+        case.unplug()
 
 
 def test_an_error_anywhere_in_a_plug_leaves_what_the_next_can_finish(
-    state_dir: Path, monkeypatch: pytest.MonkeyPatch
+    case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plugged = _world_after(state_dir, plug)
+    plugged = case.read_plugged()
     for nth in range(CALLS_LIMIT):
         with monkeypatch.context() as patch:
             counter = _Counter(nth, _raise)
             counter.install(patch.setattr)
             try:
-                plug(LinuxFabric(state_dir), vif())
+                case.plug()
             except InjectedError:
                 pass
             else:
-                assert nth > 20
+                assert nth > LEAST_CALLS
                 break
-        plug(LinuxFabric(state_dir), vif())
-        assert read_world(state_dir) == plugged
-        unplug(LinuxFabric(state_dir), vif())
-        assert read_world(state_dir) == EMPTY
-    unplug(LinuxFabric(state_dir), vif())
+        case.plug()
+        assert case.read() == plugged
+        case.unplug()
+        assert case.read() == case.before
+    case.unplug()
 
 
 class InjectedError(Exception):
@@ -145,25 +216,25 @@ class _Counter:
         self._left -= 1
 
 
-def _deaths(state_dir: Path, act: Act, *, before: Act | None = None) -> Iterator[int]:
-    """The host after each possible death in `act`, which was begun on an empty host (or after `before`)."""
+def _deaths(case: Case, act: Act, *, before: Act | None = None) -> Iterator[int]:
+    """The host after each possible death in `act`, which was begun on a host without the NIC (or after `before`)."""
     for nth in range(CALLS_LIMIT):
         if before is not None:
-            before(LinuxFabric(state_dir), vif())
-        if _exit_code_of(state_dir, act, nth) == UNREACHED:
-            assert nth > 20, "hardly anything was wrapped"
-            unplug(LinuxFabric(state_dir), vif())
+            before()
+        if _exit_code_of(act, nth) == UNREACHED:
+            assert nth > LEAST_CALLS, "hardly anything was wrapped"
+            case.unplug()
             return
         yield nth
     pytest.fail(f"more than {CALLS_LIMIT} calls")
 
 
-def _exit_code_of(state_dir: Path, act: Act, nth: int) -> int:
+def _exit_code_of(act: Act, nth: int) -> int:
     pid = os.fork()
     if pid == 0:
         try:
             _Counter(nth, _die).install(setattr)
-            act(LinuxFabric(state_dir), vif())
+            act()
             os._exit(UNREACHED)
         finally:
             os._exit(1)  # an exception, which the parent reports
@@ -171,10 +242,3 @@ def _exit_code_of(state_dir: Path, act: Act, nth: int) -> int:
     code = os.waitstatus_to_exitcode(status)
     assert code in (DIED, UNREACHED), f"the process failed at call {nth}"
     return code
-
-
-def _world_after(state_dir: Path, act: Act) -> World:
-    act(LinuxFabric(state_dir), vif())
-    world = read_world(state_dir)
-    unplug(LinuxFabric(state_dir), vif())
-    return world

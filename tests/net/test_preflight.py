@@ -8,6 +8,7 @@ from net.command import Ended
 from net.filters.generation import read_generation
 from net.links.netlink import open_netlink
 from net.preflight import list_problems
+from taskvisor.model.network import HostLinks
 
 pytestmark = pytest.mark.real
 
@@ -27,6 +28,16 @@ def test_each_thing_missing_has_its_sentence(
     monkeypatch.setattr("net.command.SEARCH_PATH", str(tmp_path))
     problems = list_problems()
     assert [problem.split(" is not ")[0] for problem in problems] == [str(tmp_path / "tun"), "nft", "dnsmasq"]
+
+
+def test_links_that_this_host_was_told_of_and_lacks_have_their_sentences(
+    host_namespace: str, tmp_state_dir: Path
+) -> None:
+    told = HostLinks(uplinks={"lo-net": "lo", "physnet1": "eth7"}, tunnel_address="192.0.2.1")
+    interface, address = list_problems(tmp_state_dir, told)
+    assert "no interface eth7, which TASKVISOR_PHYSICAL_NETWORKS names for physnet1" in interface
+    assert "no interface has 192.0.2.1" in address
+    assert list_problems(tmp_state_dir, HostLinks(uplinks={"n": "lo"}, tunnel_address="127.0.0.1")) == ()
 
 
 def test_a_closed_state_directory_has_its_sentence(host_namespace: str, tmp_state_dir: Path) -> None:

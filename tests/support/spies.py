@@ -52,7 +52,7 @@ def watched(port: P, name: str, on_call: OnCall) -> P:
 
 def watched_ports(ports: Ports, on_call: OnCall) -> Ports:
     """The same ports, each of those that touch the world with every call told."""
-    assert {field.name for field in fields(ports)} == {*WATCHED, "clock", "limits", "choices"}, (
+    assert {field.name for field in fields(ports)} == {*WATCHED, "clock", "limits", "choices", "host_links"}, (
         "a new port: is it to be watched?"
     )
     return replace(ports, **{name: watched(getattr(ports, name), name, on_call) for name in WATCHED})

@@ -24,7 +24,11 @@ def test_a_spec_stands_for_flavor_source_and_what_is_to_be_placed(fleet: Fleet) 
 
     assert resolved.flavor == Flavor(name="c2-m64-d3", vcpus=2, memory_mib=64, disk_gib=3)
     assert (resolved.source, resolved.image) == (ImageSource(url="file:///images/x", sha256="0" * 64), None)
-    assert resolved.ask == Ask(resources=Resources(vcpus=2, memory_mib=64, disk_gib=3), host=HostName("h1"))
+    assert resolved.ask == Ask(
+        resources=Resources(vcpus=2, memory_mib=64, disk_gib=3),
+        host=HostName("h1"),
+        networks=(fleet.store.find_network("default"),),
+    )
 
 
 def test_a_declared_format_goes_with_the_source(fleet: Fleet) -> None:
