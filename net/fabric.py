@@ -1,7 +1,7 @@
 """The network side of this host, for steps: plug, unplug, list. Composes; each part's rules are in its own module.
 
-Layout below the state directory: `net/networks/<network id>/` (DHCP), `net/locks/`, and `net/forwarding` when it was
-we who switched forwarding on.
+Layout below the state directory: `net/networks/<network id>/` (DHCP), `net/filters/` (what filters of ports follow from),
+`net/locks/`, and `net/forwarding` when it was we who switched forwarding on.
 
 One lock per network makes plug and unplug take turns, so the last unplug can't take the bridge from under a first
 plug. Order of a plug: what may be refused first (the device's name, the bridge's), the guest's link up last, when its
@@ -13,21 +13,29 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import structlog
+
 from net.filters.firewall import Firewall
+from net.filters.own_changes import OwnChanges
+from net.filters.port_filters import PortFilters
+from net.filters.port_rules import port_rules_for
 from net.filters.ruleset import NetworkRules
 from net.kinds import OWN_BRIDGE_KINDS
-from net.links.netlink import MACVTAP, TAP, open_netlink
+from net.links.netlink import MACVTAP, TAP, Link, Netlink, open_netlink
+from net.links.outer import ensure_held, ensure_only_held
 from net.links.sysctl import ensure_forwarding
 from net.locks import ensure_locked
-from net.plan import bridge_name_for, parse_owner
+from net.plan import FILTERED_KINDS, bridge_name_for, parse_owner
 from net.segments.registry import segment_for
 from net.services.dhcp import ensure_absent, ensure_forgotten, ensure_served, read_entries
 from net.services.dnsmasq import Paths, paths_for
 from taskvisor.model.errors import CannotAsk
-from taskvisor.model.ids import NetworkId
+from taskvisor.model.ids import NetworkId, PortId
 from taskvisor.model.network import NetworkKind, Surroundings
 from taskvisor.model.observed import DhcpFacts, LinkFacts
 from taskvisor.model.plan import VifPlan
+
+log = structlog.get_logger(__name__)
 
 
 class LinuxFabric:
@@ -39,10 +47,13 @@ class LinuxFabric:
     def __init__(self, state_dir: Path) -> None:
         self._directory = state_dir / "net"
         self._locks = self._directory / "locks"
-        self._firewall = Firewall(self._locks / "firewall")
+        changes = OwnChanges()
+        self._firewall = Firewall(self._locks / "firewall", changes)
+        self._filters = PortFilters(self._locks / "firewall", self._directory / "filters", changes)
 
     def ensure_plugged(self, vif: VifPlan) -> None:
-        """The port's device, what its network is made of here, NAT and DHCP entry are there; the device is on it and up.
+        """The port's device, what its network is made of here, filters, NAT and DHCP entry are there; the device is on it
+        and up.
 
         Contradiction when a name that is ours by right is a stranger's; DoesNotFit when this host lacks a program, a device,
         a right, or what the kind of network needs, or has the network's addresses on another link; Busy when the network is
@@ -58,6 +69,7 @@ class LinuxFabric:
                 ensure_forwarding(self._directory / "forwarding")
             if vif.dhcp and bridge is not None:
                 ensure_served(vif, bridge_index=bridge.index, paths=self._paths(vif))
+            self._ensure_filtered(vif, bridge)
             segment.ensure_joined(netlink, vif, device)
 
     def ensure_unplugged(self, vif: VifPlan) -> None:
@@ -69,18 +81,27 @@ class LinuxFabric:
         segment = segment_for(vif.kind)
         with self._locked(vif.network_id), open_netlink() as netlink:
             segment.ensure_device_absent(netlink, vif)
+            self._filters.ensure_floating_absent(vif)
+            ensure_only_held(netlink, self._filters.list_outer())
+            self._filters.ensure_port_absent(vif.tap)
             ensure_forgotten(vif, paths=self._paths(vif))
             if segment.is_unused(netlink, vif):
                 # Any order would converge: what finds no bridge removes all the rest, too. The users before the used.
                 ensure_absent(self._paths(vif))
                 if vif.kind in OWN_BRIDGE_KINDS:
                     self._firewall.ensure_network_absent(vif.bridge)
+                self._filters.ensure_bridge_absent(vif.bridge)
                 segment.ensure_absent(netlink, vif)
 
     def ensure_surroundings(self, around: Surroundings) -> None:
         """See `Fabric.ensure_surroundings`. Errors as of `ensure_plugged`."""
         with self._locked(around.network.id), open_netlink() as netlink:
             segment_for(around.network.kind).ensure_reached(netlink, around)
+            here = _ports_in(netlink)
+            self._filters.ensure_groups(around, here)
+            for address in self._filters.ensure_floating(around, here):
+                ensure_held(netlink, address)
+            ensure_only_held(netlink, self._filters.list_outer())
 
     def list_links(self) -> tuple[LinkFacts, ...]:
         """TAPs and macvtaps on this host that bear our alias."""
@@ -109,6 +130,17 @@ class LinuxFabric:
             for name, entry in found
         )
 
+    def _ensure_filtered(self, vif: VifPlan, bridge: Link | None) -> None:
+        """The port's filter is there, before its device is up. A port without anti-spoofing has none, nor has one whose frames
+        pass neither a bridge nor the routing of this host.
+        """
+        if vif.anti_spoofing and vif.kind in FILTERED_KINDS:
+            self._filters.ensure_port(port_rules_for(vif, bridge_mac=bridge.mac if bridge else None))
+            return
+        self._filters.ensure_port_absent(vif.tap)
+        if vif.anti_spoofing:
+            log.warning("port_without_filters", tap=vif.tap, kind=vif.kind)
+
     def _paths(self, vif: VifPlan) -> Paths:
         return paths_for(self._directory / "networks", vif.network_id)
 
@@ -124,3 +156,9 @@ class LinuxFabric:
 def _is_translated(vif: VifPlan) -> bool:
     """Whether this host translates what leaves the network: where it is the gateway of a bridge, and told to."""
     return vif.nat and vif.kind in (NetworkKind.NAT, NetworkKind.VXLAN)
+
+
+def _ports_in(netlink: Netlink) -> frozenset[PortId]:
+    """The ports that have a TAP of ours on this host."""
+    owners = (parse_owner(link.alias) for link in netlink.list_links() if link.kind == TAP)
+    return frozenset(owner.port_id for owner in owners if owner is not None)

@@ -20,6 +20,9 @@ TAP_PREFIX = "tap"
 BRIDGE_PREFIX = "brq"
 ID_CHARS = 11
 OWNER_WORD = "taskvisor"
+FILTERED_KINDS = frozenset(NetworkKind) - {NetworkKind.OVS, NetworkKind.MACVTAP}
+"""Where a port's frames pass the kernel's bridge or its own routing. Those of a macvtap pass neither, and Open vSwitch's datapath
+takes a TAP's frames before any bridge sees them."""
 HOSTNAME_RULE = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", re.ASCII | re.IGNORECASE)
 """One label of a DNS name (RFC 1123 §2.1)."""
 
@@ -57,6 +60,7 @@ def vif_plan_for(port: Port, network: Network, *, hostname: str, links: HostLink
     _require_address(network.gateway, cidr, f"the gateway of network {network.name}")
     if HOSTNAME_RULE.fullmatch(hostname) is None:
         raise Refused(f"{hostname!r} can't be a guest's hostname; use up to 63 letters, digits and inner hyphens")
+    _require_filterable(port, network)
     return VifPlan(
         port_id=port.id,
         instance_id=port.instance_id,
@@ -164,6 +168,15 @@ def _network_of(network: Network) -> IPv4Network:
         raise Refused(
             f"network {network.name} can't be plugged: {error}; its cidr must read like 10.0.0.0/24"
         ) from error
+
+
+def _require_filterable(port: Port, network: Network) -> None:
+    if port.security_groups and port.anti_spoofing and network.kind not in FILTERED_KINDS:
+        kinds = ", ".join(sorted(FILTERED_KINDS))
+        raise Refused(
+            f"port {port.id} can't be in security groups: network {network.name} is of kind {network.kind}, whose frames "
+            f"no filter of this host sees; take it out of them, or use a network of kind {kinds}"
+        )
 
 
 def _require_address(address: str, cidr: IPv4Network, what: str) -> None:

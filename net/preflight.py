@@ -5,8 +5,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from net.command import run_command
+from net.filters.chains import Listing
+from net.filters.chains import script_for as port_script_for
 from net.filters.generation import read_generation
+from net.filters.placement import port_wanted_for
+from net.filters.port_rules import PortRules, Segment
 from net.filters.ruleset import NetworkRules, script_for
+from net.filters.states import BRIDGE_FILTERING_MISSING, is_bridge_filtering_there
 from net.links.netlink import open_netlink
 from net.links.sysctl import FORWARDING, ROOT
 from net.links.tun import NameTaken, open_new_tap
@@ -15,6 +20,12 @@ from taskvisor.model.errors import TaskvisorError
 from taskvisor.model.network import NO_LINKS, HostLinks
 
 TRIAL_TAP = "taskvisor-%d"  # the kernel puts a free number in
+TRIAL_PORT = PortRules(
+    tap="taskvisor-try",
+    mac="02:00:00:00:00:01",
+    addresses=("192.0.2.1", "2001:db8::1"),
+    segment=Segment(bridge="taskvisor-try", mac="02:00:00:00:00:02", zone=1),
+)
 TRIAL_RULES = NetworkRules(bridge="taskvisor-try", cidr="192.0.2.0/24", nat=True)  # RFC 5737: in no real network
 
 
@@ -23,7 +34,7 @@ def list_problems(state_dir: Path | None = None, links: HostLinks = NO_LINKS) ->
 
     With `state_dir` also whether dnsmasq's unprivileged user can reach it; with `links` whether this host has them.
     """
-    checks = [_tap, _netlink, _nft, _dnsmasq, _forwarding]
+    checks = [_tap, _netlink, _nft, _bridged, _dnsmasq, _forwarding]
     if state_dir is not None:
         checks.append(lambda: _reachable(state_dir / "net"))
     checks.append(lambda: _links(links))
@@ -69,11 +80,17 @@ def _links(links: HostLinks) -> Iterator[str]:
 
 
 def _nft() -> Iterator[str]:
-    """The kernel takes the rules of a network (nft -c: checked by the kernel, not committed)."""
+    """The kernel takes the rules of a network and of a port (nft -c: checked by the kernel, not committed)."""
     read_generation()
-    checked = run_command(["nft", "-c", "-f", "-"], stdin=script_for(TRIAL_RULES))
+    port_script = port_script_for(port_wanted_for(TRIAL_PORT, Listing()), Listing())
+    checked = run_command(["nft", "-c", "-f", "-"], stdin=script_for(TRIAL_RULES) + port_script)
     if not checked.ok:
-        yield f"nftables does not take the rules of a network: {checked}; install nftables >= 1.0 and a kernel >= 5.10"
+        yield f"nftables does not take the rules of a network and a port: {checked}; install nftables >= 1.0 and a kernel >= 5.10"
+
+
+def _bridged() -> Iterator[str]:
+    """What passes on bridges can be filtered."""
+    yield from () if is_bridge_filtering_there() else (BRIDGE_FILTERING_MISSING,)
 
 
 def _dnsmasq() -> Iterator[str]:

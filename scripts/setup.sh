@@ -19,7 +19,7 @@ readonly PACKAGES=(
   util-linux e2fsprogs dosfstools
   lvm2 ceph-common qemu-block-extra ceph-mon ceph-osd xfsprogs
   redis-server
-  dnsmasq-base nftables iproute2
+  dnsmasq-base nftables iproute2 iputils-ping
   busybox-static cpio fdisk mtools syslinux syslinux-common mmdebstrap openssh-client
   ovmf systemd-boot-efi
   libvirt-dev pkg-config gcc libc6-dev

@@ -13,6 +13,7 @@ import structlog
 
 from net.command import Ended, run_command
 from net.filters.generation import read_generation
+from net.filters.own_changes import OwnChanges
 from net.filters.ruleset import TABLE, Listing, NetworkRules, parse_listing, removal_script_for, script_for
 from net.locks import ensure_locked
 from taskvisor.model.errors import CannotAsk, Retryable
@@ -27,20 +28,21 @@ class Firewall:
     or the removal of the last network would take a network that was just added with it.
     """
 
-    def __init__(self, lock_path: Path) -> None:
+    def __init__(self, lock_path: Path, changes: OwnChanges | None = None) -> None:
         self._lock_path = lock_path
+        self._changes = changes or OwnChanges()
         self._seen: dict[NetworkRules, int] = {}  # bounded by the networks that have ports on this host
 
     def ensure_network(self, network: NetworkRules) -> None:
         """The table holds the network's rules. CannotAsk when it can't be listed, Retryable when nft fails."""
-        if self._seen.get(network) == read_generation():
+        if self._is_as_seen(network):
             return
         with self._locked():
             generation = read_generation()  # before the listing: a change in between is then seen the next time
             if read_listing().holds(network):
                 self._seen[network] = generation
                 return
-            _run_script(script_for(network))
+            self._run(script_for(network))
             log.info("network_rules_set", bridge=network.bridge, cidr=network.cidr, nat=network.nat)
 
     def ensure_network_absent(self, bridge: str) -> None:
@@ -49,8 +51,17 @@ class Firewall:
         with self._locked():
             listing = read_listing()
             if bridge in listing.bridges():
-                _run_script(removal_script_for(bridge, listing))
+                self._run(removal_script_for(bridge, listing))
                 log.info("network_rules_removed", bridge=bridge)
+
+    def _is_as_seen(self, network: NetworkRules) -> bool:
+        seen = self._seen.get(network)
+        return seen is not None and self._changes.alone_since(seen, read_generation())
+
+    def _run(self, script: str) -> None:
+        before = read_generation()
+        _run_script(script)
+        self._changes.note(before, read_generation())
 
     def _locked(self) -> AbstractContextManager[None]:
         return ensure_locked(self._lock_path, "the firewall of this host")

@@ -1,11 +1,12 @@
 """The nftables rules of a network, as text: pure. Says what is filtered and translated, never runs anything.
 
 One table, `inet taskvisor`, for all networks. Its two base chains only look a bridge up in a map and jump to that
-network's own chains, so a change of one network replaces two or three chains of its own and no rule of another's:
+network's own chains, so a change of one network replaces chains of its own and no rule of another's:
 
     forward      oifname -> to_<bridge>     answers, and traffic between the bridge's own ports; all else is rejected
                  iifname -> from_<bridge>   traffic out of the network's own addresses; all else is rejected
     postrouting  iifname -> nat_<bridge>    masquerade of what leaves for elsewhere
+    input        iifname -> host_<bridge>   what of the host itself its guests may reach (net/filters/host_services.py)
 
 `to_` comes first: what one network lets out, another still does not let in. A network without NAT is isolated: its
 guests reach each other and nothing is forwarded (a routed network is another kind). The verdict `accept` ends this
@@ -21,17 +22,21 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from net.filters.host_services import SERVICES
+
 TABLE = "inet taskvisor"
 BASE_CHAINS = (
     ("forward", "type filter hook forward priority filter"),
     ("postrouting", "type nat hook postrouting priority srcnat"),
+    ("input", "type filter hook input priority filter"),
 )
 BASE_RULES = (
     ("forward", "oifname vmap @to_network"),
     ("forward", "iifname vmap @from_network"),
     ("postrouting", "iifname vmap @nat_network"),
+    ("input", "iifname vmap @host_network"),
 )
-KINDS = ("to", "from", "nat")
+KINDS = ("to", "from", "nat", "host")
 REJECT = "reject with icmpx admin-prohibited"
 DIGEST_CHARS = 16
 
@@ -60,7 +65,7 @@ class Listing:
 
     def holds(self, network: NetworkRules) -> bool:
         """All that the network needs is here, and nothing else is in its chains."""
-        chains = {"forward", "postrouting", *(f"{kind}_{network.bridge}" for kind in KINDS)}
+        chains = {*(name for name, _ in BASE_CHAINS), *(f"{kind}_{network.bridge}" for kind in KINDS)}
         here = {key: count for key, count in self.rules.items() if key[0] in chains}
         jumps = {(f"{kind}_network", network.bridge): f"{kind}_{network.bridge}" for kind in KINDS}
         return here == _rules_wanted(network) and jumps.items() <= self.jumps.items()
@@ -121,15 +126,21 @@ def _table_lines() -> Iterator[str]:
 def _network_rules(network: NetworkRules) -> tuple[tuple[str, str], ...]:
     bridge, cidr = network.bridge, network.cidr
     between = (f"to_{bridge}", f"iifname {bridge} accept")  # bridged frames come here where br_netfilter is loaded
+    services = tuple((f"host_{bridge}", rule) for rule in (*SERVICES, REJECT))
     if not network.nat:
-        return (between, (f"to_{bridge}", REJECT), (f"from_{bridge}", REJECT))
+        return (between, (f"to_{bridge}", REJECT), (f"from_{bridge}", REJECT), *services)
     return (
         between,
         (f"to_{bridge}", f"ip daddr {cidr} ct state established,related accept"),
+        (
+            f"to_{bridge}",
+            f"ip daddr {cidr} ct status dnat accept",
+        ),  # a floating address, or the operator's own translation
         (f"to_{bridge}", REJECT),
         (f"from_{bridge}", f"ip saddr {cidr} accept"),
         (f"from_{bridge}", REJECT),
         (f"nat_{bridge}", f"ip saddr {cidr} ip daddr != {{ {cidr}, 224.0.0.0/4, 255.255.255.255 }} masquerade"),
+        *services,
     )
 
 

@@ -35,6 +35,7 @@ AF_INET6 = 10
 RT_SCOPE_LINK = 253
 DUMP_TRIES = 5
 
+_UNREACHABLE = (errno.ENETUNREACH, errno.EHOSTUNREACH)
 _FORBIDDEN = (errno.EPERM, errno.EACCES)
 _REFUSALS: Mapping[int | None, tuple[type[TaskvisorError], str]] = {
     errno.EINVAL: (Refused, "the kernel does not take the value ({error})"),
@@ -73,6 +74,7 @@ class LinkAddress:
 
     index: int
     interface: IPv4Interface
+    label: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -245,6 +247,30 @@ class Netlink:
                 broadcast=str(interface.network.broadcast_address),
             )
 
+    def ensure_labelled_address(self, link: Link, interface: IPv4Interface, *, label: str) -> None:
+        """The link holds the address, under a label (`ip address … label`): programs that go by a link's name pass it over."""
+        with _changing(f"give {interface} to {link.name}", harmless=errno.EEXIST):
+            self._ipr.addr(
+                "add", index=link.index, address=str(interface.ip), prefixlen=interface.network.prefixlen, label=label
+            )
+
+    def ensure_address_absent(self, link: Link, interface: IPv4Interface) -> None:
+        """The link does not hold the address."""
+        with _changing(f"take {interface} from {link.name}", harmless=errno.EADDRNOTAVAIL):
+            self._ipr.addr("del", index=link.index, address=str(interface.ip), prefixlen=interface.network.prefixlen)
+
+    def read_link_towards(self, address: str) -> Link | None:
+        """The link by which a packet for the address would leave; None when there is no route to it."""
+        try:
+            route = self._ipr.route("get", dst=address)[0]
+            return _link_of(self._ipr.link("get", index=route.get_attr("RTA_OIF"))[0])
+        except NetlinkError as error:
+            if error.code in _UNREACHABLE:
+                return None
+            raise _asked(error, f"read the route to {address}") from error
+        except OSError as error:
+            raise _asked(error, f"read the route to {address}") from error
+
 
 @contextmanager
 def open_netlink() -> Iterator[Netlink]:
@@ -349,4 +375,5 @@ def _host_route_to(address: str) -> dict[str, Any]:
 
 
 def _address_of(message: Any) -> LinkAddress:
-    return LinkAddress(index=message["index"], interface=IPv4Interface(f"{_held_of(message)}/{message['prefixlen']}"))
+    interface = IPv4Interface(f"{_held_of(message)}/{message['prefixlen']}")
+    return LinkAddress(index=message["index"], interface=interface, label=message.get_attr("IFA_LABEL") or "")

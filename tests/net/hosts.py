@@ -10,7 +10,9 @@ from typing import TypeVar
 
 from pyroute2 import IPRoute, netns
 
+from net.filters.chains import Listing as PortListing
 from net.filters.firewall import read_listing
+from net.filters.port_filters import read_port_listing
 from net.filters.ruleset import Listing
 from net.links.neighbours import open_neighbours
 from net.links.netlink import ROUTE_PROTOCOL, VXLAN, Link, open_netlink
@@ -35,13 +37,15 @@ class SeenLink:
 
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """The links but for lo, their IPv4 addresses, our table, networks' directories and files, our daemons' command lines, and
+    """The links but for lo, their IPv4 addresses, our tables, networks' directories and files, our daemons' command lines, and
     the ways to guests: entries of tunnels and neighbours, routes of ours.
     """
 
     links: frozenset[SeenLink] = frozenset()
     addresses: frozenset[str] = frozenset()
     listing: Listing = field(default_factory=Listing)
+    filtered: str = ""
+    ports: PortListing = field(default_factory=PortListing)
     files: frozenset[str] = frozenset()
     hosts: str = ""
     daemons: tuple[tuple[str, ...], ...] = ()
@@ -59,6 +63,7 @@ def read_world(state_dir: Path) -> World:
     networks = state_dir / "net" / "networks"
     # What a dead process was writing (*.new) is nobody's state, and goes with its directory.
     files = [path for path in networks.rglob("*") if path.suffix != ".new"] if networks.exists() else []
+    remembered = state_dir / "net" / "filters"
     return World(
         links=frozenset(
             SeenLink(
@@ -73,6 +78,8 @@ def read_world(state_dir: Path) -> World:
         ),
         addresses=frozenset(f"{links[held.index].name} {held.interface}" for held in addresses),
         listing=_plain(read_listing()),
+        ports=read_port_listing(),
+        filtered="".join(sorted(path.read_text() for path in remembered.glob("*.json"))),
         files=frozenset(str(path.relative_to(networks)) for path in files),
         hosts="".join(sorted(path.read_text() for path in files if path.name == "hosts")),
         daemons=tuple(sorted(_without_index(argv) for argv in daemons_of(state_dir).values())),

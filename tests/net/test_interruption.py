@@ -16,7 +16,7 @@ import pytest
 from pyroute2 import IPRoute
 
 from net.fabric import LinuxFabric
-from net.filters import firewall
+from net.filters import firewall, port_filters
 from net.links import sysctl, tun
 from net.links.neighbours import Neighbours
 from net.links.netlink import Netlink
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.real
 
 DIED = 77
 UNREACHED = 0
-CALLS_LIMIT = 200
+CALLS_LIMIT = 300
 LEAST_CALLS = 5
 DANGEROUS: tuple[tuple[Any, str], ...] = (
     *((Netlink, name) for name, _ in inspect.getmembers(Netlink, inspect.isfunction) if not name.startswith("_")),
@@ -41,12 +41,15 @@ DANGEROUS: tuple[tuple[Any, str], ...] = (
     (tun.NewTap, "ensure_persistent"),
     (sysctl, "ensure_sysctl"),
     (firewall, "run_command"),
+    (port_filters, "run_command"),
     (dhcp, "run_command"),
     (dhcp, "_replace"),
     (dhcp, "send_release"),
     (Process, "send"),
     (Path, "mkdir"),
     (Path, "write_text"),
+    (Path, "write_bytes"),
+    (Path, "rename"),
     (Path, "unlink"),
     (Path, "rmdir"),
 )

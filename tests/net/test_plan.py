@@ -19,7 +19,8 @@ from net.plan import (
     vif_plan_for,
 )
 from taskvisor.model.errors import Refused
-from taskvisor.model.ids import InstanceId, NetworkId, PortId
+from taskvisor.model.ids import InstanceId, NetworkId, PortId, SecurityGroupId
+from taskvisor.model.network import NetworkKind
 from taskvisor.model.plan import VifPlan
 from tests.net.plans import network, port
 
@@ -132,3 +133,13 @@ def test_an_unusable_network_is_refused_in_words(change: dict[str, str], sentenc
 def test_a_port_of_another_network_is_a_bug_of_the_caller() -> None:
     with pytest.raises(ValueError, match="is on network"):
         vif_plan_for(port(0, network(8)), network(9), hostname="web-0")
+
+
+@pytest.mark.parametrize("kind", [NetworkKind.OVS, NetworkKind.MACVTAP])
+def test_a_port_in_a_group_is_refused_where_no_filter_sees_its_frames(kind: NetworkKind) -> None:
+    unfiltered = replace(network(), kind=kind)
+    grouped = replace(port(0, unfiltered), security_groups=(SecurityGroupId("web"),))
+    with pytest.raises(Refused, match=f"is of kind {kind}, whose frames no filter of this host sees"):
+        vif_plan_for(grouped, unfiltered, hostname="web-0")
+    for open_port in (replace(grouped, security_groups=()), replace(grouped, anti_spoofing=False)):
+        assert vif_plan_for(open_port, unfiltered, hostname="web-0").kind is kind

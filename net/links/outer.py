@@ -1,0 +1,66 @@
+"""Outer addresses that this host answers for: held by the link that leads to them, and marked as ours by their label.
+
+An address is held as a /32 by the link that has the route to it, so that the kernel answers ARP for it; who hears it is told at
+once (gratuitous ARP, RFC 5227 §3), for until then it was somebody else's. Knows nothing of what it is translated to; that has
+to come first, for where nothing is translated the host itself answers.
+"""
+
+import socket
+import struct
+from ipaddress import IPv4Address, IPv4Interface
+
+import structlog
+
+from net.links.netlink import Link, Netlink
+from taskvisor.model.errors import DoesNotFit, Retryable
+
+log = structlog.get_logger(__name__)
+
+LABEL = "taskvisor-float"  # IFA_LABEL, at most 15 bytes
+ETHERTYPE_ARP = 0x0806
+ARP = struct.Struct("!HHBBH6s4s6s4s")
+BROADCAST = b"\xff" * 6
+
+
+def ensure_held(netlink: Netlink, address: str) -> None:
+    """This host answers for the address. One that it has by somebody else's hand stays theirs.
+
+    DoesNotFit when no link leads to it.
+    """
+    if any(str(held.interface.ip) == address for held in netlink.list_addresses()):
+        return
+    link = netlink.read_link_towards(address)
+    if link is None:
+        raise DoesNotFit(
+            f"no link of this host leads to {address}; give it a route to that network, or use another host"
+        )
+    netlink.ensure_labelled_address(link, IPv4Interface(f"{address}/32"), label=LABEL)
+    _announce(link, IPv4Address(address))
+    log.info("outer_address_held", address=address, link=link.name)
+
+
+def ensure_only_held(netlink: Netlink, addresses: frozenset[str]) -> None:
+    """Of the addresses with our label, none is held but these."""
+    stale = [
+        held for held in netlink.list_addresses() if held.label == LABEL and str(held.interface.ip) not in addresses
+    ]
+    links = {link.index: link for link in netlink.list_links()} if stale else {}
+    for held in stale:
+        if held.index in links:
+            netlink.ensure_address_absent(links[held.index], held.interface)
+            log.info("outer_address_let_go", address=str(held.interface.ip), link=links[held.index].name)
+
+
+def _announce(link: Link, address: IPv4Address) -> None:
+    """Everybody on the link learns whose the address is now. A link without MACs has nobody to tell."""
+    if not link.mac:
+        return
+    mac = bytes.fromhex(link.mac.replace(":", ""))
+    question = ARP.pack(1, 0x0800, 6, 4, 1, mac, address.packed, bytes(6), address.packed)
+    frame = BROADCAST + mac + struct.pack("!H", ETHERTYPE_ARP) + question
+    try:
+        with socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC) as wire:
+            wire.bind((link.name, ETHERTYPE_ARP))
+            wire.send(frame)
+    except OSError as error:
+        raise Retryable(f"can't announce {address} on {link.name}: {error}") from error
