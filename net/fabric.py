@@ -1,7 +1,8 @@
 """The network side of this host, for steps: plug, unplug, list. Composes; each part's rules are in its own module.
 
 Layout below the state directory: `net/networks/<network id>/` (DHCP), `net/filters/` (what filters of ports follow from),
-`net/locks/`, and `net/forwarding` when it was we who switched forwarding on.
+`net/locks/`, `net/ovs/` (a note for each port that may be on an Open vSwitch bridge), and `net/forwarding` when it was we who
+switched forwarding on.
 
 One lock per network makes plug and unplug take turns, so the last unplug can't take the bridge from under a first
 plug. Order of a plug: what may be refused first (the device's name, the bridge's), the guest's link up last, when its
@@ -23,10 +24,13 @@ from net.filters.ruleset import NetworkRules
 from net.kinds import OWN_BRIDGE_KINDS
 from net.links.netlink import MACVTAP, TAP, Link, Netlink, open_netlink
 from net.links.outer import ensure_held, ensure_only_held
+from net.links.shaping import ensure_shaped, ensure_unshaped, shape_plan_for
 from net.links.sysctl import ensure_forwarding
 from net.locks import ensure_locked
+from net.ovs.segment import SwitchSegment
 from net.plan import FILTERED_KINDS, bridge_name_for, parse_owner
 from net.segments.registry import segment_for
+from net.segments.segment import Segment
 from net.services.dhcp import ensure_absent, ensure_forgotten, ensure_served, read_entries
 from net.services.dnsmasq import Paths, paths_for
 from taskvisor.model.errors import CannotAsk
@@ -37,6 +41,9 @@ from taskvisor.model.plan import VifPlan
 
 log = structlog.get_logger(__name__)
 
+OVSDB = "unix:/run/openvswitch/db.sock"
+"""Where Open vSwitch's packages let its database listen."""
+
 
 class LinuxFabric:
     """The Fabric of a Linux host (taskvisor/flow/ports.py). Any number of processes may have one of the same directory.
@@ -44,12 +51,13 @@ class LinuxFabric:
     Make it after fork: it remembers what its own process has seen of the firewall. No socket or lock is kept.
     """
 
-    def __init__(self, state_dir: Path) -> None:
+    def __init__(self, state_dir: Path, *, ovsdb: str = OVSDB) -> None:
         self._directory = state_dir / "net"
         self._locks = self._directory / "locks"
         changes = OwnChanges()
         self._firewall = Firewall(self._locks / "firewall", changes)
         self._filters = PortFilters(self._locks / "firewall", self._directory / "filters", changes)
+        self._switch = SwitchSegment(ovsdb, self._directory / "ovs")
 
     def ensure_plugged(self, vif: VifPlan) -> None:
         """The port's device, what its network is made of here, filters, NAT and DHCP entry are there; the device is on it
@@ -59,9 +67,11 @@ class LinuxFabric:
         a right, or what the kind of network needs, or has the network's addresses on another link; Busy when the network is
         locked for 20 s.
         """
-        segment = segment_for(vif.kind)
+        segment = self._segment(vif.kind)
         with self._locked(vif.network_id), open_netlink() as netlink:
             device = segment.ensure_device(netlink, vif)
+            if vif.kind is not NetworkKind.MACVTAP:
+                ensure_shaped(netlink, device, shape_plan_for(vif))
             bridge = segment.ensure_made(netlink, vif)
             if vif.kind in OWN_BRIDGE_KINDS:
                 self._firewall.ensure_network(NetworkRules(bridge=vif.bridge, cidr=vif.cidr, nat=_is_translated(vif)))
@@ -78,9 +88,11 @@ class LinuxFabric:
         A bridge that a stranger put a link on stays, with its DHCP and rules. Contradiction when the TAP's name is a
         stranger's; Busy as above.
         """
-        segment = segment_for(vif.kind)
+        segment = self._segment(vif.kind)
         with self._locked(vif.network_id), open_netlink() as netlink:
             segment.ensure_device_absent(netlink, vif)
+            if vif.kind is not NetworkKind.MACVTAP:
+                ensure_unshaped(netlink, shape_plan_for(vif))
             self._filters.ensure_floating_absent(vif)
             ensure_only_held(netlink, self._filters.list_outer())
             self._filters.ensure_port_absent(vif.tap)
@@ -96,7 +108,7 @@ class LinuxFabric:
     def ensure_surroundings(self, around: Surroundings) -> None:
         """See `Fabric.ensure_surroundings`. Errors as of `ensure_plugged`."""
         with self._locked(around.network.id), open_netlink() as netlink:
-            segment_for(around.network.kind).ensure_reached(netlink, around)
+            self._segment(around.network.kind).ensure_reached(netlink, around)
             here = _ports_in(netlink)
             self._filters.ensure_groups(around, here)
             for address in self._filters.ensure_floating(around, here):
@@ -129,6 +141,9 @@ class LinuxFabric:
             )
             for name, entry in found
         )
+
+    def _segment(self, kind: NetworkKind) -> Segment:
+        return self._switch if kind is NetworkKind.OVS else segment_for(kind)
 
     def _ensure_filtered(self, vif: VifPlan, bridge: Link | None) -> None:
         """The port's filter is there, before its device is up. A port without anti-spoofing has none, nor has one whose frames

@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
+from net.bandwidth import require_sane
 from net.kinds import GATEWAY_KINDS, TOLD_BY_SEED_KINDS, require_usable
 from taskvisor.model.errors import Refused
 from taskvisor.model.ids import InstanceId, NetworkId, PortId
@@ -46,11 +47,14 @@ class BridgePlan:
     gateway: IPv4Interface | None
 
 
-def vif_plan_for(port: Port, network: Network, *, hostname: str, links: HostLinks = NO_LINKS) -> VifPlan:
+def vif_plan_for(
+    port: Port, network: Network, *, hostname: str, links: HostLinks = NO_LINKS, queues: int | None = None
+) -> VifPlan:
     """The links and the DHCP entry of a port, on the host that is connected by `links`.
 
-    Refused when the network's CIDR, what its kind needs, the port's address or the hostname (one DNS label, RFC 1123) is
-    unusable. What only this host lacks is for the fabric to say.
+    `queues`: of the NIC, where the guest's own options have a word in it; None: what the port says. Refused when the network's
+    CIDR, what its kind needs, the port's address or limits, or the hostname (one DNS label, RFC 1123) is unusable. What only
+    this host lacks is for the fabric to say.
     """
     if port.network_id != network.id:
         raise ValueError(f"port {port.id} is on network {port.network_id}, not on {network.id}")
@@ -61,6 +65,7 @@ def vif_plan_for(port: Port, network: Network, *, hostname: str, links: HostLink
     if HOSTNAME_RULE.fullmatch(hostname) is None:
         raise Refused(f"{hostname!r} can't be a guest's hostname; use up to 63 letters, digits and inner hyphens")
     _require_filterable(port, network)
+    require_sane(port.qos, network.kind, f"the limits of port {port.id}")
     return VifPlan(
         port_id=port.id,
         instance_id=port.instance_id,
@@ -78,7 +83,7 @@ def vif_plan_for(port: Port, network: Network, *, hostname: str, links: HostLink
         dhcp=network.dhcp and network.kind not in TOLD_BY_SEED_KINDS,
         dns=network.dns,
         hostname=hostname,
-        queues=port.queues,
+        queues=queues or port.queues or 1,
         kind=network.kind,
         segment=network.segment,
         uplink=links.uplinks.get(network.physical or ""),

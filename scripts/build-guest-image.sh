@@ -59,7 +59,8 @@ check_tools() {
     command -v "$tool" >/dev/null || die "$tool is not installed; run scripts/setup.sh first."
   done
   [ -s "$UEFI_LOADER" ] || die "$UEFI_LOADER is missing; run scripts/setup.sh first."
-  busybox --list | grep -qx udhcpc || die "busybox has no udhcpc; the package busybox-static is needed."
+  # To its end: with -q, grep may end first, busybox by SIGPIPE, and pipefail would call that a lack.
+  busybox --list | grep -x udhcpc >/dev/null || die "busybox has no udhcpc; the package busybox-static is needed."
 }
 
 # The newest kernel, once; a kernel that is there stays, so that a build neither needs the network nor changes by itself.

@@ -17,6 +17,7 @@ from virt.domain import render
 from virt.domain.disk import DiskCache
 from virt.layout import disk_layout_for, next_device
 from virt.policy import choices_for, domain_config_for, machine_for, options_of
+from virt.policy.queues import queues_for
 from virt.policy.storage import disks_for
 from virt.seeds.config_drive import config_drive_for
 from virt.seeds.nocloud import host_name_for, seed_for
@@ -97,7 +98,11 @@ def vifs_of(ctx: GuestOnHost) -> tuple[VifPlan, ...]:
     hostname = host_name_for(ctx.instance)
     return tuple(
         vif_plan_for(
-            port, ctx.ports.networks.read_network(port.network_id), hostname=hostname, links=ctx.ports.host_links
+            port,
+            ctx.ports.networks.read_network(port.network_id),
+            hostname=hostname,
+            links=ctx.ports.host_links,
+            queues=queues_for(port, ctx.instance),
         )
         for port in ctx.instance.ports
     )

@@ -263,6 +263,9 @@ class Settings(BaseSettings):
     nfs://filer/export,iscsi://10.0.0.9:3260. Empty: none; who may enqueue chooses the volume, and could have any file, disk or
     other guest's image of this host."""
 
+    ovsdb: Annotated[str, Field(pattern=r"^unix:/[^\x00-\x20]+$", max_length=110)] = "unix:/run/openvswitch/db.sock"
+    """Where the database of this host's Open vSwitch listens. Asked only for networks of kind `ovs`."""
+
     detach_timeout_s: Annotated[int, Field(ge=1, le=3600)] = 160
     """A guest that is asked to let go of a volume has so long, and is asked again and again. Nova's 8 times 20 s."""
 

@@ -39,6 +39,12 @@ def test_settings_of_images_reach_a_child_process(monkeypatch: pytest.MonkeyPatc
     assert Settings() == settings
 
 
+def test_open_vswitch_is_asked_by_a_socket_of_this_host() -> None:
+    assert Settings(ovsdb="unix:/tmp/db.sock").ovsdb == "unix:/tmp/db.sock"
+    with pytest.raises(ValidationError, match="ovsdb"):
+        Settings(ovsdb="tcp:192.0.2.1:6640")
+
+
 CHOSEN = {
     "TASKVISOR_DEFINITION_DIALECT": "nova",
     "TASKVISOR_METADATA_DIALECT": "nova-1.0",

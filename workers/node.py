@@ -187,7 +187,7 @@ def _open_real(settings: Settings) -> Adapters:
         LibvirtHypervisor(settings.libvirt_uri, virt_type=settings.virt_type),
         LocalDisks(root, store_options_of(settings)),
         open_image_cache(settings),
-        LinuxFabric(root),
+        LinuxFabric(root, ovsdb=settings.ovsdb),
         open_host_volumes(root, tuple(filter(None, settings.volume_roots.split(",")))),
     )
 

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkDumpInterrupted, NetlinkError
 
+from net.links.token_bucket import Bucket, Parameters, parameters_for, parse_parameters
 from taskvisor.model.errors import CannotAsk, DoesNotFit, Refused, Retryable, TaskvisorError
 
 TAP = "tap"
@@ -27,12 +28,16 @@ VXLAN_PORT = 4789  # RFC 7348 §5; the kernel's default is an older one
 VXLAN_TTL = 64
 ROUTE_PROTOCOL = 84
 """Whose our routes are (`ip route show proto 84`); no routing daemon uses it. See /etc/iproute2/rt_protos."""
+IFB = "ifb"
+TBF = "tbf"  # token bucket filter, a queueing discipline
 
 IFF_UP = 0x1  # linux/if.h
 IFF_TAP = 0x2  # linux/if_tun.h; the kernel gives both TAP and TUN the kind "tun"
 AF_INET = 2
 AF_INET6 = 10
 RT_SCOPE_LINK = 253
+BUCKET_HANDLE = 0x54560000  # major:minor 5456:0; proves that the bucket on a link is of our making
+TC_H_ROOT = 0xFFFFFFFF  # linux/pkt_sched.h
 DUMP_TRIES = 5
 
 _UNREACHABLE = (errno.ENETUNREACH, errno.EHOSTUNREACH)
@@ -51,7 +56,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class Link:
-    """A link as it was when asked. `kind` is None for what is not virtual; `mac` is "" for what has none."""
+    """A link as it was when asked. `kind` is None for what is not virtual; `mac` is "" for what has none.
+
+    `carrier`: of a TAP, whether a process has it open. `multi_queue`: whether it was made for several queues.
+    """
 
     index: int
     name: str
@@ -66,6 +74,8 @@ class Link:
     )
     segment: int | None = None  # of a VLAN its id, of a tunnel its VNI
     tunnel_address: str | None = None  # of a tunnel: this host's end
+    carrier: bool = False
+    multi_queue: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -271,6 +281,46 @@ class Netlink:
         except OSError as error:
             raise _asked(error, f"read the route to {address}") from error
 
+    def ensure_ifb_exists(self, name: str, *, mac: str) -> None:
+        """A link of that name exists: a new intermediate functional block (kernel: drivers/net/ifb.c), or what was there."""
+        with _changing(f"make {name}", harmless=errno.EEXIST):
+            self._ipr.link("add", ifname=name, kind=IFB, address=mac)
+
+    def ensure_bucket(self, link: Link, bucket: Bucket) -> None:
+        """What leaves by the link is limited so. A bucket of ours is changed as it stands: what waits in it is not lost.
+
+        DoesNotFit also when this kernel has no tbf.
+        """
+        wanted = parameters_for(bucket)
+        if self._read_bucket(link) == wanted:
+            return
+        options = {"attrs": [("TCA_TBF_PARMS", wanted)]}
+        with _changing(f"limit the rate of {link.name}"):
+            # As raw attributes: pyroute2's own words for tbf know no peak rate.
+            attributes = [("TCA_KIND", TBF), ("TCA_OPTIONS", options)]
+            try:
+                self._ipr.tc("replace", index=link.index, handle=BUCKET_HANDLE, parent=TC_H_ROOT, attrs=attributes)
+            except NetlinkError as error:
+                if error.code != errno.ENOENT:
+                    raise
+                raise DoesNotFit(
+                    f"can't limit the rate of {link.name}: this kernel has no tbf; load sch_tbf, or use another host"
+                ) from error
+
+    def ensure_no_bucket(self, link: Link) -> None:
+        """What leaves by the link is not limited by a bucket of ours; another's queueing discipline is left alone."""
+        if self._read_bucket(link) is not None:
+            with _changing(f"no longer limit the rate of {link.name}", harmless=errno.ENOENT):
+                self._ipr.tc("del", index=link.index, handle=BUCKET_HANDLE, parent=TC_H_ROOT)
+
+    def _read_bucket(self, link: Link) -> Parameters | None:
+        found = _dumped(lambda: list(self._ipr.get_qdiscs(index=link.index)), f"list the queues of {link.name}")
+        for message in found:
+            ours = message["handle"] == BUCKET_HANDLE and message.get_attr("TCA_KIND") == TBF
+            if ours and message["index"] == link.index:
+                return parse_parameters(message.get_attr("TCA_OPTIONS").get_attr("TCA_TBF_PARMS"))
+        return None
+
 
 @contextmanager
 def open_netlink() -> Iterator[Netlink]:
@@ -341,6 +391,8 @@ def _link_of(message: Any) -> Link:
         lower=message.get_attr("IFLA_LINK"),
         segment=_first_of(message, "IFLA_VLAN_ID", "IFLA_VXLAN_ID"),
         tunnel_address=_first_of(message, "IFLA_VXLAN_LOCAL", "IFLA_VXLAN_LOCAL6"),
+        carrier=bool(message.get_attr("IFLA_CARRIER")),
+        multi_queue=_is_multi_queue(message.get_attr("IFLA_LINKINFO")),
     )
 
 
@@ -351,6 +403,11 @@ def _first_of(message: Any, *names: str) -> Any:
     if data is None or not hasattr(data, "get_attr"):
         return None
     return next((value for name in names if (value := data.get_attr(name)) is not None), None)
+
+
+def _is_multi_queue(info: Any) -> bool:
+    data = info.get_attr("IFLA_INFO_DATA") if info is not None and info.get_attr("IFLA_INFO_KIND") == TUN else None
+    return data is not None and bool(data.get_attr("IFLA_TUN_MULTI_QUEUE"))
 
 
 def _kind_of(info: Any) -> str | None:

@@ -14,14 +14,18 @@ from taskvisor.model.errors import Contradiction, Retryable
 log = structlog.get_logger(__name__)
 
 
-def ensure_tap(netlink: Netlink, *, name: str, owner: str, mtu: int) -> Link:
-    """The TAP exists, persistent, with one queue, its owner's alias and MTU; returned as it is now. Not yet on a bridge.
+def ensure_tap(netlink: Netlink, *, name: str, owner: str, mtu: int, queues: int = 1) -> Link:
+    """The TAP exists, persistent, for one queue or for several, with its owner's alias and MTU; returned as it is now. Not
+    yet on a bridge.
 
     Contradiction when the name belongs to a link of another owner or kind; that link is left alone. A link without an
-    alias is another's too: ours never exist without one (net/links/tun.py).
+    alias is another's too: ours never exist without one (net/links/tun.py). Ours of the other queue mode is made anew when
+    nobody has it open; else Contradiction, for it can't be changed and its guest would lose its NIC.
     """
-    link = netlink.read_link(name) or _make_tap(netlink, name, owner)
+    link = netlink.read_link(name) or _make_tap(netlink, name, owner, queues)
     _require_ours(link, owner)
+    if link.multi_queue != (queues > 1):
+        link = _remade(netlink, link, owner, queues)
     ensure_no_ipv6(name)
     netlink.ensure_mtu(link, mtu)
     return link
@@ -42,9 +46,26 @@ def ensure_tap_absent(netlink: Netlink, *, name: str, owner: str) -> None:
         log.info("tap_removed", tap=name)
 
 
-def _make_tap(netlink: Netlink, name: str, owner: str) -> Link:
+def _remade(netlink: Netlink, link: Link, owner: str, queues: int) -> Link:
+    if link.carrier:
+        raise Contradiction(
+            f"TAP {link.name} is open, and was made for {_mode(link.multi_queue)}, not for the {queues} that are wanted; left "
+            "alone: stop the guest that has it open, then retry"
+        )
+    netlink.ensure_link_absent(link)
+    log.info("tap_of_other_queue_mode_removed", tap=link.name, queues=queues)
+    made = _make_tap(netlink, link.name, owner, queues)
+    _require_ours(made, owner)
+    return made
+
+
+def _mode(multi_queue: bool) -> str:
+    return "several queues" if multi_queue else "one queue"
+
+
+def _make_tap(netlink: Netlink, name: str, owner: str, queues: int) -> Link:
     try:
-        with open_new_tap(name) as tap:
+        with open_new_tap(name, queues=queues) as tap:
             fresh = _seen(netlink, name)
             netlink.ensure_alias(fresh, owner)
             tap.ensure_persistent()

@@ -19,6 +19,7 @@ DEVICE = "/dev/net/tun"
 TUNSETIFF = 0x400454CA
 TUNSETPERSIST = 0x400454CB
 IFF_TAP = 0x0002
+IFF_MULTI_QUEUE = 0x0100
 IFF_NO_PI = 0x1000
 IFF_TUN_EXCL = 0x8000
 IFREQ = struct.Struct("16sH22x")
@@ -41,14 +42,17 @@ class NewTap:
 
 
 @contextmanager
-def open_new_tap(name: str) -> Iterator[NewTap]:
-    """A new TAP with one queue, which goes at the end of the block unless it was made persistent.
+def open_new_tap(name: str, *, queues: int = 1) -> Iterator[NewTap]:
+    """A new TAP, which goes at the end of the block unless it was made persistent.
+
+    With more than one queue it is one that may be opened so often: each opening is a queue. How often is up to who opens
+    it, and all must open it in the way that it was made (the kernel's EINVAL), so a guest's driver must agree with it.
 
     NameTaken when a link of that name exists; DoesNotFit when this host has no usable /dev/net/tun.
     """
     fd = open_tun_device()
     try:
-        _make_tap(fd, name)
+        _make_tap(fd, name, IFF_MULTI_QUEUE if queues > 1 else 0)
         yield NewTap(name=name, fd=fd)
     finally:
         os.close(fd)
@@ -66,9 +70,9 @@ def open_tun_device() -> int:
         ) from error
 
 
-def _make_tap(fd: int, name: str) -> None:
+def _make_tap(fd: int, name: str, more_flags: int) -> None:
     try:
-        fcntl.ioctl(fd, TUNSETIFF, IFREQ.pack(name.encode(), IFF_TAP | IFF_NO_PI | IFF_TUN_EXCL))
+        fcntl.ioctl(fd, TUNSETIFF, IFREQ.pack(name.encode(), IFF_TAP | IFF_NO_PI | IFF_TUN_EXCL | more_flags))
     except OSError as error:
         if error.errno == errno.EBUSY:
             raise NameTaken(name) from error

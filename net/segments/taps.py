@@ -10,7 +10,7 @@ class TapSegment:
     """Of `Segment`, what is the same for every kind whose device is a TAP."""
 
     def ensure_device(self, netlink: Netlink, vif: VifPlan) -> Link:
-        return ensure_tap(netlink, name=vif.tap, owner=vif.owner, mtu=vif.mtu)
+        return ensure_tap(netlink, name=vif.tap, owner=vif.owner, mtu=vif.mtu, queues=vif.queues)
 
     def ensure_device_absent(self, netlink: Netlink, vif: VifPlan) -> None:
         ensure_tap_absent(netlink, name=vif.tap, owner=vif.owner)

@@ -1,5 +1,6 @@
 """All that our side can leave on a host, read in one piece so that tests compare whole worlds."""
 
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,7 @@ from typing import TypeVar
 from pyroute2 import IPRoute, netns
 
 from net.filters.chains import Listing as PortListing
+from net.filters.diversion import table_name_for
 from net.filters.firewall import read_listing
 from net.filters.port_filters import read_port_listing
 from net.filters.ruleset import Listing
@@ -18,8 +20,10 @@ from net.links.neighbours import open_neighbours
 from net.links.netlink import ROUTE_PROTOCOL, VXLAN, Link, open_netlink
 from net.services.dnsmasq import PROGRAM
 from net.services.process import PROC
+from tests.fixtures.machine import run_or_fail
 from tests.fixtures.namespaces import open_namespace
 
+LIMIT_S = 60.0
 T = TypeVar("T")
 
 
@@ -37,8 +41,9 @@ class SeenLink:
 
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """The links but for lo, their IPv4 addresses, our tables, networks' directories and files, our daemons' command lines, and
-    the ways to guests: entries of tunnels and neighbours, routes of ours.
+    """The links but for lo, their IPv4 addresses, our tables, networks' directories and files, our daemons' command lines,
+    the ways to guests (entries of tunnels and neighbours, routes of ours), and what limits ports: token buckets by link and
+    rate, and detours.
     """
 
     links: frozenset[SeenLink] = frozenset()
@@ -50,6 +55,7 @@ class World:
     hosts: str = ""
     daemons: tuple[tuple[str, ...], ...] = ()
     ways: frozenset[str] = frozenset()
+    limits: frozenset[str] = frozenset()
 
 
 EMPTY = World()
@@ -84,6 +90,7 @@ def read_world(state_dir: Path) -> World:
         hosts="".join(sorted(path.read_text() for path in files if path.name == "hosts")),
         daemons=tuple(sorted(_without_index(argv) for argv in daemons_of(state_dir).values())),
         ways=frozenset(_ways(links)),
+        limits=frozenset(_read_limits()),
     )
 
 
@@ -95,6 +102,15 @@ def _ways(links: Mapping[int, Link]) -> Iterator[str]:
                 yield f"{entry.table} {link.name} {entry.mac} {entry.destination}"
         for route in ipr.get_routes(proto=ROUTE_PROTOCOL):
             yield f"route {route.get_attr('RTA_DST')} {links[route.get_attr('RTA_OIF')].name}"
+
+
+def _read_limits() -> Iterator[str]:
+    queues = json.loads(run_or_fail(["tc", "-j", "qdisc", "show"], limit_s=LIMIT_S))
+    yield from (f"{queue['dev']} {queue['options']['rate']}" for queue in queues if queue["kind"] == "tbf")
+    tables = run_or_fail(["nft", "list", "tables"], limit_s=LIMIT_S).splitlines()
+    for table in tables:
+        if table.startswith(f"table netdev {table_name_for('')}"):
+            yield run_or_fail(["nft", "list", *table.split()], limit_s=LIMIT_S)
 
 
 def daemons_of(state_dir: Path) -> dict[int, tuple[str, ...]]:

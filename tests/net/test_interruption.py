@@ -131,7 +131,7 @@ def case(request: pytest.FixtureRequest, state_dir: Path) -> Iterator[Case]:
 
 def test_a_plug_that_died_anywhere_is_finished_by_the_next(case: Case) -> None:
     plugged = case.read_plugged()
-    for _ in _deaths(case, case.plug):
+    for _ in deaths(case, case.plug):
         case.plug()
         assert case.read() == plugged
         case.unplug()
@@ -139,20 +139,20 @@ def test_a_plug_that_died_anywhere_is_finished_by_the_next(case: Case) -> None:
 
 
 def test_a_plug_that_died_anywhere_is_undone_by_an_unplug(case: Case) -> None:
-    for _ in _deaths(case, case.plug):
+    for _ in deaths(case, case.plug):
         case.unplug()
         assert case.read() == case.before
 
 
 def test_an_unplug_that_died_anywhere_is_finished_by_the_next(case: Case) -> None:
-    for _ in _deaths(case, case.unplug, before=case.plug):
+    for _ in deaths(case, case.unplug, before=case.plug):
         case.unplug()
         assert case.read() == case.before
 
 
 def test_an_unplug_that_died_anywhere_is_reversed_by_a_plug(case: Case) -> None:
     plugged = case.read_plugged()
-    for _ in _deaths(case, case.unplug, before=case.plug):
+    for _ in deaths(case, case.unplug, before=case.plug):
         case.plug()
         assert case.read() == plugged
         case.unplug()
@@ -219,7 +219,7 @@ class _Counter:
         self._left -= 1
 
 
-def _deaths(case: Case, act: Act, *, before: Act | None = None) -> Iterator[int]:
+def deaths(case: Case, act: Act, *, before: Act | None = None) -> Iterator[int]:
     """The host after each possible death in `act`, which was begun on a host without the NIC (or after `before`)."""
     for nth in range(CALLS_LIMIT):
         if before is not None:

@@ -7,7 +7,6 @@ from taskvisor.model.plan import VifPlan
 from virt.domain.connection import TapConnection
 from virt.domain.interface import (
     BandwidthConfig,
-    InterfaceBackend,
     InterfaceConfig,
     InterfaceDriverConfig,
     InterfaceModel,
@@ -40,7 +39,7 @@ def _driver_for(vif: VifPlan, options: GuestOptions, model: InterfaceModel, vcpu
     if options.nic.multiqueue and vcpus > 1 and vif.queues == 1:
         raise Refused("hw:vif_multiqueue_enabled: the NICs that this host plugs have one queue; leave it out")
     driver = InterfaceDriverConfig(
-        name=InterfaceBackend.VHOST if vif.queues > 1 else None,
+        # No backend's name: libvirt takes vhost where the host has it, and QEMU serves as many queues where it has not.
         queues=vif.queues if vif.queues > 1 else None,
         iommu=iommu_for(options),
         packed=True if options.nic.packed_ring else None,
