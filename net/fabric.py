@@ -10,7 +10,7 @@ filters and DHCP are there. An unplug goes by what it finds on the bridge, not b
 What each kind of network is made of is in net/segments.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,9 +21,11 @@ from net.filters.own_changes import OwnChanges
 from net.filters.port_filters import PortFilters
 from net.filters.port_rules import port_rules_for
 from net.filters.ruleset import NetworkRules
+from net.filters.service_guard import ServiceGuard
 from net.kinds import OWN_BRIDGE_KINDS
 from net.links.netlink import MACVTAP, TAP, Link, Netlink, open_netlink
 from net.links.outer import ensure_held, ensure_only_held
+from net.links.service_link import ensure_service_link, ensure_service_link_absent
 from net.links.shaping import ensure_shaped, ensure_unshaped, shape_plan_for
 from net.links.sysctl import ensure_forwarding
 from net.locks import ensure_locked
@@ -31,8 +33,10 @@ from net.ovs.segment import SwitchSegment
 from net.plan import FILTERED_KINDS, bridge_name_for, parse_owner
 from net.segments.registry import segment_for
 from net.segments.segment import Segment
+from net.services import metadata
 from net.services.dhcp import ensure_absent, ensure_forgotten, ensure_served, read_entries
 from net.services.dnsmasq import Paths, paths_for
+from net.services.site import ON_LINK_KINDS, site_for
 from taskvisor.model.errors import CannotAsk
 from taskvisor.model.ids import NetworkId, PortId
 from taskvisor.model.network import NetworkKind, Surroundings
@@ -57,6 +61,7 @@ class LinuxFabric:
         changes = OwnChanges()
         self._firewall = Firewall(self._locks / "firewall", changes)
         self._filters = PortFilters(self._locks / "firewall", self._directory / "filters", changes)
+        self._guard = ServiceGuard(self._locks / "service-guard")
         self._switch = SwitchSegment(ovsdb, self._directory / "ovs")
 
     def ensure_plugged(self, vif: VifPlan) -> None:
@@ -78,7 +83,7 @@ class LinuxFabric:
             if _is_translated(vif) or vif.kind is NetworkKind.ROUTED:
                 ensure_forwarding(self._directory / "forwarding")
             if vif.dhcp and bridge is not None:
-                ensure_served(vif, bridge_index=bridge.index, paths=self._paths(vif))
+                self._ensure_served(netlink, vif, bridge)
             self._ensure_filtered(vif, bridge)
             segment.ensure_joined(netlink, vif, device)
 
@@ -96,14 +101,23 @@ class LinuxFabric:
             self._filters.ensure_floating_absent(vif)
             ensure_only_held(netlink, self._filters.list_outer())
             self._filters.ensure_port_absent(vif.tap)
-            ensure_forgotten(vif, paths=self._paths(vif))
+            self._ensure_unserved(netlink, vif)
             if segment.is_unused(netlink, vif):
                 # Any order would converge: what finds no bridge removes all the rest, too. The users before the used.
+                metadata.ensure_absent(self._metadata(vif))
                 ensure_absent(self._paths(vif))
                 if vif.kind in OWN_BRIDGE_KINDS:
                     self._firewall.ensure_network_absent(vif.bridge)
                 self._filters.ensure_bridge_absent(vif.bridge)
                 segment.ensure_absent(netlink, vif)
+
+    def ensure_told(self, vif: VifPlan, documents: Mapping[str, str]) -> None:
+        """See `Fabric.ensure_told`. Errors as of net/services/metadata.py; Busy as above."""
+        with self._locked(vif.network_id), open_netlink() as netlink:
+            if not documents:
+                metadata.ensure_untold(netlink, vif, place=self._metadata(vif))
+            elif vif.dhcp and (link := netlink.read_link(site_for(vif).interface)) is not None:
+                metadata.ensure_told(netlink, vif, documents, link=link, place=self._metadata(vif))
 
     def ensure_surroundings(self, around: Surroundings) -> None:
         """See `Fabric.ensure_surroundings`. Errors as of `ensure_plugged`."""
@@ -156,8 +170,32 @@ class LinuxFabric:
         if vif.anti_spoofing:
             log.warning("port_without_filters", tap=vif.tap, kind=vif.kind)
 
+    def _ensure_served(self, netlink: Netlink, vif: VifPlan, bridge: Link) -> None:
+        """The guard first: no question of a guest may leave this host, and no other may be answered."""
+        self._guard.ensure_guarded(vif)
+        link = ensure_service_link(netlink, vif, bridge) if vif.kind in ON_LINK_KINDS else bridge
+        ensure_served(vif, bridge_index=link.index, paths=self._paths(vif))
+        metadata.ensure_served(netlink, link=link, place=self._metadata(vif))
+
+    def _ensure_unserved(self, netlink: Netlink, vif: VifPlan) -> None:
+        """The port is served no more. The last that was takes the service link with it: nothing but guests keeps a bridge."""
+        paths = self._paths(vif)
+        ensure_forgotten(vif, paths=paths)
+        metadata.ensure_untold(netlink, vif, place=self._metadata(vif))
+        self._guard.ensure_port_unguarded(vif)
+        if read_entries(paths):
+            return
+        if vif.kind in ON_LINK_KINDS:
+            metadata.ensure_absent(self._metadata(vif))
+            ensure_absent(paths)
+            ensure_service_link_absent(netlink, vif)
+        self._guard.ensure_network_unguarded(vif)
+
     def _paths(self, vif: VifPlan) -> Paths:
         return paths_for(self._directory / "networks", vif.network_id)
+
+    def _metadata(self, vif: VifPlan) -> metadata.Place:
+        return metadata.Place(directory=self._paths(vif).directory)
 
     @contextmanager
     def _locked(self, network_id: NetworkId) -> Iterator[None]:

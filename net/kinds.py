@@ -12,8 +12,6 @@ GATEWAY_KINDS = frozenset({NetworkKind.NAT, NetworkKind.VXLAN, NetworkKind.ROUTE
 """Whose gateway this host is; that of the others is somebody's router."""
 OWN_BRIDGE_KINDS = frozenset({NetworkKind.NAT, NetworkKind.FLAT, NetworkKind.VLAN, NetworkKind.VXLAN})
 """Whose bridge is ours."""
-TOLD_BY_SEED_KINDS = frozenset({NetworkKind.ROUTED, NetworkKind.MACVTAP})
-"""Without a segment of ours that a DHCP server could be on: guests are told their addresses by cloud-init's seed."""
 
 NAME_BYTES = 15  # IFNAMSIZ - 1
 VLANS = range(1, 4095)  # IEEE 802.1Q-2018 §9.6: 0 and 4095 are reserved

@@ -8,10 +8,12 @@ whatever we make bears its owner's full ids in its alias (`ip link set … alias
 import hashlib
 import re
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Interface
 
 from net.bandwidth import require_sane
-from net.kinds import GATEWAY_KINDS, TOLD_BY_SEED_KINDS, require_usable
+from net.kinds import GATEWAY_KINDS, require_usable
+from net.plan6 import gateway6_for, require_usable6
+from net.services.site import SERVED_KINDS
 from taskvisor.model.errors import Refused
 from taskvisor.model.ids import InstanceId, NetworkId, PortId
 from taskvisor.model.network import NO_LINKS, HostLinks, Network, NetworkKind, Port
@@ -45,6 +47,7 @@ class BridgePlan:
     mac: str
     mtu: int
     gateway: IPv4Interface | None
+    gateway6: IPv6Interface | None = None
 
 
 def vif_plan_for(
@@ -62,6 +65,7 @@ def vif_plan_for(
     cidr = _network_of(network)
     _require_address(port.address, cidr, f"the address of port {port.id}")
     _require_address(network.gateway, cidr, f"the gateway of network {network.name}")
+    require_usable6(port, network)
     if HOSTNAME_RULE.fullmatch(hostname) is None:
         raise Refused(f"{hostname!r} can't be a guest's hostname; use up to 63 letters, digits and inner hyphens")
     _require_filterable(port, network)
@@ -80,7 +84,7 @@ def vif_plan_for(
         owner=owner_for(port.instance_id, port.id),
         cidr=str(cidr),
         nat=network.nat,
-        dhcp=network.dhcp and network.kind not in TOLD_BY_SEED_KINDS,
+        dhcp=network.dhcp and network.kind in SERVED_KINDS,  # elsewhere guests are told all by their seed
         dns=network.dns,
         hostname=hostname,
         queues=queues or port.queues or 1,
@@ -110,6 +114,7 @@ def bridge_plan_for(vif: VifPlan) -> BridgePlan:
         mac=bridge_mac_for(vif.network_id),
         mtu=vif.mtu,
         gateway=IPv4Interface(f"{vif.gateway}/{vif.prefix_length}") if holds_gateway else None,
+        gateway6=gateway6_for(vif),
     )
 
 

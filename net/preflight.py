@@ -11,6 +11,8 @@ from net.filters.generation import read_generation
 from net.filters.placement import port_wanted_for
 from net.filters.port_rules import PortRules, Segment
 from net.filters.ruleset import NetworkRules, script_for
+from net.filters.service_guard import SERVED
+from net.filters.service_guard import script_for as guard_script_for
 from net.filters.states import BRIDGE_FILTERING_MISSING, is_bridge_filtering_there
 from net.links.netlink import open_netlink
 from net.links.sysctl import FORWARDING, ROOT
@@ -27,6 +29,7 @@ TRIAL_PORT = PortRules(
     segment=Segment(bridge="taskvisor-try", mac="02:00:00:00:00:02", zone=1),
 )
 TRIAL_RULES = NetworkRules(bridge="taskvisor-try", cidr="192.0.2.0/24", nat=True)  # RFC 5737: in no real network
+TRIAL_GUARD = {SERVED: "taskvisor-try"}
 
 
 def list_problems(state_dir: Path | None = None, links: HostLinks = NO_LINKS) -> tuple[str, ...]:
@@ -80,10 +83,11 @@ def _links(links: HostLinks) -> Iterator[str]:
 
 
 def _nft() -> Iterator[str]:
-    """The kernel takes the rules of a network and of a port (nft -c: checked by the kernel, not committed)."""
+    """The kernel takes the rules of a network, of a port and of bridges' ports (nft -c: checked by the kernel, not committed)."""
     read_generation()
     port_script = port_script_for(port_wanted_for(TRIAL_PORT, Listing()), Listing())
-    checked = run_command(["nft", "-c", "-f", "-"], stdin=script_for(TRIAL_RULES) + port_script)
+    script = script_for(TRIAL_RULES) + port_script + guard_script_for(TRIAL_GUARD)
+    checked = run_command(["nft", "-c", "-f", "-"], stdin=script)
     if not checked.ok:
         yield f"nftables does not take the rules of a network and a port: {checked}; install nftables >= 1.0 and a kernel >= 5.10"
 
@@ -97,8 +101,8 @@ def _dnsmasq() -> Iterator[str]:
     asked = run_command(["dnsmasq", "--version"])
     if not asked.ok:
         yield f"dnsmasq does not run: {asked}; install the package dnsmasq-base"
-    elif b" DHCP " not in asked.stdout:
-        yield "dnsmasq was built without DHCP; install the distribution's package dnsmasq-base"
+    elif not {b"DHCP", b"DHCPv6"} <= set(asked.stdout.split()):
+        yield "dnsmasq was built without DHCP or without DHCPv6; install the distribution's package dnsmasq-base"
 
 
 def _reachable(directory: Path) -> Iterator[str]:

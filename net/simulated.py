@@ -2,6 +2,7 @@
 
     links/<name>.json              a TAP or a bridge: its kind and its alias
     leases/<bridge>/<tap>.json     a port on that bridge: what DHCP would be told
+    told/<tap>.json                what the metadata service would tell the port's guest
 
 The world is shared by every process of the host. Look-and-act happens under the network's lock; a record is whole or
 absent, since it is written to the lock's own temporary file and renamed. No call but the `list_` ones looks at more than
@@ -10,7 +11,7 @@ the links it is about. Must never know why it is called.
 
 import contextlib
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -56,8 +57,9 @@ class SimulatedFabric:
     def __init__(self, root: Path) -> None:
         self._links = root / "links"
         self._leases = root / "leases"
+        self._told = root / "told"
         self._locks = root / "locks"
-        for directory in (self._links, self._leases, self._locks):
+        for directory in (self._links, self._leases, self._told, self._locks):
             directory.mkdir(parents=True, exist_ok=True)
 
     def ensure_plugged(self, vif: VifPlan) -> None:
@@ -84,10 +86,20 @@ class SimulatedFabric:
         with self._locked(vif.network_id):
             if not self._lacks(vif.tap, Link(kind=Kind.TAP, alias=vif.owner)):
                 self._file(vif.tap).unlink()
+            (self._told / f"{vif.tap}.json").unlink(missing_ok=True)
             leases = self._leases / vif.bridge
             (leases / f"{vif.tap}.json").unlink(missing_ok=True)
             if _is_gone(leases) and self._read(vif.bridge) == bridge:
                 self._file(vif.bridge).unlink()
+
+    def ensure_told(self, vif: VifPlan, documents: Mapping[str, str]) -> None:
+        """See `Fabric.ensure_told`."""
+        path = self._told / f"{vif.tap}.json"
+        with self._locked(vif.network_id):
+            if not documents:
+                path.unlink(missing_ok=True)
+            elif vif.dhcp and self._read(vif.tap) == Link(kind=Kind.TAP, alias=vif.owner):
+                self._put(path, dict(documents), vif.network_id)
 
     def ensure_surroundings(self, around: Surroundings) -> None:
         """See `Fabric.ensure_surroundings`."""
@@ -133,7 +145,7 @@ class SimulatedFabric:
         lease = Lease(mac=vif.mac, address=vif.address, hostname=vif.hostname)
         self._put(leases / f"{vif.tap}.json", lease, vif.network_id)
 
-    def _put(self, path: Path, record: Link | Lease, network_id: NetworkId) -> None:
+    def _put(self, path: Path, record: Link | Lease | dict[str, str], network_id: NetworkId) -> None:
         """The record is there, whole. A killed writer's temporary file is used again, and never lies among the records."""
         temporary = self._locks / f"{network_id}.part"
         try:
@@ -181,6 +193,13 @@ class SimulatedNeighbour:
     def list_names(self) -> tuple[str, ...]:
         """The names of all links, ours or not, bridges too."""
         return tuple(sorted(path.stem for path in self._links.iterdir()))
+
+    def read_told(self, tap: str) -> Mapping[str, str]:
+        """What the guest of the port with that TAP would be told; nothing when it is told nothing."""
+        try:
+            return msgspec.json.decode((self._links.parent / "told" / f"{tap}.json").read_bytes(), type=dict[str, str])
+        except FileNotFoundError:
+            return {}
 
 
 def _read_lease(path: Path) -> Lease | None:

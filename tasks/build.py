@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
+from tasks.guest_metadata import ensure_guest_told
 from tasks.guest_plans import (
     PREPARE_DISK,
     decided_backend,
@@ -112,8 +113,10 @@ class ReplugVif(Step[NoFacts]):
     tries = 5
 
     def do(self, ctx: StepContext) -> NoFacts:
-        for vif in vifs_of(ctx):
+        vifs = vifs_of(ctx)
+        for vif in vifs:
             ctx.ports.fabric.ensure_plugged(vif)
+        ensure_guest_told(ctx, vifs)
         return NoFacts()
 
 

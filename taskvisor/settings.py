@@ -258,6 +258,11 @@ class Settings(BaseSettings):
     """A text for cloud-init of every guest of this host, like user data, which overrule it: Nova's vendor data. At most 65,535
     bytes of UTF-8. Read whenever a guest is started. Empty: none."""
 
+    metadata_service: bool = True
+    """Guests of networks that this host serves by DHCP are told who they are at http://169.254.169.254/ too, as by OpenStack and
+    EC2. That address is then the host's own: one that is itself a cloud's guest no longer reaches its cloud's there, so it is
+    to be off on those. A change is seen by each guest that starts."""
+
     volume_roots: Annotated[str, AfterValidator(_volume_roots)] = ""
     """Beginnings of the URLs of volumes that this host may attach, with commas between them: file:///srv/volumes,rbd://volumes,
     nfs://filer/export,iscsi://10.0.0.9:3260. Empty: none; who may enqueue chooses the volume, and could have any file, disk or

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from taskvisor.model.states import SeedKind
 from taskvisor.settings import Settings, environment_for
-from workers.node import vendor_data_path_of
+from workers.node import OpenNode, vendor_data_path_of
 from workers.preflight import list_problems
 
 
@@ -46,3 +46,11 @@ def test_vendor_data_that_cant_be_read_are_said_before_a_worker_starts(redis_url
     ]
     path.write_text("#cloud-config\n")
     assert not [problem for problem in list_problems(settings) if "vendor data" in problem]
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_the_metadata_service_is_there_unless_the_operator_says_no(wanted: bool, tmp_path: Path) -> None:
+    assert Settings().metadata_service
+    settings = Settings(metadata_service=wanted, driver="simulated", state_dir=tmp_path)
+    node = OpenNode(settings, incarnation="i", outcome_for=lambda *_: None, launch=lambda *_: None)
+    assert node.ports.limits.metadata_service is wanted

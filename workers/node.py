@@ -122,6 +122,7 @@ class OpenNode:
                     compression=Compression(self.settings.snapshot_compression),
                 ),
                 detach_timeout_s=self.settings.detach_timeout_s,
+                metadata_service=self.settings.metadata_service,
             ),
             choices=operator_choices_of(self.settings),
             volumes=volumes,

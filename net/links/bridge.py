@@ -7,6 +7,7 @@ message: a bridge of our name and our MAC that has no alias is one of ours, half
 
 import structlog
 
+from net.links.gateway6 import ensure_gateway6
 from net.links.netlink import BRIDGE, Link, Netlink
 from net.links.occupants import list_occupants
 from net.links.sysctl import ensure_no_ipv6, ensure_sysctl
@@ -17,7 +18,7 @@ log = structlog.get_logger(__name__)
 
 
 def ensure_bridge(netlink: Netlink, plan: BridgePlan) -> Link:
-    """The bridge exists, is ours, has its MAC, MTU and gateway address, speaks no IPv6 itself, and is up.
+    """The bridge exists, is ours, has its MAC, MTU and gateway addresses, speaks IPv6 only where it is a gateway, and is up.
 
     Contradiction when a link of that name is another's or no bridge; it is left alone. DoesNotFit when another link
     of this host has an address in the network: its routes would fight with the bridge's.
@@ -31,10 +32,13 @@ def ensure_bridge(netlink: Netlink, plan: BridgePlan) -> Link:
     netlink.ensure_alias(link, plan.owner)
     netlink.ensure_mac(link, plan.mac)
     netlink.ensure_mtu(link, plan.mtu)
-    ensure_no_ipv6(plan.name)
+    if plan.gateway6 is None:
+        ensure_no_ipv6(plan.name)
     # Answer ARP only for addresses of this very bridge: a guest must not learn the host's other addresses from it.
     ensure_sysctl(f"ipv4/conf/{plan.name}/arp_ignore", "1")
     _ensure_gateway(netlink, link, plan)
+    if plan.gateway6 is not None:
+        ensure_gateway6(netlink, link, plan.gateway6)
     netlink.ensure_up(link)
     return link
 

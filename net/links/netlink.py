@@ -9,7 +9,7 @@ import errno
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from ipaddress import IPv4Interface, ip_interface
+from ipaddress import IPv4Interface, IPv6Interface, ip_interface
 from typing import Any, TypeVar
 
 from pyroute2 import IPRoute
@@ -30,6 +30,7 @@ ROUTE_PROTOCOL = 84
 """Whose our routes are (`ip route show proto 84`); no routing daemon uses it. See /etc/iproute2/rt_protos."""
 IFB = "ifb"
 TBF = "tbf"  # token bucket filter, a queueing discipline
+PAIR = "veth"
 
 IFF_UP = 0x1  # linux/if.h
 IFF_TAP = 0x2  # linux/if_tun.h; the kernel gives both TAP and TUN the kind "tun"
@@ -38,6 +39,7 @@ AF_INET6 = 10
 RT_SCOPE_LINK = 253
 BUCKET_HANDLE = 0x54560000  # major:minor 5456:0; proves that the bucket on a link is of our making
 TC_H_ROOT = 0xFFFFFFFF  # linux/pkt_sched.h
+IFA_F_NODAD = 0x02  # linux/if_addr.h
 DUMP_TRIES = 5
 
 _UNREACHABLE = (errno.ENETUNREACH, errno.EHOSTUNREACH)
@@ -93,6 +95,14 @@ class PortSettings:
 
     learning: bool
     neigh_suppress: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinkAddress6:
+    """An IPv6 address and the link that holds it."""
+
+    index: int
+    interface: IPv6Interface
 
 
 class Netlink:
@@ -320,6 +330,34 @@ class Netlink:
             if ours and message["index"] == link.index:
                 return parse_parameters(message.get_attr("TCA_OPTIONS").get_attr("TCA_TBF_PARMS"))
         return None
+
+    def list_addresses6(self) -> tuple[LinkAddress6, ...]:
+        """Every IPv6 address of this namespace, the link-local ones too."""
+        found = _dumped(lambda: list(self._ipr.get_addr(family=AF_INET6)), "list IPv6 addresses")
+        return tuple(
+            LinkAddress6(
+                index=message["index"],
+                interface=IPv6Interface(f"{message.get_attr('IFA_ADDRESS')}/{message['prefixlen']}"),
+            )
+            for message in found
+        )
+
+    def ensure_address6(self, link: Link, interface: IPv6Interface) -> None:
+        """The link holds the address, usable at once: no duplicate is looked for."""
+        with _changing(f"give {interface} to {link.name}", harmless=errno.EEXIST):
+            self._ipr.addr(
+                "add",
+                family=AF_INET6,
+                index=link.index,
+                address=str(interface.ip),
+                prefixlen=interface.network.prefixlen,
+                flags=IFA_F_NODAD,
+            )
+
+    def ensure_pair_exists(self, name: str, *, mac: str, peer: str, peer_mac: str) -> None:
+        """A link of that name exists: an end of a new pair (veth(4)) whose other end is `peer`, or what was there before."""
+        with _changing(f"make the pair {name} and {peer}", harmless=errno.EEXIST):
+            self._ipr.link("add", ifname=name, kind=PAIR, address=mac, peer={"ifname": peer, "address": peer_mac})
 
 
 @contextmanager

@@ -10,16 +10,29 @@ a pid file may lie, a lease may linger.
 
 import os
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 
 import structlog
 
 from net.command import run_command
-from net.services.dnsmasq import HostEntry, Lease, Paths, argv_for, host_entry_for, hosts_for, parse_hosts, parse_leases
-from net.services.process import Process, list_pids_with, open_process
+from net.services.dnsmasq import (
+    HostEntry,
+    Lease,
+    Lease6,
+    Paths,
+    argv_for,
+    host_entry_for,
+    hosts_for,
+    names_for,
+    parse_hosts,
+    parse_leases,
+    parse_leases6,
+)
+from net.services.process import ensure_none_with, open_daemon
 from net.services.release import send_release
+from net.services.release6 import send_release6
+from net.services.site import site_for
 from taskvisor.model.errors import Contradiction, DoesNotFit, Retryable
 from taskvisor.model.plan import VifPlan
 
@@ -38,10 +51,10 @@ def ensure_served(vif: VifPlan, *, bridge_index: int, paths: Paths) -> None:
     Contradiction when another port on this host has the address.
     """
     _ensure_directories(paths)
+    foreign = _read_foreign_leases(paths, vif)
     _ensure_entry(paths, vif)
     argv = argv_for(vif, bridge_index=bridge_index, paths=paths)
-    foreign = _read_foreign_leases(paths, vif)
-    with _open_daemon(paths) as daemon:
+    with open_daemon(paths.pid, paths.pid_argument) as daemon:
         if daemon is not None and daemon.argv == argv and not foreign:
             # Always, not only after a change: who changed the entry may have died before it told.
             daemon.send(signal.SIGHUP)
@@ -56,21 +69,22 @@ def ensure_served(vif: VifPlan, *, bridge_index: int, paths: Paths) -> None:
 def ensure_forgotten(vif: VifPlan, *, paths: Paths) -> None:
     """The network's dnsmasq, if it runs, no longer knows the port, and is told that the port's lease has ended."""
     leased = any(lease.mac == vif.mac.lower() for lease in _read_leases(paths))
+    leases6 = _read_leases6_of(paths, vif)
     _ensure_no_entry(paths, vif)
-    with _open_daemon(paths) as daemon:
+    with open_daemon(paths.pid, paths.pid_argument) as daemon:
         if daemon is not None:
+            site = site_for(vif)
             if leased:
-                send_release(bridge=vif.bridge, server=vif.gateway, address=vif.address, mac=vif.mac)
+                send_release(bridge=site.interface, server=site.server, address=vif.address, mac=vif.mac)
+            for lease in leases6:
+                send_release6(site.interface, lease)
             daemon.send(signal.SIGHUP)
 
 
 def ensure_stopped(paths: Paths) -> None:
     """No dnsmasq of the network runs, not even one that its starter did not live to see write its pid file."""
-    for pid in list_pids_with(paths.pid_argument):
-        with open_process(pid) as process:
-            if process is not None and paths.pid_argument in process.argv:
-                process.ensure_ended()
-                log.info("dhcp_stopped", pid=pid)
+    for pid in ensure_none_with(paths.pid_argument):
+        log.info("dhcp_stopped", pid=pid)
     paths.pid.unlink(missing_ok=True)
 
 
@@ -109,6 +123,7 @@ def _ensure_directories(paths: Paths) -> None:
 def _ensure_entry(paths: Paths, vif: VifPlan) -> None:
     entries, wanted = _read_hosts(paths), host_entry_for(vif)
     if wanted in entries:
+        _ensure_names(paths, entries)
         return
     others = [entry for entry in entries if entry.port_id != vif.port_id]
     for other in others:
@@ -118,6 +133,7 @@ def _ensure_entry(paths: Paths, vif: VifPlan) -> None:
                 "unplug that one (delete its instance), then retry"
             )
     _replace(paths.hosts, hosts_for([*others, wanted]))
+    _ensure_names(paths, (*others, wanted))
 
 
 def _ensure_no_entry(paths: Paths, vif: VifPlan) -> None:
@@ -125,6 +141,15 @@ def _ensure_no_entry(paths: Paths, vif: VifPlan) -> None:
     kept = [entry for entry in entries if entry.port_id != vif.port_id]
     if len(kept) < len(entries):
         _replace(paths.hosts, hosts_for(kept))
+    if paths.names.exists():
+        _ensure_names(paths, kept)
+
+
+def _ensure_names(paths: Paths, entries: Iterable[HostEntry]) -> None:
+    """Always looked at: who changed the entries may have died before it came to the names."""
+    wanted = names_for(entries)
+    if not paths.names.exists() or paths.names.read_text() != wanted:
+        _replace(paths.names, wanted)
 
 
 def _read_hosts(paths: Paths) -> tuple[HostEntry, ...]:
@@ -150,27 +175,31 @@ def _read_leases(paths: Paths) -> tuple[Lease, ...]:
 
 
 def _read_foreign_leases(paths: Paths, vif: VifPlan) -> frozenset[str]:
-    """The lease lines that keep the port's address from it: of a guest that is gone without its lease."""
+    """The lease lines that keep the port's addresses from it: of a guest that is gone without its lease.
+
+    An IPv6 lease does not say whose MAC it is; a port that was not known until now has none.
+    """
     leases = _read_leases(paths)
-    return frozenset(lease.line for lease in leases if lease.address == vif.address and lease.mac != vif.mac.lower())
+    known = any(entry.port_id == vif.port_id for entry in _read_hosts(paths))
+    leases6 = () if known else _read_leases6_of(paths, vif)
+    return frozenset(
+        [lease.line for lease in leases if lease.address == vif.address and lease.mac != vif.mac.lower()]
+        + [lease.line for lease in leases6]
+    )
+
+
+def _read_leases6_of(paths: Paths, vif: VifPlan) -> tuple[Lease6, ...]:
+    try:
+        leases = parse_leases6(paths.leases.read_text())
+    except FileNotFoundError:
+        return ()
+    return tuple(lease for lease in leases if lease.address == vif.address6)
 
 
 def _drop_leases(paths: Paths, lines: frozenset[str]) -> None:
     """While no dnsmasq runs: it reads the file once, at its start."""
     kept = [line for line in paths.leases.read_text().splitlines(keepends=True) if line.rstrip("\n") not in lines]
     _replace(paths.leases, "".join(kept))
-
-
-@contextmanager
-def _open_daemon(paths: Paths) -> Iterator[Process | None]:
-    """The dnsmasq that the pid file names, when it is one of this network's."""
-    try:
-        pid = int(paths.pid.read_text())
-    except (FileNotFoundError, ValueError):  # none, or not yet written out
-        yield None
-        return
-    with open_process(pid) as process:
-        yield process if process is not None and paths.pid_argument in process.argv else None
 
 
 def _start(argv: tuple[str, ...]) -> None:

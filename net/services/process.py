@@ -66,6 +66,29 @@ def open_process(pid: int) -> Iterator[Process | None]:
         os.close(pidfd)
 
 
+@contextlib.contextmanager
+def open_daemon(pid_file: Path, argument: str) -> Iterator[Process | None]:
+    """The process that the pid file names, held, when its command line has that argument; else None."""
+    try:
+        pid = int(pid_file.read_text())
+    except (FileNotFoundError, ValueError):  # none, or not yet written out
+        yield None
+        return
+    with open_process(pid) as process:
+        yield process if process is not None and argument in process.argv else None
+
+
+def ensure_none_with(argument: str) -> tuple[int, ...]:
+    """No process runs whose command line has that argument, whatever a pid file says. Returns those that were ended."""
+    ended = []
+    for pid in list_pids_with(argument):
+        with open_process(pid) as process:
+            if process is not None and argument in process.argv:
+                process.ensure_ended()
+                ended.append(pid)
+    return tuple(ended)
+
+
 def list_pids_with(argument: str) -> tuple[int, ...]:
     """The processes whose command line has that very argument. Reads all of /proc: about 10 ms per 1000 processes."""
     pids = (int(entry.name) for entry in PROC.iterdir() if entry.name.isdigit())

@@ -4,7 +4,7 @@ Invariant: every `ensure_` converges: twice is once, and after an interruption a
 look-up that cannot ask raises `CannotAsk`; only a look-up that *did* ask may say that something is not there.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -263,6 +263,13 @@ class Fabric(Protocol):
         """The TAP and the DHCP entry are gone; the last port's removal takes what we made for the network with it."""
         ...
 
+    def ensure_told(self, vif: VifPlan, documents: Mapping[str, str]) -> None:
+        """The port's guest, and no other, is answered at http://169.254.169.254/ with these texts, by their paths; without any
+        it is told nothing there. Of no effect where the port is not plugged, or DHCP of its network is not ours. It goes with
+        the port. Refused when they are too many bytes.
+        """
+        ...
+
     def ensure_surroundings(self, around: Surroundings) -> None:
         """What this host must know of the network beyond its own ports is as told: tunnels and their entries, the rules and
         members of security groups, floating addresses. Of no effect where the network has no port on this host. A port that
@@ -349,6 +356,8 @@ class StepLimits:
     snapshot_encoding: SnapshotEncoding = DEFAULT_ENCODING
     """Of images whose caller does not say."""
     detach_timeout_s: int = 160
+    metadata_service: bool = True
+    """Whether this host tells its guests who they are at http://169.254.169.254/."""
 
 
 @dataclass(frozen=True, kw_only=True)

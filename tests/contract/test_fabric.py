@@ -1,6 +1,7 @@
 """What a Fabric promises (taskvisor/flow/ports.py)."""
 
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from pyroute2 import IPRoute
 
 from net.fabric import LinuxFabric
+from net.services.metadata import Place
 from net.simulated import SimulatedFabric, SimulatedNeighbour
 from taskvisor.flow.ports import Fabric
 from taskvisor.model.errors import Contradiction
@@ -45,6 +47,10 @@ class FabricHost(Protocol):
 
     def ensure_foreign_link_gone(self, name: str) -> None: ...
 
+    def read_told(self, vif: VifPlan) -> Mapping[str, str]:
+        """What the port's guest would be told, if it asked now."""
+        ...
+
 
 class SimulatedHost:
     def __init__(self, root: Path) -> None:
@@ -61,11 +67,15 @@ class SimulatedHost:
     def ensure_foreign_link_gone(self, name: str) -> None:
         self._neighbour.ensure_foreign_link_gone(name)
 
+    def read_told(self, vif: VifPlan) -> Mapping[str, str]:
+        return self._neighbour.read_told(vif.tap)
+
 
 class RealHost:
     """The network namespace that the test's thread is in."""
 
     def __init__(self, state_dir: Path) -> None:
+        self._state_dir = state_dir
         self.open_port = partial(LinuxFabric, state_dir)
         self.port: Fabric = self.open_port()
 
@@ -80,6 +90,11 @@ class RealHost:
     def ensure_foreign_link_gone(self, name: str) -> None:
         with IPRoute() as netlink:
             netlink.link("del", ifname=name)
+
+    def read_told(self, vif: VifPlan) -> Mapping[str, str]:
+        file = Place(directory=self._state_dir / "net" / "networks" / vif.network_id).file_of(vif)
+        found: Mapping[str, str] = json.loads(file.read_text()) if file.exists() else {}
+        return found
 
 
 @pytest.fixture(params=["simulated", pytest.param("real", marks=pytest.mark.real)])
@@ -235,6 +250,31 @@ def test_what_dhcp_is_told_is_listed_as_long_as_the_port_is_plugged(plugged: Fab
 
 def test_dhcp_of_a_host_without_guests_is_told_nothing(host: FabricHost) -> None:
     assert host.port.list_dhcp() == ()
+
+
+def test_each_guest_is_told_its_own_until_its_port_goes(plugged: FabricHost) -> None:
+    first, second = vif(0, RED), vif(1, RED)
+    for plan, name in ((first, "one"), (second, "two"), (first, "uno"), (first, "uno")):
+        plugged.port.ensure_told(plan, {"latest/meta-data/hostname": name})
+    assert [plugged.read_told(plan)["latest/meta-data/hostname"] for plan in (first, second)] == ["uno", "two"]
+    plugged.port.ensure_plugged(first)
+    assert plugged.read_told(first)
+    plugged.port.ensure_unplugged(first)
+    assert (plugged.read_told(first), len(plugged.read_told(second))) == ({}, 1)
+    plugged.port.ensure_plugged(first)
+    assert plugged.read_told(first) == {}, "it is another port's life"
+
+
+def test_a_guest_that_is_told_nothing_any_more_is_told_nothing(plugged: FabricHost) -> None:
+    plugged.port.ensure_told(vif(0, RED), {"latest/user-data": "x"})
+    for _ in range(2):
+        plugged.port.ensure_told(vif(0, RED), {})
+        assert plugged.read_told(vif(0, RED)) == {}
+
+
+def test_a_guest_whose_port_is_not_plugged_is_told_nothing(host: FabricHost) -> None:
+    host.port.ensure_told(vif(0, RED), {"latest/user-data": "x"})
+    assert host.read_told(vif(0, RED)) == {}
 
 
 def told_of(*vifs: VifPlan) -> set[DhcpFacts]:

@@ -1,26 +1,38 @@
 """Networks and NICs for tests, by number."""
 
+from ipaddress import IPv6Network
+
 from net.plan import vif_plan_for
 from taskvisor.model.ids import HostName, OperationId, instance_id_for, mac_for, network_id_for, port_id_for
-from taskvisor.model.network import NO_LINKS, HostLinks, Member, Network, NetworkKind, Port
+from taskvisor.model.network import NO_LINKS, HostLinks, Ipv6Mode, Member, Network, NetworkKind, Port
 from taskvisor.model.plan import VifPlan
 
 
 def network(
-    number: int = 9, *, nat: bool = True, dhcp: bool = True, dns: tuple[str, ...] = (), mtu: int = 1450
+    number: int = 9,
+    *,
+    nat: bool = True,
+    dhcp: bool = True,
+    dns: tuple[str, ...] = (),
+    mtu: int = 1450,
+    ipv6: Ipv6Mode | None = None,
+    kind: NetworkKind = NetworkKind.NAT,
 ) -> Network:
-    """Network 10.<number>.0.0/24."""
+    """Network 10.<number>.0.0/24, with IPv6 fd00:<number>::/64 too."""
     name = f"net-{number}"
     return Network(
         id=network_id_for(name),
         name=name,
-        kind=NetworkKind.NAT,
+        kind=kind,
         cidr=f"10.{number}.0.0/24",
         gateway=f"10.{number}.0.1",
         mtu=mtu,
         nat=nat,
         dhcp=dhcp,
         dns=dns,
+        cidr6=f"fd00:{number}::/64" if ipv6 else None,
+        gateway6=f"fd00:{number}::1" if ipv6 else None,
+        ipv6_mode=ipv6 or Ipv6Mode.SLAAC,
     )
 
 
@@ -37,7 +49,18 @@ def port(number: int, on: Network) -> Port:
         index=0,
         mac=mac_for(port_id),
         address=address,
+        address6=None if on.cidr6 is None else _address6(mac_for(port_id), number, on),
     )
+
+
+def _address6(mac: str, number: int, on: Network) -> str:
+    """With SLAAC what follows from the MAC (RFC 4291 appendix A), else what ends in 10 + number."""
+    cidr = IPv6Network(on.cidr6 or "")
+    if on.ipv6_mode is Ipv6Mode.DHCPV6:
+        return str(cidr[10 + number])
+    octets = bytes.fromhex(mac.replace(":", ""))
+    interface_id = bytes((octets[0] ^ 2, *octets[1:3], 0xFF, 0xFE, *octets[3:]))
+    return str(cidr[int.from_bytes(interface_id, "big")])
 
 
 def vif(number: int = 0, on: Network | None = None, links: HostLinks = NO_LINKS) -> VifPlan:

@@ -15,6 +15,7 @@ from typing import Final
 
 from taskvisor.model.plan import ConfigDrive, VifPlan
 from taskvisor.model.records import Instance
+from virt.seeds.nic6 import asks_by_dhcp6, leads_out6, prefix_length6_of
 from virt.seeds.nocloud import guest_host_name_for
 from virt.seeds.text import Value, json_for
 
@@ -71,7 +72,9 @@ def _network_data(vifs: Sequence[VifPlan]) -> dict[str, Value]:
     servers = dict.fromkeys(server for vif in vifs if not vif.dhcp for server in vif.dns)
     return {
         "links": [_link(vif) for vif in vifs],
-        "networks": [_network(vif, number) for number, vif in enumerate(vifs)],
+        "networks": [
+            network for number, vif in enumerate(vifs) for network in (_network(vif, number), *_networks6(vif, number))
+        ],
         "services": _name_servers(list(servers)),
     }
 
@@ -99,6 +102,25 @@ def _network(vif: VifPlan, number: int) -> Value:
         "routes": [{"network": "0.0.0.0", "netmask": "0.0.0.0", "gateway": vif.gateway}] if number == 0 else [],  # noqa: S104 - a route, no socket
         "services": _name_servers(vif.dns),
     }
+
+
+def _networks6(vif: VifPlan, number: int) -> list[Value]:
+    """What the specification has for IPv6: a network of its own on the same link."""
+    if vif.address6 is None:
+        return []
+    common: dict[str, Value] = {"id": f"network{number}-ipv6", "link": vif.tap, "network_id": vif.network_id}
+    if vif.dhcp:
+        return [{**common, "type": "ipv6_dhcp" if asks_by_dhcp6(vif) else "ipv6_slaac"}]
+    default = {"network": "::", "netmask": "::", "gateway": vif.gateway6}
+    return [
+        {
+            **common,
+            "type": "ipv6",
+            "ip_address": vif.address6,
+            "netmask": str(ip_network(f"::/{prefix_length6_of(vif)}").netmask),
+            "routes": [default] if number == 0 and leads_out6(vif) else [],
+        }
+    ]
 
 
 def _name_servers(addresses: Sequence[str]) -> list[Value]:

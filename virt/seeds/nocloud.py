@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from taskvisor.model.plan import Seed, VifPlan
 from taskvisor.model.records import Instance
+from virt.seeds.nic6 import asks_by_dhcp6, leads_out6, prefix_length6_of
 from virt.seeds.text import Value, yaml_for
 
 HOST_NAME_LIMIT = 63
@@ -62,14 +63,17 @@ def _nic(vif: VifPlan, number: int) -> Value:
         "set-name": f"nic{number}",
         "mtu": vif.mtu,
         "dhcp4": vif.dhcp,
+        **({"dhcp6": True} if vif.dhcp and asks_by_dhcp6(vif) else {}),
         **({} if vif.dhcp else _static(vif, number)),
     }
 
 
 def _static(vif: VifPlan, number: int) -> dict[str, Value]:
-    static: dict[str, Value] = {"addresses": [f"{vif.address}/{vif.prefix_length}"]}
-    if number == 0:  # one default route; netplan refuses more
-        static["routes"] = [{"to": "0.0.0.0/0", "via": vif.gateway}]
+    address6 = [f"{vif.address6}/{prefix_length6_of(vif)}"] if vif.address6 else []
+    static: dict[str, Value] = {"addresses": [f"{vif.address}/{vif.prefix_length}", *address6]}
+    if number == 0:  # one default route of a family; netplan refuses more
+        default6 = [{"to": "::/0", "via": vif.gateway6}] if leads_out6(vif) else []
+        static["routes"] = [{"to": "0.0.0.0/0", "via": vif.gateway}, *default6]
     if vif.dns:
         static["nameservers"] = {"addresses": list(vif.dns)}
     return static

@@ -12,6 +12,7 @@ from net.services.dnsmasq import (
     argv_for,
     host_entry_for,
     hosts_for,
+    names_for,
     parse_hosts,
     parse_leases,
     paths_for,
@@ -27,12 +28,20 @@ entries = st.builds(
     mac=st.from_regex(r"([0-9a-f]{2}:){5}[0-9a-f]{2}", fullmatch=True),
     address=st.ip_addresses(v=4).map(str),
     hostname=st.from_regex(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", fullmatch=True),
+    address6=st.none() | st.ip_addresses(v=6).map(str),
 )
 
 
 @given(st.lists(entries, max_size=5))
 def test_host_entries_are_read_back_as_they_were_written(written: list[HostEntry]) -> None:
     assert list(parse_hosts(hosts_for(written))) == written
+
+
+def test_names_are_those_of_all_addresses() -> None:
+    entry = host_entry_for(vif())
+    assert names_for([entry, replace(entry, address="10.9.0.11", address6="fd00:9::b", hostname="db")]) == (
+        "10.9.0.10 web-0\n10.9.0.11 db\nfd00:9::b db\n"
+    )
 
 
 def test_a_host_entry_bears_no_tag() -> None:

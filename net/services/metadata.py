@@ -1,0 +1,176 @@
+"""The metadata service of a network on this host: one small server, and a file for each port with what its guest is told.
+
+The server is net/services/metadata_server.py, run like dnsmasq: known by its whole command line, adopted when that is the
+wanted one, else replaced. It reads a guest's file when the guest asks, so a change needs no signal. Files belong to the
+unprivileged user that the server becomes, and to nobody else: user data hold secrets. Callers hold the network's lock.
+Must never know what a document means.
+
+169.254.169.254 is an address of the network's link while a guest of it is told anything, under a label of its own, so
+that dnsmasq, which goes by the link's name, does not bind to it: two networks of a host would be in each other's way.
+"""
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from ipaddress import IPv4Interface
+from pathlib import Path
+
+import structlog
+
+from net.command import run_command
+from net.links.netlink import Link, Netlink
+from net.services import metadata_server
+from net.services.metadata_server import DOCUMENTS_LIMIT_BYTES, NOBODY
+from net.services.process import ensure_none_with, open_daemon
+from net.services.site import METADATA_ADDRESS, site_for
+from taskvisor.model.errors import DoesNotFit, Refused, Retryable
+from taskvisor.model.plan import VifPlan
+
+log = structlog.get_logger(__name__)
+
+Documents = Mapping[str, str]
+"""Texts by their paths: `openstack/latest/meta_data.json`."""
+PROGRAM = Path(metadata_server.__file__)
+INTERFACE = IPv4Interface(f"{METADATA_ADDRESS}/32")
+LABEL = "metadata"
+DIRECTORY_MODE = 0o700
+FILE_MODE = 0o600
+CODE_CHARS = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where the service of a network has its files: in the network's directory on this host."""
+
+    directory: Path
+
+    @property
+    def documents(self) -> Path:
+        """The server's own directory, and all that it can see."""
+        return self.directory / "metadata"
+
+    @property
+    def pid(self) -> Path:
+        return self.directory / "metadata.pid"
+
+    @property
+    def pid_argument(self) -> str:
+        """The argument by which a server is known to be this network's, with or without its pid file."""
+        return f"--pid-file={self.pid}"
+
+    def file_of(self, vif: VifPlan) -> Path:
+        """What the port's guest is told."""
+        return self.documents / f"{vif.address}.json"
+
+
+def ensure_told(netlink: Netlink, vif: VifPlan, documents: Documents, *, link: Link, place: Place) -> None:
+    """The port's guest is answered with these documents, at METADATA_ADDRESS by `link`.
+
+    Refused when they are more than DOCUMENTS_LIMIT_BYTES; DoesNotFit when this process may not give files away (it is not root);
+    Retryable when the server does not start.
+    """
+    _ensure_file(place, vif, documents)
+    ensure_served(netlink, link=link, place=place)
+
+
+def ensure_served(netlink: Netlink, *, link: Link, place: Place) -> None:
+    """What the network's guests were told is served by `link`, also after the server died or the link was made anew.
+
+    Of no effect where none was told anything. Retryable when the server does not start.
+    """
+    if not _any_told(place):
+        return
+    if INTERFACE not in netlink.list_addresses_of(link):
+        netlink.ensure_labelled_address(link, INTERFACE, label=LABEL)
+    argv = argv_for(link, place)
+    with open_daemon(place.pid, place.pid_argument) as daemon:
+        if daemon is not None and daemon.argv == argv:
+            return
+    ensure_none_with(place.pid_argument)
+    started = run_command(argv)
+    if not started.ok:
+        raise Retryable(f"the metadata server on {link.name} does not start: {started}")
+    log.info("metadata_started", link=link.name)
+
+
+def ensure_untold(netlink: Netlink, vif: VifPlan, *, place: Place) -> None:
+    """The port's guest is told nothing. With the last guest of the network that was, the server and its address go too."""
+    if not place.documents.exists():
+        return
+    place.file_of(vif).unlink(missing_ok=True)
+    if _any_told(place):
+        return
+    link = netlink.read_link(site_for(vif).interface)
+    if link is not None and INTERFACE in netlink.list_addresses_of(link):
+        netlink.ensure_address_absent(link, INTERFACE)
+    ensure_absent(place)
+
+
+def ensure_absent(place: Place) -> None:
+    """No metadata server of the network runs, and its files are gone."""
+    if not place.documents.exists() and not place.pid.exists():
+        return
+    for pid in ensure_none_with(place.pid_argument):
+        log.info("metadata_stopped", pid=pid)
+    if place.documents.exists():
+        for file in place.documents.iterdir():
+            file.unlink(missing_ok=True)
+        place.documents.rmdir()
+    place.pid.unlink(missing_ok=True)
+
+
+def argv_for(link: Link, place: Place) -> tuple[str, ...]:
+    """The server's command line: another when the link was made anew, or when the program has changed."""
+    return (
+        sys.executable,
+        "-I",  # nothing of the environment or of the user's own packages
+        "-S",
+        str(PROGRAM),
+        f"--device={link.name}",
+        f"--address={METADATA_ADDRESS}",
+        f"--directory={place.documents}",
+        place.pid_argument,
+        f"--link={link.index}",
+        f"--code={_code()}",
+    )
+
+
+@lru_cache(maxsize=1)
+def _code() -> str:
+    return hashlib.sha256(PROGRAM.read_bytes()).hexdigest()[:CODE_CHARS]
+
+
+def _any_told(place: Place) -> bool:
+    return place.documents.exists() and any(place.documents.glob("*.json"))
+
+
+def _ensure_file(place: Place, vif: VifPlan, documents: Documents) -> None:
+    content = json.dumps(dict(documents), sort_keys=True).encode()
+    if len(content) > DOCUMENTS_LIMIT_BYTES:
+        raise Refused(
+            f"what the guest of port {vif.port_id} is to be told takes {len(content)} bytes; at most {DOCUMENTS_LIMIT_BYTES} are "
+            "served: give less metadata, user data or vendor data"
+        )
+    place.documents.parent.mkdir(exist_ok=True)
+    place.documents.mkdir(mode=DIRECTORY_MODE, exist_ok=True)
+    _give_to_server(place.documents, DIRECTORY_MODE)
+    scratch = place.file_of(vif).with_suffix(".new")
+    scratch.touch(mode=FILE_MODE)
+    _give_to_server(scratch, FILE_MODE)
+    scratch.write_bytes(content)
+    os.replace(scratch, place.file_of(vif))
+
+
+def _give_to_server(path: Path, mode: int) -> None:
+    path.chmod(mode)
+    try:
+        os.chown(path, NOBODY, NOBODY)
+    except PermissionError as error:
+        raise DoesNotFit(
+            f"{path} can't be given to the metadata server's user: {error}; run the worker as root, or set "
+            "TASKVISOR_METADATA_SERVICE=false on this host"
+        ) from error
