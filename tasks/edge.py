@@ -1,5 +1,5 @@
-"""The one edge to Celery: every step of every flow is a task, every request is a task. Besides it only `telling`
-and `image_tasks` know Celery.
+"""The one edge to Celery: every step of every flow is a task, every request is a task. Besides it only `telling`,
+`image_tasks`, `network_request_tasks` and `refresh_message` know Celery.
 
 A chain's messages carry ids. What is true is in the journal: `launch` sends an operation on from where that says it is,
 and serves first start, resume, retry, roll-back, cancel and hand-over alike.
@@ -22,7 +22,9 @@ from tasks.door import BUILD, CHANGES, Admitted, Answer, Door
 from tasks.flows import ALL_FLOWS, FLOWS
 from tasks.image_requests import Answered
 from tasks.image_tasks import ImageTasks
+from tasks.network_request_tasks import NetworkRequestTasks
 from tasks.periodic import HostReport, Settler, Sweep
+from tasks.refresh_message import refresh_sender
 from tasks.telling import Teller
 from tasks.verify import host_seen
 from taskvisor.flow.ports import Ports
@@ -110,6 +112,7 @@ class Edge:
         self._node = node
         self.teller = Teller(app)
         self._images = ImageTasks(app, node, self.teller, control_queue)
+        self._records = NetworkRequestTasks(app, self.teller, refresh_sender(app, control_queue))
 
     def register(self) -> None:
         """Every task that there is. Called once, when the app is made."""
@@ -120,7 +123,7 @@ class Edge:
         self._register_entry(BUILD, lambda door, op, fields: door.build(op, fields))
         for name in CHANGES:
             self._register_entry(name, lambda door, op, fields, name=name: door.change(name, op, fields))  # type: ignore[misc]
-        for name, ask in self._images.requests.items():
+        for name, ask in {**self._images.requests, **self._records.requests}.items():
             self._register_entry(name, ask)
         self._images.register()
         self._register_wishes()

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import structlog
 
-from tasks.image_requests import Answers, deleted_view, waiting_sentence
+from tasks.image_requests import ImageAnswers, deleted_view, waiting_sentence
 from tasks.store import Store
 from taskvisor.flow.ports import Disks
 from taskvisor.model.errors import Busy, Contradiction, Refused, Retryable, StoreConflict, TaskvisorError
@@ -37,7 +37,7 @@ class ImageRemoval:
     store: Store
     disks: Disks
     host: HostName
-    answers: Answers
+    answers: ImageAnswers
 
     def remove(self, name: str, image_id: ImageId) -> bool:
         """The file is gone, and the image forgotten. False: the record does not ask for that (any more), and nothing was done.

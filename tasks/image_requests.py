@@ -9,12 +9,13 @@ answer.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
-from tasks.door import LOOKS_LIMIT, Already
+from tasks.door import Already
+from tasks.request_looks import Answers, looking_again, require_usable_id
 from tasks.store import Store
-from taskvisor.model.errors import Busy, Conflicting, IdInUse, Refused, StoreConflict, TaskvisorError
-from taskvisor.model.ids import OPERATION_ID_RULE, OperationId, image_id_for
+from taskvisor.model.errors import Busy, Refused, TaskvisorError
+from taskvisor.model.ids import OperationId, image_id_for
 from taskvisor.model.image_url import image_url_for
 from taskvisor.model.records import Deletion, Image, ImageSource
 from taskvisor.model.spec import ImageRefSpec, ImageSpec, parse_spec
@@ -24,16 +25,13 @@ from taskvisor.state.images import StoredImage
 from taskvisor.state.writing import Outcome
 from virt.options import require_image_properties
 
-T = TypeVar("T")
-
 GOING_LOOK_S = 2.0
 """Who asks for a delete that is under way already looks again so often."""
 
 
-class Answers(Protocol):
-    """How the result back end writes what the caller of a request is to see."""
+class ImageAnswers(Answers, Protocol):
+    """How it also writes that the caller is to wait."""
 
-    def answer_for(self, request_id: OperationId, result: Mapping[str, Any]) -> Outcome: ...
     def waiting_for(self, request_id: OperationId, reason: TaskvisorError) -> Outcome: ...
 
 
@@ -50,14 +48,14 @@ class ImageDoor:
 
     store: Store
     now: Callable[[], float]
-    answers: Answers
+    answers: ImageAnswers
 
     def register(self, request_id: OperationId, fields: dict[str, Any]) -> Already | Answered:
         """The image is registered. The same again, under any id, is the same image; Refused for another of that name.
 
         Refused names field, value and rule. Whether the source is there is not asked: hosts see other files and servers.
         """
-        self._require_usable_id(request_id)
+        require_usable_id(self.store, request_id)
         asked = self._image_for(parse_spec(ImageSpec, fields), request_id)
 
         def look() -> Already | Answered:
@@ -69,14 +67,14 @@ class ImageDoor:
             self.store.images.register(asked, self.answers.answer_for(request_id, image_view(asked)))
             return Answered()
 
-        return _looking_again(f"image {asked.name}", look)
+        return looking_again(f"image {asked.name}", look)
 
     def delete(self, request_id: OperationId, fields: dict[str, Any]) -> Already | Answered:
         """Nobody builds from the image any more; it is gone, or goes as soon as the host of its file takes it away.
 
         Busy while another request has it deleted. Copies in hosts' caches stay until they are evicted.
         """
-        self._require_usable_id(request_id)
+        require_usable_id(self.store, request_id)
         wanted = parse_spec(ImageRefSpec, fields).image
 
         def look() -> Already | Answered:
@@ -88,7 +86,7 @@ class ImageDoor:
                 raise Refused(_kept_for(name, found.owner))
             return Already(result={"id": wanted, "name": wanted, "state": "deleted", "already": True})
 
-        return _looking_again(f"image {wanted}", look)
+        return looking_again(f"image {wanted}", look)
 
     def _delete(self, seen: StoredImage, request_id: OperationId) -> Answered:
         image = seen.image
@@ -129,13 +127,6 @@ class ImageDoor:
             min_memory_mib=spec.min_memory_mib,
             properties=spec.properties,
         )
-
-    def _require_usable_id(self, request_id: OperationId) -> None:
-        if not OPERATION_ID_RULE.fullmatch(request_id):
-            raise Refused(f"task id: {request_id!r}: must be 1 to 128 letters, digits or ._:- (a UUID will do)")
-        known = self.store.catalog.read_operation(request_id)
-        if known is not None:
-            raise IdInUse(f"task id: {request_id} is that of another request ({known.flow} of {known.instance_name})")
 
 
 def deleted_view(image: Image) -> Mapping[str, Any]:
@@ -183,12 +174,3 @@ def _content_of(image: Image) -> dict[str, object]:
 
 def _kept_for(name: str, owner: str) -> str:
     return f"name: {name!r} is kept for the snapshot that operation {owner} takes; choose another, or cancel that one"
-
-
-def _looking_again(what: str, look: Callable[[], T]) -> T:
-    for _ in range(LOOKS_LIMIT):
-        try:
-            return look()
-        except StoreConflict:
-            continue
-    raise Conflicting(f"{what}: the records moved {LOOKS_LIMIT} times while it was looked at; ask again")

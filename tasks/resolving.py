@@ -126,7 +126,7 @@ def _allocate_port(
 ) -> Port:
     port_id = port_id_for(instance_id, index)
     mac = nic.mac or mac_for(port_id)
-    address = store.addresses.allocate(network, port_id, mac=mac, wanted=nic.address, now=now)
+    given = store.addresses.allocate(network, port_id, mac=mac, wanted=nic.address, now=now)
     return Port(
         id=port_id,
         instance_id=instance_id,
@@ -134,7 +134,8 @@ def _allocate_port(
         network=network.name,
         index=index,
         mac=mac,
-        address=address,
+        address=given.address,
+        address6=given.address6,
     )
 
 

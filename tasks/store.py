@@ -8,9 +8,14 @@ from taskvisor.state.addresses import Addresses
 from taskvisor.state.admission import Admission
 from taskvisor.state.catalog import Catalog
 from taskvisor.state.counters import Counters
+from taskvisor.state.floating import FloatingAddresses, FloatingChanges
 from taskvisor.state.hosts import Hosts
 from taskvisor.state.images import Images
 from taskvisor.state.journal import RedisJournal
+from taskvisor.state.networks import Networks
+from taskvisor.state.ports import PortChanges
+from taskvisor.state.security_groups import GroupChanges, SecurityGroups
+from taskvisor.state.surroundings import SurroundingsReader
 
 DEFAULT_NETWORK = "default"
 
@@ -26,20 +31,28 @@ class Store:
     images: Images
     journal: RedisJournal
     counters: Counters
+    networks: Networks
+    groups: SecurityGroups
+    group_changes: GroupChanges
+    floating: FloatingAddresses
+    floating_changes: FloatingChanges
+    port_changes: PortChanges
+    surroundings: SurroundingsReader
     default_network_cidr: str
 
     def find_network(self, name: str) -> Network:
         """The network of that name. `default` is made at first use: it needs no configuration. Refused for others."""
         if name == DEFAULT_NETWORK:
-            return self.catalog.ensure_network(default_network_for(self.default_network_cidr))
+            return self.networks.ensure(default_network_for(self.default_network_cidr))
         return self.catalog.find_network(name)
 
 
 class RememberedNetworks:
     """Implements the flow engine's `Networks`: a network's record does not change while it has ports, so one look will do."""
 
-    def __init__(self, catalog: Catalog) -> None:
+    def __init__(self, catalog: Catalog, surroundings: SurroundingsReader) -> None:
         self._catalog = catalog
+        self._surroundings = surroundings
         self._known: dict[NetworkId, Network] = {}
 
     def read_network(self, network_id: NetworkId) -> Network:
@@ -49,7 +62,8 @@ class RememberedNetworks:
         return network
 
     def read_surroundings(self, network_id: NetworkId) -> Surroundings:
-        return Surroundings(network=self.read_network(network_id))
+        """Never remembered: ports come and go."""
+        return self._surroundings.read_surroundings(network_id)
 
 
 def default_network_for(cidr: str) -> Network:

@@ -15,10 +15,11 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, Literal, NotRequired, TypedDict, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, Literal, NotRequired, TypedDict, TypeVar, Unpack, cast
 
 from taskvisor.model import errors
 from taskvisor.model.errors import CannotAsk, Refused, TaskvisorError
+from taskvisor.model.network_view import FloatingView, NetworkView, SecurityGroupView
 from taskvisor.model.urls import celery_url_for
 from taskvisor.model.view import ImageView, InstanceView, SnapshotImageView, image_view
 
@@ -85,6 +86,43 @@ class VolumeFields(TypedDict):
     write_iops: NotRequired[int]
 
 
+class RouteFields(TypedDict):
+    destination: str
+    via: str
+
+
+class NetworkFields(TypedDict):
+    """As `taskvisor.model.network_spec.NetworkSpec` has them, but for the name."""
+
+    cidr: str
+    kind: NotRequired[str]
+    gateway: NotRequired[str]
+    cidr6: NotRequired[str]
+    gateway6: NotRequired[str]
+    ipv6_mode: NotRequired[str]
+    segment: NotRequired[int]
+    physical: NotRequired[str]
+    bridge: NotRequired[str]
+    mtu: NotRequired[int]
+    dhcp: NotRequired[bool]
+    nat: NotRequired[bool]
+    dns: NotRequired[list[str]]
+    ntp: NotRequired[list[str]]
+    routes: NotRequired[list[RouteFields]]
+
+
+class RuleFields(TypedDict):
+    """As `taskvisor.model.group_spec.SecurityRuleSpec` has them."""
+
+    direction: str
+    family: NotRequired[str]
+    protocol: NotRequired[str]
+    first_port: NotRequired[int]
+    last_port: NotRequired[int]
+    remote: NotRequired[str]
+    remote_group: NotRequired[str]
+
+
 class InstanceRef(TypedDict):
     id: str
     name: str
@@ -132,6 +170,42 @@ class DeletedImageView(TypedDict):
 
     id: str
     name: str
+    state: str
+    already: NotRequired[bool]
+
+
+class CreatedNetworkView(NetworkView):
+    """`already` is there, and true, when that network was recorded before."""
+
+    already: NotRequired[bool]
+
+
+class WrittenGroupView(SecurityGroupView):
+    """`already` is there, and true, when the group was so before."""
+
+    already: NotRequired[bool]
+
+
+class ChangedFloatingView(FloatingView):
+    """`already` is there, and true, when the address was so before."""
+
+    already: NotRequired[bool]
+
+
+class DeletedRecordView(TypedDict):
+    """A network or a group. `state` is deleted; `already`: there was none."""
+
+    id: str
+    name: str
+    state: str
+    already: NotRequired[bool]
+
+
+class DeletedFloatingView(TypedDict):
+    """`state` is deleted; `already`: there was none."""
+
+    id: str
+    address: str
     state: str
     already: NotRequired[bool]
 
@@ -426,6 +500,68 @@ class Taskvisor:
         """The volume, named by source or serial, is the instance's no more. Refused when a running guest does not let go."""
         fields = {"instance": instance, "volume": volume, "wait_turn_s": wait_turn_s}
         return self._ask("instance.detach_volume", fields, operation_id)
+
+    def create_network(
+        self, name: str, *, operation_id: str | None = None, **fields: Unpack[NetworkFields]
+    ) -> Handle[CreatedNetworkView]:
+        """A network that guests' NICs can be on. Fields as `taskvisor.model.network_spec.NetworkSpec` has them."""
+        return self._ask("network.create", {"name": name, **fields}, operation_id)
+
+    def delete_network(self, network: str, *, operation_id: str | None = None) -> Handle[DeletedRecordView]:
+        """The network, by name or id, is gone. Refused while a port is on it."""
+        return self._ask("network.delete", {"network": network}, operation_id)
+
+    def create_security_group(
+        self, name: str, rules: Sequence[RuleFields] = (), *, operation_id: str | None = None
+    ) -> Handle[WrittenGroupView]:
+        """A group of that name. Without rules it lets nothing pass but answers."""
+        return self._ask("security_group.create", {"name": name, "rules": list(rules)}, operation_id)
+
+    def update_security_group(
+        self, group: str, rules: Sequence[RuleFields], *, operation_id: str | None = None
+    ) -> Handle[WrittenGroupView]:
+        """The group, by name or id, has these rules in place of those that it had; guests in it run on."""
+        return self._ask("security_group.update", {"group": group, "rules": list(rules)}, operation_id)
+
+    def delete_security_group(self, group: str, *, operation_id: str | None = None) -> Handle[DeletedRecordView]:
+        """The group, by name or id, is gone. Refused while a port is in it, or a rule of another names it."""
+        return self._ask("security_group.delete", {"group": group}, operation_id)
+
+    def update_port(
+        self,
+        instance: str,
+        security_groups: Sequence[str],
+        *,
+        port: str | None = None,
+        wait_turn_s: int | None = None,
+        operation_id: str | None = None,
+    ) -> Handle[PowerView]:
+        """The instance's port, named by address, MAC or id where it has several, is in these groups and no others."""
+        fields = {
+            "instance": instance,
+            "security_groups": list(security_groups),
+            "port": port,
+            "wait_turn_s": wait_turn_s,
+        }
+        return self._ask("port.update", fields, operation_id)
+
+    def create_floating(self, address: str, *, operation_id: str | None = None) -> Handle[ChangedFloatingView]:
+        """An outer address that ports can be given; it must be routed to the hosts."""
+        return self._ask("floating.create", {"address": address}, operation_id)
+
+    def bind_floating(
+        self, floating: str, instance: str, *, port: str | None = None, operation_id: str | None = None
+    ) -> Handle[ChangedFloatingView]:
+        """The address is translated, one to one, to that of the instance's port, on a nat or routed network."""
+        return self._ask("floating.bind", {"floating": floating, "instance": instance, "port": port}, operation_id)
+
+    def release_floating(self, floating: str, *, operation_id: str | None = None) -> Handle[ChangedFloatingView]:
+        """The address is no port's any more."""
+        return self._ask("floating.release", {"floating": floating}, operation_id)
+
+    def delete_floating(self, floating: str, *, operation_id: str | None = None) -> Handle[DeletedFloatingView]:
+        """The address is not registered any more. Refused while it is bound."""
+        return self._ask("floating.delete", {"floating": floating}, operation_id)
 
     def cancel(self, operation: str) -> Handle[WishView]:
         """Ask an operation to stop and roll back. The returned handle is of the wish, not of the operation."""

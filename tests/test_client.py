@@ -13,7 +13,16 @@ import redis
 from celery import Celery
 from celery._state import _tls, default_app
 
-from taskvisor.client import FlavorFields, Handle, NicFields, StillRunning, Taskvisor, VolumeFields, error_for
+from taskvisor.client import (
+    FlavorFields,
+    Handle,
+    NicFields,
+    RuleFields,
+    StillRunning,
+    Taskvisor,
+    VolumeFields,
+    error_for,
+)
 from taskvisor.model.errors import (
     Cancelled,
     CannotAsk,
@@ -87,6 +96,10 @@ def test_every_entry_task_is_asked_by_its_name_and_fields(client: Taskvisor, wor
     for task in ("delete", "start", "stop", "reboot", "snapshot", "attach_volume", "detach_volume"):
         worker.answers[f"instance.{task}"] = lambda asked: dict(asked.fields)
     worker.answers["image.register"] = worker.answers["image.delete"] = lambda asked: dict(asked.fields)
+    for task in ("network.create", "network.delete", "port.update"):
+        worker.answers[task] = lambda asked: dict(asked.fields)
+    for verb in ("create", "update", "bind", "release", "delete"):
+        worker.answers[f"security_group.{verb}"] = worker.answers[f"floating.{verb}"] = lambda asked: dict(asked.fields)
     worker.answers["operation.cancel"] = worker.answers["operation.retry"] = lambda asked: dict(asked.fields)
     asked: list[Handle[Any]] = [
         client.delete("web-1", operation_id="a"),
@@ -109,6 +122,16 @@ def test_every_entry_task_is_asked_by_its_name_and_fields(client: Taskvisor, wor
         client.snapshot("web-1", "golden", method="cold", quiesce="never", format="raw", compression="none"),
         client.attach_volume("web-1", VolumeFields(source="rbd://p/v", readonly=True)),
         client.detach_volume("web-1", "rbd://p/v", wait_turn_s=5),
+        client.create_network("lab", cidr="10.5.0.0/24", segment=7, operation_id="n"),
+        client.delete_network("lab"),
+        client.create_security_group("web", [RuleFields(direction="ingress", remote_group="web")]),
+        client.update_security_group("web", []),
+        client.delete_security_group("web"),
+        client.update_port("web-1", ["web"], port="10.5.0.2", wait_turn_s=5),
+        client.create_floating("192.0.2.7"),
+        client.bind_floating("192.0.2.7", "web-1"),
+        client.release_floating("192.0.2.7"),
+        client.delete_floating("192.0.2.7"),
         client.cancel("abcd"),
         client.retry("abcd"),
         client.handle("a").cancel(),
@@ -141,6 +164,16 @@ def test_every_entry_task_is_asked_by_its_name_and_fields(client: Taskvisor, wor
         },
         {"instance": "web-1", "volume": {"source": "rbd://p/v", "readonly": True}},
         {"instance": "web-1", "volume": "rbd://p/v", "wait_turn_s": 5},
+        {"name": "lab", "cidr": "10.5.0.0/24", "segment": 7},
+        {"network": "lab"},
+        {"name": "web", "rules": [{"direction": "ingress", "remote_group": "web"}]},
+        {"group": "web", "rules": []},
+        {"group": "web"},
+        {"instance": "web-1", "security_groups": ["web"], "port": "10.5.0.2", "wait_turn_s": 5},
+        {"address": "192.0.2.7"},
+        {"floating": "192.0.2.7", "instance": "web-1"},
+        {"floating": "192.0.2.7"},
+        {"floating": "192.0.2.7"},
         {"operation": "abcd"},
         {"operation": "abcd"},
         {"operation": "a"},

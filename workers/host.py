@@ -75,8 +75,9 @@ class HostNode:
 
     def init_host(self) -> None:
         """Send on all that the former self of this host left: it is dead, for we hold its lock."""
+        placed = self.open_node().store.port_changes.ensure_placed(HostName(self.settings.host))
         sent = relaunch_all(self.edge, self.open_node(), HostName(self.settings.host))
-        log.info("host_initialised", host=self.settings.host, operations_sent_on=sent)
+        log.info("host_initialised", host=self.settings.host, operations_sent_on=sent, instances_placed=placed)
 
     def pre_start_hook(self) -> None:
         """Resources are reported before the first request is taken: the report is at the front of this node's queue."""

@@ -32,10 +32,15 @@ from taskvisor.state.admission import Admission
 from taskvisor.state.catalog import Catalog
 from taskvisor.state.connection import asking, open_redis
 from taskvisor.state.counters import Counters
+from taskvisor.state.floating import FloatingAddresses, FloatingChanges
 from taskvisor.state.hosts import Hosts
 from taskvisor.state.images import Images
 from taskvisor.state.journal import RedisJournal
 from taskvisor.state.keys import Keys
+from taskvisor.state.networks import Networks
+from taskvisor.state.ports import PortChanges
+from taskvisor.state.security_groups import GroupChanges, SecurityGroups
+from taskvisor.state.surroundings import SurroundingsReader
 from taskvisor.state.writing import OutcomeFor, Writer
 from virt.seeds.vendor_data import VendorDataFile
 from workers.inflight import reclaim_inflight
@@ -92,6 +97,13 @@ class OpenNode:
             images=Images(self.redis, writer),
             journal=RedisJournal(self.redis, writer),
             counters=Counters(self.redis, keys),
+            networks=Networks(self.redis, writer),
+            groups=SecurityGroups(self.redis, keys),
+            group_changes=GroupChanges(self.redis, writer),
+            floating=FloatingAddresses(self.redis, keys),
+            floating_changes=FloatingChanges(self.redis, writer),
+            port_changes=PortChanges(self.redis, writer),
+            surroundings=SurroundingsReader(self.redis, keys),
             default_network_cidr=self.settings.default_network_cidr,
         )
 
@@ -111,7 +123,7 @@ class OpenNode:
             images=images,
             fabric=fabric,
             vendor_data=VendorDataFile(vendor_data_path_of(self.settings)),
-            networks=RememberedNetworks(self.store.catalog),
+            networks=RememberedNetworks(self.store.catalog, self.store.surroundings),
             clock=self._clock,
             limits=StepLimits(
                 instances_dir=str((state_dir / "simulated" if simulated else state_dir) / "instances"),

@@ -6,7 +6,21 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from taskvisor.cli import console_log, image, launch, lifecycle, listing, ops, up, verify, volume, worker
+from taskvisor.cli import (
+    console_log,
+    floating,
+    group,
+    image,
+    launch,
+    lifecycle,
+    listing,
+    network,
+    ops,
+    up,
+    verify,
+    volume,
+    worker,
+)
 from taskvisor.cli.exits import ExitCode, UsageError, code_for
 from taskvisor.cli.render import say_error
 from taskvisor.client import StillRunning
@@ -76,6 +90,9 @@ app.command(rich_help_panel=FLEET)(listing.hosts)
 app.add_typer(image.app, name="image", rich_help_panel=FLEET)
 app.command(rich_help_panel=FLEET)(listing.images)
 app.command(rich_help_panel=FLEET)(listing.networks)
+app.add_typer(network.app, name="network", rich_help_panel=FLEET)
+app.add_typer(group.app, name="group", rich_help_panel=FLEET)
+app.add_typer(floating.app, name="floating", rich_help_panel=FLEET)
 app.command(rich_help_panel=FLEET)(verify.verify)
 app.command(rich_help_panel=HERE)(up.up)
 app.command(rich_help_panel=HERE)(worker.worker)

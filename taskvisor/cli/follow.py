@@ -20,6 +20,8 @@ from taskvisor.model.snapshot import SnapshotMethod
 from taskvisor.model.states import Phase
 
 WAIT_LIMIT_S = 3600.0
+OF_RECORDS = ("network ", "group ", "floating ")
+"""Verbs of requests about nothing but records."""
 DONE_WORDS = {
     "launch": "is running",
     "start": "is running",
@@ -29,6 +31,16 @@ DONE_WORDS = {
     "snapshot": "was snapshotted",
     "image register": "is registered",
     "image delete": "is deleted",
+    "network create": "is recorded",
+    "network delete": "is deleted",
+    "group create": "is recorded",
+    "group update": "has these rules",
+    "group delete": "is deleted",
+    "group set": "is in these groups",
+    "floating create": "is registered",
+    "floating bind": "is bound",
+    "floating release": "is free",
+    "floating delete": "is deleted",
     "attach_volume": "has the volume",
     "detach_volume": "has let go of the volume",
 }
@@ -95,6 +107,8 @@ def success_sentence(seen: Seen, ending: Ending) -> str:
     verb, result = seen.request.verb, ending.result or {}
     name = result.get("name") or seen.request.subject
     if ending.code is ExitCode.ALREADY:
+        if verb.startswith(OF_RECORDS):
+            return f"{name}: there is none such" if verb.endswith("delete") else f"{name} {DONE_WORDS[verb]} already"
         if verb.startswith("image "):
             return f"{name}: there is no such image" if verb == "image delete" else f"{name} is registered already"
         if verb == "attach_volume":

@@ -9,8 +9,10 @@ from taskvisor.cli.lifecycle import Name
 from taskvisor.cli.quantities import age_text, bytes_text, time_text
 from taskvisor.cli.records import open_records, settings_or_usage_error
 from taskvisor.cli.render import Format, FormatOption, show_fields, show_json, show_table
-from taskvisor.cli.views import host_view, network_view
+from taskvisor.cli.views import host_view
 from taskvisor.model.ids import HostName
+from taskvisor.model.network import Network
+from taskvisor.model.network_view import network_view
 from taskvisor.model.records import Host, Image, Instance
 from taskvisor.model.view import image_view, instance_view
 
@@ -139,9 +141,20 @@ def networks(form: FormatOption = Format.TABLE) -> None:
     if form is Format.JSON:
         show_json([network_view(network) for network in found])
         return
-    columns = ("NAME", "KIND", "CIDR", "GATEWAY", "#MTU", "DHCP", "NAT")
-    rows = (
-        (n.name, n.kind.value, n.cidr, n.gateway, str(n.mtu), "yes" if n.dhcp else "no", "yes" if n.nat else "no")
-        for n in found
+    columns = ("NAME", "KIND", "CIDR", "GATEWAY", "#MTU", "DHCP", "NAT", "CIDR V6", "SEGMENT")
+    show_table(columns, map(_network_row, found), empty="No networks yet. The network `default` is made at first use.")
+
+
+def _network_row(network: Network) -> tuple[str, ...]:
+    segment = (network.physical or network.bridge, None if network.segment is None else str(network.segment))
+    return (
+        network.name,
+        network.kind.value,
+        network.cidr,
+        network.gateway,
+        str(network.mtu),
+        "yes" if network.dhcp else "no",
+        "yes" if network.nat else "no",
+        network.cidr6 or "-",
+        " ".join(filter(None, segment)) or "-",
     )
-    show_table(columns, rows, empty="No networks yet. The network `default` is made at first use.")

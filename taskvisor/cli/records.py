@@ -16,9 +16,11 @@ from taskvisor.state.catalog import Catalog
 from taskvisor.state.codec import OnUnreadable
 from taskvisor.state.connection import open_redis
 from taskvisor.state.events import Events
+from taskvisor.state.floating import FloatingAddresses
 from taskvisor.state.hosts import Hosts
 from taskvisor.state.keys import Keys
 from taskvisor.state.schema import require_readable
+from taskvisor.state.security_groups import SecurityGroups
 from taskvisor.state.survey import Survey
 
 COMPLETION_TIMEOUT_S = 0.5
@@ -30,6 +32,8 @@ class Records:
 
     catalog: Catalog
     hosts: Hosts
+    groups: SecurityGroups
+    floating: FloatingAddresses
     events: Events
     survey: Survey
     event_wait_limit_s: float
@@ -76,6 +80,8 @@ def open_records(
         yield Records(
             catalog=Catalog(client, keys, on_unreadable),
             hosts=Hosts(client, keys, on_unreadable),
+            groups=SecurityGroups(client, keys, on_unreadable),
+            floating=FloatingAddresses(client, keys),
             events=Events(client, keys),
             survey=Survey(client, keys),
             event_wait_limit_s=timeout_s / 2,
@@ -102,6 +108,14 @@ def complete_instance(incomplete: str) -> list[str]:
 
 def complete_image(incomplete: str) -> list[str]:
     return _complete(incomplete, lambda records: (image.name for image in records.catalog.list_images()))
+
+
+def complete_network(incomplete: str) -> list[str]:
+    return _complete(incomplete, lambda records: (network.name for network in records.catalog.list_networks()))
+
+
+def complete_group(incomplete: str) -> list[str]:
+    return _complete(incomplete, lambda records: records.groups.read_names().names.values())
 
 
 def complete_operation(incomplete: str) -> list[str]:

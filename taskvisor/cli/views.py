@@ -4,7 +4,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from typing import TypedDict
 
-from taskvisor.model.network import Network
 from taskvisor.model.operation import Operation, StepRecord, TimelineEntry
 from taskvisor.model.records import Host
 from taskvisor.model.states import Direction, Mark, Phase
@@ -121,33 +120,6 @@ def host_view(host: Host) -> HostView:
         "hypervisor_version": inventory.hypervisor_version if inventory else None,
         "domains": inventory.domains if inventory else None,
         "reported_at": inventory.reported_at if inventory else None,
-    }
-
-
-class NetworkView(TypedDict):
-    id: str
-    name: str
-    kind: str
-    cidr: str
-    gateway: str
-    dns: list[str]
-    mtu: int
-    dhcp: bool
-    nat: bool
-
-
-def network_view(network: Network) -> NetworkView:
-    """The network as it is recorded."""
-    return {
-        "id": network.id,
-        "name": network.name,
-        "kind": network.kind.value,
-        "cidr": network.cidr,
-        "gateway": network.gateway,
-        "dns": list(network.dns),
-        "mtu": network.mtu,
-        "dhcp": network.dhcp,
-        "nat": network.nat,
     }
 
 

@@ -41,8 +41,13 @@ def image_id_for(operation_id: OperationId) -> ImageId:
 
 
 def network_id_for(name: str) -> NetworkId:
-    """The network of that name; names of networks never change."""
+    """The network of that name that is made without being asked for."""
     return NetworkId(_derived("network", name))
+
+
+def created_network_id_for(operation_id: OperationId) -> NetworkId:
+    """The network that the request `operation_id` makes: another of the same name, later, is not taken for it."""
+    return NetworkId(_derived("created-network", operation_id))
 
 
 def security_group_id_for(name: str) -> SecurityGroupId:

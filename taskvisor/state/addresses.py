@@ -3,9 +3,9 @@
 A port's address is found again under the port's id, so a request that is repeated after a crash gets the same one.
 """
 
-import ipaddress
 import math
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -13,6 +13,14 @@ import msgspec
 from taskvisor.model.errors import Busy, NoCapacity, Refused, StoreConflict, UnreadableRecord
 from taskvisor.model.ids import NetworkId, PortId
 from taskvisor.model.network import Network
+from taskvisor.model.subnets import (
+    Address,
+    Subnet,
+    makes_own_address6,
+    slaac_address_for,
+    subnets_of,
+    taken_addresses,
+)
 from taskvisor.state.codec import log_unreadable
 from taskvisor.state.connection import asking
 from taskvisor.state.keys import Keys
@@ -21,53 +29,102 @@ from taskvisor.state.transaction import Transaction
 if TYPE_CHECKING:
     import redis
 
+LOW_32_BITS = (1 << 32) - 1
+
 ALLOCATE = """
-local addresses, ports, freed, next_key, macs, allocating = unpack(KEYS)
+local network, addresses, ports, freed, next_key, addresses6, ports6, next6, macs, allocating = unpack(KEYS)
 local ask = cmsgpack.unpack(ARGV[1])
 local note = ask.network .. ' ' .. ask.port .. ' ' .. ask.mac
+if redis.call('EXISTS', network) == 0 then return {'gone', ''} end
 local mac_owner = redis.call('HGET', macs, ask.network .. ' ' .. ask.mac)
 if mac_owner and mac_owner ~= ask.port then return {'mac', mac_owner} end
-local held = redis.call('HGET', ports, ask.port)
+local held, held6 = redis.call('HGET', ports, ask.port), redis.call('HGET', ports6, ask.port) or ''
 if held then
   if mac_owner ~= ask.port or (ask.wanted ~= '' and ask.wanted ~= held) then return {'other', held} end
+  if ask.wanted6 ~= '' and ask.wanted6 ~= held6 then return {'other', held6} end
   redis.call('ZADD', allocating, 'XX', ask.now, note)
-  return {'ok', held}
+  return {'ok', held, held6}
 end
 local function dotted(number)
   return string.format('%d.%d.%d.%d', math.floor(number / 16777216) % 256, math.floor(number / 65536) % 256,
     math.floor(number / 256) % 256, number % 256)
 end
-local function take(address)
-  redis.call('HSET', addresses, address, ask.port)
-  redis.call('HSET', ports, ask.port, address)
-  redis.call('HSET', macs, ask.network .. ' ' .. ask.mac, ask.port)
-  redis.call('ZADD', allocating, ask.now, note)
-  return {'ok', address}
-end
-if ask.wanted ~= '' then
-  local owner = redis.call('HGET', addresses, ask.wanted)
-  if owner then return {'address', owner} end
-  redis.call('ZREM', freed, ask.wanted)
-  return take(ask.wanted)
-end
-local offset = tonumber(redis.call('GET', next_key) or ask.first - 1)
-while offset < ask.last do
-  offset = offset + 1
-  local address = dotted(ask.base + offset)
-  if redis.call('HEXISTS', addresses, address) == 0 then
-    redis.call('SET', next_key, offset)
-    return take(address)
+local function with_colons(parts)
+  local best_at, best, at, length = 0, 1, 0, 0
+  for index = 1, 8 do
+    if parts[index] == 0 then
+      if length == 0 then at = index end
+      length = length + 1
+      if length > best then best_at, best = at, length end
+    else length = 0 end
   end
+  local text, index = '', 1
+  while index <= 8 do
+    if index == best_at then text, index = text .. '::', index + best
+    else
+      if text ~= '' and string.sub(text, -1) ~= ':' then text = text .. ':' end
+      text, index = text .. string.format('%x', parts[index]), index + 1
+    end
+  end
+  return text
 end
-redis.call('SET', next_key, offset)
-local oldest = redis.call('ZPOPMIN', freed)
-while oldest[1] do
-  if redis.call('HEXISTS', addresses, oldest[1]) == 0 then return take(oldest[1]) end
-  oldest = redis.call('ZPOPMIN', freed)
+local function free6()
+  local offset, tries = tonumber(redis.call('GET', next6) or 0), redis.call('HLEN', addresses6) + ask.taken + 2
+  for _ = 1, tries do
+    offset = offset + 1
+    if offset > ask.last6 then offset = 1 end
+    local low, parts = ask.base6 + offset, {unpack(ask.high6)}
+    parts[7], parts[8] = math.floor(low / 65536), low % 65536
+    local address = with_colons(parts)
+    if not ask.is_taken[address] and redis.call('HEXISTS', addresses6, address) == 0 then return address, offset end
+  end
+  return false
 end
-return {'full', ''}
+local function free4()
+  local offset = tonumber(redis.call('GET', next_key) or 0)
+  while offset < ask.last do
+    offset = offset + 1
+    local address = dotted(ask.base + offset)
+    if not ask.is_taken[address] and redis.call('HEXISTS', addresses, address) == 0 then
+      redis.call('SET', next_key, offset)
+      return address
+    end
+  end
+  redis.call('SET', next_key, offset)
+  local oldest = redis.call('ZPOPMIN', freed)
+  while oldest[1] do
+    if redis.call('HEXISTS', addresses, oldest[1]) == 0 then return oldest[1] end
+    oldest = redis.call('ZPOPMIN', freed)
+  end
+  return false
+end
+local address, address6, offset6 = ask.wanted, ask.wanted6, false
+for _, wish in ipairs({{addresses, address, 'address'}, {addresses6, address6, 'address6'}}) do
+  local owner = wish[2] ~= '' and redis.call('HGET', wish[1], wish[2])
+  if owner then return {wish[3], owner} end
+end
+if address6 == '' and ask.last6 > 0 then
+  address6, offset6 = free6()
+  if not address6 then return {'full6', ''} end
+end
+if address == '' then address = free4() end
+if not address then return {'full', ''} end
+redis.call('ZREM', freed, address)
+redis.call('HSET', addresses, address, ask.port)
+redis.call('HSET', ports, ask.port, address)
+if address6 ~= '' then
+  redis.call('HSET', addresses6, address6, ask.port)
+  redis.call('HSET', ports6, ask.port, address6)
+  if offset6 then redis.call('SET', next6, offset6) end
+end
+redis.call('HSET', macs, ask.network .. ' ' .. ask.mac, ask.port)
+redis.call('ZADD', allocating, ask.now, note)
+return {'ok', address, address6}
 """
-"""Addresses never used come first, then those longest free: a neighbour's ARP cache has forgotten them by then.
+"""IPv4 addresses never used come first, then those longest free: a neighbour's ARP cache has forgotten them by then. IPv6
+addresses go round: of a subnet that large the last given back comes again last. They are written as RFC 5952 has them.
+
+Whatever was found free is taken in the same run, both addresses or neither.
 
 A port that has its address already is noted as being allocated only if it was (XX): one that has become part of an
 instance meanwhile, by a twin of the request, must not be given back as forgotten.
@@ -83,6 +140,36 @@ class Allocated:
     mac: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class GivenAddresses:
+    """What a port was given. `address6` None: its network has no IPv6."""
+
+    address: str
+    address6: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Ask:
+    """What the script is asked. "" wants whatever is free; `last6` 0: IPv6 addresses are not given out one by one.
+
+    An IPv6 address is `high6`, six groups of 16 bits, and the 32 bits of `base6` and an offset.
+    """
+
+    network: str
+    port: str
+    mac: str
+    now: float
+    is_taken: dict[str, bool]
+    taken: int
+    wanted: str
+    base: int
+    last: int
+    wanted6: str
+    high6: tuple[int, ...]
+    base6: int
+    last6: int
+
+
 class Addresses:
     """The addresses of every network."""
 
@@ -91,42 +178,33 @@ class Addresses:
         self._keys = keys
         self._allocate = client.register_script(ALLOCATE)
 
-    def allocate(self, network: Network, port_id: PortId, *, mac: str, wanted: str | None, now: float) -> str:
-        """The address of the port: the one it has, the one wanted, or the next free one.
+    def allocate(
+        self,
+        network: Network,
+        port_id: PortId,
+        *,
+        mac: str,
+        wanted: str | None,
+        wanted6: str | None = None,
+        now: float,
+    ) -> GivenAddresses:
+        """The addresses of the port: those it has, those wanted, or the next free ones; IPv6 where the network has it.
 
-        Refused when the wanted address is not one for guests or is taken, or the MAC is; NoCapacity when none is free;
-        Busy when the port has another address or MAC, by another request of the same id that is not settled yet.
+        Refused when a wanted address is not one for guests or is taken, or the MAC is, or the network is gone; NoCapacity when
+        none is free; Busy when the port has another address or MAC, by another request of the same id that is not settled yet.
         """
-        subnet = ipaddress.IPv4Network(network.cidr)
-        if wanted is not None:
-            _require_for_guests(wanted, subnet, network)
-        ask = {
-            "network": network.id,
-            "port": port_id,
-            "mac": mac,
-            "wanted": wanted or "",
-            "base": int(subnet.network_address),
-            "first": 2,  # 0 is the network's own, 1 the gateway's
-            "last": subnet.num_addresses - 2,
-            "now": now,
-        }
+        ask = _ask_for(network, port_id, mac, wanted, wanted6, now)
         keys = self._keys
-        of_network = [part(network.id) for part in (keys.addresses, keys.ports, keys.freed, keys.next_address)]
+        of_network = (keys.network, keys.addresses, keys.ports, keys.freed, keys.next_address)
+        of_network6 = (keys.addresses6, keys.ports6, keys.next_address6)
+        named = [part(network.id) for part in (*of_network, *of_network6)]
         with asking(f"allocate an address on network {network.name}"):
-            verdict, found = self._allocate(
-                keys=[*of_network, keys.macs, keys.allocating], args=[msgspec.msgpack.encode(ask)]
+            verdict, found, *found6 = self._allocate(
+                keys=[*named, keys.macs, keys.allocating], args=[msgspec.msgpack.encode(ask)]
             )
-        if verdict == "mac":
-            raise Refused(f"mac: {mac} on network {network.name!r} belongs to port {found}; choose another")
-        if verdict == "address":
-            raise Refused(f"address: {wanted} on network {network.name!r} belongs to port {found}; choose another")
-        if verdict == "other":
-            raise Busy(f"port {port_id} has {found} by an earlier request of the same task id, which is being settled")
-        if verdict == "full":
-            raise NoCapacity(
-                f"network {network.name!r}: all {subnet.num_addresses - 3} addresses of {subnet} are taken"
-            )
-        return str(found)
+        if verdict != "ok":
+            raise _refusal(str(verdict), str(found), network, ask)
+        return GivenAddresses(address=str(found), address6=str(found6[0]) or None)
 
     def give_back(self, port: Allocated, *, noted_before: float = math.inf) -> bool:
         """The address and MAC of a port that is not part of an instance are free again.
@@ -168,15 +246,86 @@ def _allocated_in(member: str) -> Allocated | None:
 
 
 def free_port(tx: Transaction, keys: Keys, network_id: NetworkId, port_id: PortId, mac: str) -> None:
-    """Add to a transaction: the port's address and MAC are given back, if they are still its own."""
+    """Add to a transaction: the port's addresses and MAC are given back, if they are still its own."""
     tx.do("free", keys.addresses(network_id), keys.ports(network_id), keys.freed(network_id), port_id)
+    tx.do("free", keys.addresses6(network_id), keys.ports6(network_id), "", port_id)
     tx.do("disown", keys.macs, f"{network_id} {mac}", port_id)
     tx.do("ZREM", keys.allocating, allocating_member(network_id, port_id, mac))
 
 
-def _require_for_guests(wanted: str, subnet: ipaddress.IPv4Network, network: Network) -> None:
-    address = ipaddress.IPv4Address(wanted)
-    if address not in subnet:
-        raise Refused(f"address: {wanted} is not in {subnet}, the addresses of network {network.name!r}")
-    if address in (subnet.network_address, subnet.broadcast_address) or wanted == network.gateway:
-        raise Refused(f"address: {wanted} is the network's own, its gateway's or its broadcast address; choose another")
+def _ask_for(network: Network, port_id: PortId, mac: str, wanted: str | None, wanted6: str | None, now: float) -> _Ask:
+    subnet, *more = subnets_of(network)
+    taken = taken_addresses(network)
+    if wanted is not None:
+        _require_for_guests("address", ip_address(wanted), subnet, network, taken)
+    if wanted6 is not None:
+        _require_address6(wanted6, mac, network, taken)
+    elif makes_own_address6(network):
+        wanted6 = slaac_address_for(str(network.cidr6), mac)
+    high6, base6, last6 = _pool6(more[0]) if more and wanted6 is None else ((), 0, 0)
+    return _Ask(
+        network=network.id,
+        port=port_id,
+        mac=mac,
+        now=now,
+        is_taken=dict.fromkeys(sorted(taken), True),
+        taken=len(taken),
+        wanted=wanted or "",
+        base=int(subnet.network_address),
+        last=subnet.num_addresses - 2,  # the last is the broadcast address
+        wanted6=wanted6 or "",
+        high6=high6,
+        base6=base6,
+        last6=last6,
+    )
+
+
+def _pool6(subnet: Subnet) -> tuple[tuple[int, ...], int, int]:
+    """Of a larger subnet the first 2^32 addresses. Not the very first: it is any router's (RFC 4291 §2.6.1)."""
+    low = int(subnet.network_address) & LOW_32_BITS
+    high = tuple(int(subnet.network_address) >> shift & 0xFFFF for shift in range(112, 31, -16))
+    return high, low, min(subnet.num_addresses - 1, LOW_32_BITS - low)
+
+
+def _refusal(verdict: str, found: str, network: Network, ask: _Ask) -> Exception:
+    name = f"network {network.name!r}"
+    if verdict == "gone":
+        return Refused(f"networks: {network.name!r}: it was deleted just now; see `taskvisor networks`")
+    if verdict == "other":
+        return Busy(f"port {ask.port} has {found} by an earlier request of the same task id, which is being settled")
+    if verdict == "full":
+        return NoCapacity(f"{name}: all {_room_of(network)} addresses of {network.cidr} are taken")
+    if verdict == "full6":
+        return NoCapacity(f"{name}: all addresses of {network.cidr6} are taken")
+    if verdict == "address6" and makes_own_address6(network):
+        advice = "that MAC makes it (RFC 4291); choose another mac"
+        return Refused(f"address6: {ask.wanted6} on {name} belongs to port {found}; {advice}")
+    wished = {"mac": ask.mac, "address": ask.wanted, "address6": ask.wanted6}[verdict]
+    return Refused(f"{verdict}: {wished} on {name} belongs to port {found}; choose another")
+
+
+def _room_of(network: Network) -> int:
+    """How many guests may have an IPv4 address of the network."""
+    subnet = subnets_of(network)[0]
+    return subnet.num_addresses - 2 - sum(ip_address(one) in subnet for one in taken_addresses(network))
+
+
+def _require_address6(wanted6: str, mac: str, network: Network, taken: frozenset[str]) -> None:
+    if network.cidr6 is None:
+        raise Refused(f"address6: {wanted6}: network {network.name!r} has no IPv6; leave it out")
+    own = slaac_address_for(network.cidr6, mac)
+    if makes_own_address6(network) and wanted6 != own:
+        raise Refused(
+            f"address6: {wanted6}: guests of network {network.name!r} make their own, with {mac} {own}; leave it out"
+        )
+    _require_for_guests("address6", ip_address(wanted6), subnets_of(network)[1], network, taken)
+
+
+def _require_for_guests(field: str, wanted: Address, subnet: Subnet, network: Network, taken: frozenset[str]) -> None:
+    if wanted.version != subnet.version or wanted not in subnet:
+        raise Refused(f"{field}: {wanted} is not in {subnet}, the addresses of network {network.name!r}")
+    own = {subnet.network_address} if subnet.version == 6 else {subnet.network_address, subnet.broadcast_address}
+    if wanted in own or str(wanted) in (network.gateway, network.gateway6):
+        raise Refused(f"{field}: {wanted} is the network's own, its gateway's or its broadcast address; choose another")
+    if str(wanted) in taken:
+        raise Refused(f"{field}: {wanted} is a server's or router's that guests are told of; choose another")

@@ -12,6 +12,7 @@ from taskvisor.state.addresses import allocating_member
 from taskvisor.state.codec import decode
 from taskvisor.state.connection import asking
 from taskvisor.state.keys import Keys
+from taskvisor.state.security_groups import require_groups
 from taskvisor.state.transaction import Transaction
 from taskvisor.state.writing import Writer
 
@@ -76,6 +77,7 @@ class Admission:
         for port in instance.ports:
             tx.require(self._keys.ports(port.network_id), port.id, port.address, StoreConflict)
             tx.do("ZREM", self._keys.allocating, allocating_member(port.network_id, port.id, port.mac))
+        require_groups(tx, self._keys, instance.ports)
         self._writer.hold_volumes(tx, instance)
         self._writer.claim(tx, claim)
         self._writer.operation(tx, operation, instance)

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from taskvisor.model.errors import Refused
-from taskvisor.model.ids import HostName, InstanceId, NetworkId, OperationId, network_id_for
+from taskvisor.model.ids import HostName, InstanceId, NetworkId, OperationId
 from taskvisor.model.network import Network
 from taskvisor.model.operation import Operation
 from taskvisor.model.records import Image, Instance
-from taskvisor.state.codec import OnUnreadable, decode, decode_each, decode_operation, encode, log_unreadable
+from taskvisor.state.codec import OnUnreadable, decode, decode_each, decode_operation, log_unreadable
 from taskvisor.state.connection import asking
 from taskvisor.state.keys import Keys
 
@@ -35,6 +35,10 @@ return gone
 """
 
 
+LOOK_UP_SCRIPT = "return redis.call('GET', ARGV[2] .. (redis.call('HGET', KEYS[1], ARGV[1]) or ARGV[1]))"
+"""What is recorded under the id that a name stands for, or that is given."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class _ProgressNote:
     """What `RedisJournal.note_progress` writes."""
@@ -52,6 +56,7 @@ class Catalog:
         self._keys = keys
         self._on_unreadable = on_unreadable
         self._forget = client.register_script(FORGET_SCRIPT)
+        self._look_up = client.register_script(LOOK_UP_SCRIPT)
 
     def read_instance(self, instance_id: InstanceId) -> Instance | None:
         with asking(f"read instance {instance_id}"):
@@ -164,29 +169,24 @@ class Catalog:
             raise Refused(f"network: {network_id}: there is no such network; see `taskvisor networks`")
         return decode(str(text), Network, f"network {network_id}")
 
-    def find_network(self, name: str) -> Network:
-        """The network of that name; Refused when there is none."""
-        with asking(f"look up network {name}"):
-            text = self._client.get(self._keys.network(network_id_for(name)))
-        if not text:
+    def find_network(self, name_or_id: str) -> Network:
+        """The network of that name, else of that id; Refused when there is none."""
+        network = self.look_up_network(name_or_id)
+        if network is None:
             known = ", ".join(network.name for network in self.list_networks()) or "none"
-            raise Refused(f"networks: {name!r}: there is no such network; known: {known}")
-        return decode(str(text), Network, f"network {name}")
+            raise Refused(f"networks: {name_or_id!r}: there is no such network; known: {known}")
+        return network
+
+    def look_up_network(self, name_or_id: str) -> Network | None:
+        """The network of that name, else of that id; None when there is neither."""
+        with asking(f"look up network {name_or_id}"):
+            text = self._look_up(keys=[self._keys.networks], args=[name_or_id, self._keys.network("")])
+        return decode(str(text), Network, f"network {name_or_id}") if text else None
 
     def list_networks(self) -> tuple[Network, ...]:
         with asking("list networks"):
             ids = sorted(str(member) for member in self._client.hvals(self._keys.networks))
         return tuple(self._read_many([(f"network {one}", self._keys.network(one)) for one in ids], Network))
-
-    def ensure_network(self, network: Network) -> Network:
-        """The network is recorded; one of that name that is there already stays as it is, and is returned."""
-        with asking(f"record network {network.name}"):
-            text = self._client.get(self._keys.network(network.id))
-            if text:
-                return decode(str(text), Network, f"network {network.name}")
-            self._client.hset(self._keys.networks, network.name, network.id)
-            self._client.set(self._keys.network(network.id), encode(network), nx=True)
-        return self.read_network(network.id)
 
     def _read_operations(self, ids: list[str]) -> Iterable[Operation]:
         with asking("list operations"):

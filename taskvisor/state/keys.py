@@ -22,8 +22,21 @@
 | ports:<network> | hash | port id to address |
 | freed:<network> | zset | addresses given back, by time |
 | next:<network> | string | offset of the address given out last |
+| addresses6:<network> | hash | IPv6 address to port id |
+| ports6:<network> | hash | port id to IPv6 address |
+| next6:<network> | string | offset of the IPv6 address given out last, where they are given out one by one |
 | allocating | zset | "<network> <port> <mac>" by time: addresses given out to a request that is not yet an operation |
 | macs | hash | "<network> <mac>" to port id |
+| nics:<instance> | hash | id of each port that its record has to "<network> <group> …" |
+| members:<network> | hash | port id to Member as JSON: of every port that is in an instance's record |
+| grouped:<group> | hash | port id to "<network> <Member as JSON>": likewise, of those in the group |
+| group:<id> | string | SecurityGroup as JSON |
+| groups | hash | id of each security group to its name |
+| remotes | hash | id of a security group to those of the groups that its rules name as remote |
+| floating | hash | id of each floating address to the address |
+| floating:bound | hash | floating id to "<port> <instance>" |
+| floating:ports | hash | port id to floating id |
+| revisions | hash | how often the lists of "networks" and "groups" have changed: who decides on all of them finds out |
 | volume:<identity> | hash | id of each instance that holds the volume to "alone" or "shared" |
 | hosts | set | every host that ever reported |
 | host:<host> | hash | inventory (JSON), disabled (reason), power_synced_at (time) |
@@ -112,6 +125,15 @@ class Keys:
     def next_address(self, network_id: str) -> str:
         return f"{self.prefix}next:{network_id}"
 
+    def addresses6(self, network_id: str) -> str:
+        return f"{self.prefix}addresses6:{network_id}"
+
+    def ports6(self, network_id: str) -> str:
+        return f"{self.prefix}ports6:{network_id}"
+
+    def next_address6(self, network_id: str) -> str:
+        return f"{self.prefix}next6:{network_id}"
+
     @property
     def allocating(self) -> str:
         return f"{self.prefix}allocating"
@@ -119,6 +141,42 @@ class Keys:
     @property
     def macs(self) -> str:
         return f"{self.prefix}macs"
+
+    def nics(self, instance_id: str) -> str:
+        return f"{self.prefix}nics:{instance_id}"
+
+    def members(self, network_id: str) -> str:
+        return f"{self.prefix}members:{network_id}"
+
+    def grouped(self, group_id: str) -> str:
+        return f"{self.prefix}grouped:{group_id}"
+
+    def group(self, group_id: str) -> str:
+        return f"{self.prefix}group:{group_id}"
+
+    @property
+    def groups(self) -> str:
+        return f"{self.prefix}groups"
+
+    @property
+    def remotes(self) -> str:
+        return f"{self.prefix}remotes"
+
+    @property
+    def floating(self) -> str:
+        return f"{self.prefix}floating"
+
+    @property
+    def floating_bound(self) -> str:
+        return f"{self.prefix}floating:bound"
+
+    @property
+    def floating_ports(self) -> str:
+        return f"{self.prefix}floating:ports"
+
+    @property
+    def revisions(self) -> str:
+        return f"{self.prefix}revisions"
 
     def volume(self, identity: str) -> str:
         return f"{self.prefix}volume:{identity}"

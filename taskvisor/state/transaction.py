@@ -27,6 +27,33 @@ local function other_holder(key, mine, mode)
   end
   return false
 end
+local function words_of(text)
+  local words = {}
+  for word in string.gmatch(text, '%S+') do table.insert(words, word) end
+  return words
+end
+local function place_nics(nics, members, grouped, bound, bound_ports, ...)
+  local asked, placed, held = {...}, {}, redis.call('HGETALL', nics)
+  for index = 1, #asked, 3 do placed[asked[index]] = true end
+  for index = 1, #held, 2 do
+    local port, words = held[index], words_of(held[index + 1])
+    redis.call('HDEL', members .. words[1], port)
+    for number = 2, #words do redis.call('HDEL', grouped .. words[number], port) end
+    local floating = not placed[port] and redis.call('HGET', bound_ports, port)
+    if floating then
+      redis.call('HDEL', bound, floating)
+      redis.call('HDEL', bound_ports, port)
+    end
+  end
+  redis.call('DEL', nics)
+  for index = 1, #asked, 3 do
+    local port, place, member = asked[index], asked[index + 1], asked[index + 2]
+    local words = words_of(place)
+    redis.call('HSET', nics, port, place)
+    redis.call('HSET', members .. words[1], port, member)
+    for number = 2, #words do redis.call('HSET', grouped .. words[number], port, words[1] .. ' ' .. member) end
+  end
+end
 for number, guard in ipairs(plan.guards) do
   local kind, key, name = guard[1], guard[2], guard[3]
   local found
@@ -37,6 +64,7 @@ for number, guard in ipairs(plan.guards) do
   if kind == 'same' and found ~= name then return {number, ''} end
   if kind == 'is' and found ~= guard[4] then return {number, found or ''} end
   if (kind == 'absent' or kind == 'sharing') and found then return {number, found} end
+  if kind == 'present' and not found then return {number, ''} end
   if kind == 'scored' and not (found and tonumber(found) <= guard[4]) then return {number, found or ''} end
   if kind == 'room' and tonumber(found or '0') + guard[4] > guard[5] then return {number, found or '0'} end
 end
@@ -52,10 +80,12 @@ for _, command in ipairs(plan.commands) do
     if address then
       redis.call('HDEL', command[3], command[5])
       redis.call('HDEL', command[2], address)
-      redis.call('ZADD', command[4], redis.call('TIME')[1], address)
+      if command[4] ~= '' then redis.call('ZADD', command[4], redis.call('TIME')[1], address) end
     end
   elseif command[1] == 'disown' then
     if redis.call('HGET', command[2], command[3]) == command[4] then redis.call('HDEL', command[2], command[3]) end
+  elseif command[1] == 'nics' then
+    place_nics(unpack(command, 2))
   elseif command[1] == 'count' then
     redis.pcall('HINCRBY', command[2], command[3], 1) -- an error of it must not stop the script half-way
   else
@@ -89,6 +119,16 @@ class Transaction:
         self.guards.append(["absent", key, name])
         self.refusals.append(error)
 
+    def require_present(self, key: str, name: str, error: Callable[[str], Exception]) -> None:
+        """The hash `key` has a field `name`."""
+        self.guards.append(["present", key, name])
+        self.refusals.append(error)
+
+    def require_empty(self, key: str, error: Callable[[str], Exception]) -> None:
+        """The hash `key` has no field at all; else `error` is given the name of one."""
+        self.guards.append(["sharing", key, "", "alone"])
+        self.refusals.append(error)
+
     def require_same(self, key: str, value: str, error: Callable[[str], Exception]) -> None:
         """The string `key` is exactly `value`: a record has not changed since it was read."""
         self.guards.append(["same", key, value])
@@ -110,7 +150,7 @@ class Transaction:
         self.refusals.append(error)
 
     def do(self, *command: Value) -> None:
-        """A Redis command, or one of ours: unclaim, free, disown, count."""
+        """A Redis command, or one of ours: unclaim, free, disown, nics, count."""
         self.commands.append(list(command))
 
     def run(self, client: "redis.Redis", what: str) -> None:

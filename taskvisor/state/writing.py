@@ -17,6 +17,7 @@ from taskvisor.state.addresses import free_port
 from taskvisor.state.codec import encode
 from taskvisor.state.counters import fields_for_end
 from taskvisor.state.keys import Keys
+from taskvisor.state.members import forget_ports, place_ports
 from taskvisor.state.transaction import Transaction
 
 ALONE, SHARED = "alone", "shared"
@@ -100,8 +101,9 @@ class Writer:
         tx.do("XADD", self.keys.events, "MAXLEN", "~", self.events_kept, "*", *flat)
 
     def instance(self, tx: Transaction, instance: Instance) -> None:
-        """The instance's record."""
+        """The instance's record, and where its ports are found."""
         tx.do("SET", self.keys.instance(instance.id), encode(instance))
+        place_ports(tx, self.keys, instance)
 
     def new_instance(self, tx: Transaction, instance: Instance) -> None:
         """The record of an instance that was not there, its name and its indexes."""
@@ -118,6 +120,7 @@ class Writer:
         tx.do("SREM", keys.instances_on(instance.host), instance.id)
         tx.do("disown", keys.names, instance.name, instance.id)
         tx.do("unclaim", keys.claims(instance.host), keys.used(instance.host), instance.id)
+        forget_ports(tx, keys, instance.id)
         for port in instance.ports:
             free_port(tx, keys, port.network_id, port.id, port.mac)
         self.release_volumes(tx, instance.id, identities_of(instance))

@@ -17,6 +17,7 @@ from taskvisor.state.catalog import Catalog
 from taskvisor.state.hosts import Hosts
 from taskvisor.state.journal import RedisJournal
 from taskvisor.state.keys import Keys
+from taskvisor.state.networks import Networks
 from taskvisor.state.transaction import Transaction
 from taskvisor.state.writing import Writer
 
@@ -166,7 +167,7 @@ class Book:
         return image
 
     def put_network(self, name: str) -> None:
-        self.catalog.ensure_network(
+        Networks(self.client, self._writer).ensure(
             Network(id=NetworkId(name), name=name, kind=NetworkKind.NAT, cidr="10.1.0.0/24", gateway="10.1.0.1")
         )
 

@@ -65,6 +65,8 @@ def test_images_and_networks_are_listed(cli: Cli, book: Book) -> None:
         "1500",
         "yes",
         "yes",
+        "-",
+        "-",
     ]
     assert json_of(cli("networks", "-f", "json"))[0]["cidr"] == "10.1.0.0/24"
     assert json_of(cli("images", "-f", "json"))[0]["sha256"] == "ab" * 32

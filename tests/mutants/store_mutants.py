@@ -4,12 +4,15 @@ from tests.mutants.mutant import mutant_of
 
 ADDRESSES = "taskvisor/state/addresses.py"
 ADMISSION = "taskvisor/state/admission.py"
+GROUPS = "taskvisor/state/security_groups.py"
 JOURNAL = "taskvisor/state/journal.py"
+NETWORKS = "taskvisor/state/networks.py"
 TRANSACTION = "taskvisor/state/transaction.py"
 WRITING = "taskvisor/state/writing.py"
 OF_ADDRESSES = "tests/state/test_addresses.py"
 OF_ADMISSION = "tests/state/test_admission.py"
 OF_LEASES = "tests/state/test_admission_leases.py"
+OF_NETWORKS = "tests/tasks/test_network_requests.py"
 OF_JOURNAL = "tests/state/test_journal.py"
 OF_TRANSACTION = "tests/state/test_transaction.py"
 
@@ -145,15 +148,79 @@ HOLDINGS = (
         ADDRESSES,
         "address-given-twice",
         "no address is given out twice",
-        "  if redis.call('HEXISTS', addresses, address) == 0 then\n",
-        "  if true then\n",
+        "    if not ask.is_taken[address] and redis.call('HEXISTS', addresses, address) == 0 then\n",
+        "    if not ask.is_taken[address] then\n",
         OF_ADDRESSES,
+    ),
+    mutant_of(
+        ADDRESSES,
+        "ipv6-address-given-twice",
+        "no IPv6 address is given out twice",
+        "ask.is_taken[address] and redis.call('HEXISTS', addresses6, address) == 0 then return",
+        "ask.is_taken[address] then return",
+        OF_ADDRESSES,
+    ),
+    mutant_of(
+        ADDRESSES,
+        "address-of-a-gateway",
+        "no guest gets the address of a gateway or a server",
+        "    if not ask.is_taken[address] and redis.call('HEXISTS', addresses, address) == 0 then\n",
+        "    if redis.call('HEXISTS', addresses, address) == 0 then\n",
+        OF_ADDRESSES,
+    ),
+    mutant_of(
+        ADDRESSES,
+        "address-of-a-network-that-is-gone",
+        "a network that is deleted while a request looks at it gives no address",
+        "if redis.call('EXISTS', network) == 0 then return {'gone', ''} end\n",
+        "",
+        OF_ADDRESSES,
+    ),
+    mutant_of(
+        NETWORKS,
+        "network-deleted-under-its-ports",
+        "a network is deleted only when no port is on it",
+        "            tx.require_empty(ports, lambda port: _in_use(network, port))\n",
+        "            assert ports\n",
+        OF_NETWORKS,
+    ),
+    mutant_of(
+        GROUPS,
+        "group-deleted-under-its-ports",
+        "a group is deleted only when no port is in it",
+        "        tx.require_empty(keys.grouped(group.id), lambda port: _in_use(group, port))\n",
+        "",
+        OF_NETWORKS,
+    ),
+    mutant_of(
+        GROUPS,
+        "group-that-is-gone",
+        "a port is in no group that is not there",
+        "        tx.require_present(keys.groups, group_id, _gone(group_id))\n",
+        "        assert group_id\n",
+        OF_NETWORKS,
+    ),
+    mutant_of(
+        TRANSACTION,
+        "floating-address-of-nobody",
+        "a floating address is free when its port is gone",
+        "      redis.call('HDEL', bound, floating)\n",
+        "",
+        OF_NETWORKS,
+    ),
+    mutant_of(
+        TRANSACTION,
+        "member-for-ever",
+        "a port that is gone is nobody's neighbour",
+        "    redis.call('HDEL', members .. words[1], port)\n",
+        "",
+        OF_NETWORKS,
     ),
     mutant_of(
         ADDRESSES,
         "wanted-address-taken",
         "an address that was asked for by name belongs to one port",
-        "  if owner then return {'address', owner} end\n",
+        "  if owner then return {wish[3], owner} end\n",
         "",
         OF_ADDRESSES,
     ),
@@ -161,8 +228,8 @@ HOLDINGS = (
         ADDRESSES,
         "another-address-each-time",
         "a request that is repeated gets the same address",
-        "local held = redis.call('HGET', ports, ask.port)\n",
-        "local held = false\n",
+        "if held then\n  if mac_owner",
+        "if false then\n  if mac_owner",
         OF_ADDRESSES,
     ),
     mutant_of(
@@ -209,7 +276,7 @@ HOLDINGS = (
         TRANSACTION,
         "address-lost",
         "an address that is given back is given out again",
-        "      redis.call('ZADD', command[4], redis.call('TIME')[1], address)\n",
+        "      if command[4] ~= '' then redis.call('ZADD', command[4], redis.call('TIME')[1], address) end\n",
         "",
         OF_ADDRESSES,
     ),

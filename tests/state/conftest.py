@@ -12,7 +12,9 @@ from taskvisor.state.connection import open_redis
 from taskvisor.state.hosts import Hosts
 from taskvisor.state.journal import RedisJournal
 from taskvisor.state.keys import Keys
+from taskvisor.state.networks import Networks
 from taskvisor.state.writing import Writer
+from tests.support.records import NETWORK
 
 
 @pytest.fixture
@@ -48,7 +50,14 @@ def catalog(client: redis.Redis, keys: Keys) -> Catalog:
 
 
 @pytest.fixture
-def addresses(client: redis.Redis, keys: Keys) -> Addresses:
+def networks(client: redis.Redis, writer: Writer) -> Networks:
+    return Networks(client, writer)
+
+
+@pytest.fixture
+def addresses(client: redis.Redis, keys: Keys, networks: Networks) -> Addresses:
+    """Of the network `default`, and of others that a test records."""
+    networks.ensure(NETWORK)
     return Addresses(client, keys)
 
 

@@ -45,7 +45,7 @@ def test_a_build_that_is_let_in_is_there_in_every_index(
 ) -> None:
     guest = instance()
     port = guest.ports[0]
-    address = addresses.allocate(NETWORK, port.id, mac=port.mac, wanted=None, now=1.0)
+    address = addresses.allocate(NETWORK, port.id, mac=port.mac, wanted=None, now=1.0).address
     build = operation("build-web", guest, created_at=5.0, updated_at=5.0)
 
     admission.admit_build(build, guest, claim(guest))

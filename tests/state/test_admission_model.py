@@ -16,6 +16,7 @@ from taskvisor.state.admission import Admission
 from taskvisor.state.connection import open_redis
 from taskvisor.state.journal import RedisJournal
 from taskvisor.state.keys import Keys
+from taskvisor.state.networks import Networks
 from taskvisor.state.writing import Writer
 from tests.support import records
 
@@ -38,6 +39,7 @@ class Store(RuleBasedStateMachine):
         self.addresses = Addresses(self.client, KEYS)
         self.admission = Admission(self.client, writer)
         self.journal = RedisJournal(self.client, writer)
+        Networks(self.client, writer).ensure(records.NETWORK)
         self.noted: dict[str, str] = {}
         self.held: dict[str, Instance] = {}
 
@@ -51,7 +53,7 @@ class Store(RuleBasedStateMachine):
         port, others = _port(name), {address for owner, address in self._addresses().items() if owner != name}
         has = self._addresses().get(name)
         try:
-            got = self.addresses.allocate(records.NETWORK, port.port_id, mac=port.mac, wanted=wanted, now=1.0)
+            got = self.addresses.allocate(records.NETWORK, port.port_id, mac=port.mac, wanted=wanted, now=1.0).address
         except TaskvisorError:
             assert wanted in others or (has is not None and wanted != has)
         else:

@@ -14,6 +14,7 @@ from taskvisor.state.admission import Admission
 from taskvisor.state.catalog import Catalog
 from taskvisor.state.journal import RedisJournal
 from taskvisor.state.keys import Keys
+from taskvisor.state.networks import Networks
 from tests.support.records import NETWORK, claim, image, instance, network, operation
 
 
@@ -89,18 +90,18 @@ def test_operations_whose_records_have_expired_are_listed_no_more(
     assert client.zrange(keys.operations, 0, -1) == [kept.id]
 
 
-def test_a_network_that_is_there_stays_as_it_is(catalog: Catalog) -> None:
-    first = catalog.ensure_network(network("lab", "10.0.0.0/24"))
+def test_a_network_that_is_there_stays_as_it_is(catalog: Catalog, networks: Networks) -> None:
+    first = networks.ensure(network("lab", "10.0.0.0/24"))
 
-    assert catalog.ensure_network(network("lab", "10.1.0.0/24")) == first
+    assert networks.ensure(network("lab", "10.1.0.0/24")) == first
     assert catalog.find_network("lab") == catalog.read_network(first.id) == first
     assert catalog.list_networks() == (first,)
 
 
-def test_an_unknown_network_is_refused_with_those_that_there_are(catalog: Catalog) -> None:
+def test_an_unknown_network_is_refused_with_those_that_there_are(catalog: Catalog, networks: Networks) -> None:
     with pytest.raises(Refused, match="networks: 'lab': there is no such network; known: none"):
         catalog.find_network("lab")
-    catalog.ensure_network(NETWORK)
+    networks.ensure(NETWORK)
 
     with pytest.raises(Refused, match="networks: 'lab': there is no such network; known: default"):
         catalog.find_network("lab")
@@ -176,12 +177,13 @@ def test_one_unreadable_record_hides_no_other(
     admission: Admission,
     journal: RedisJournal,
     listing: Catalog,
+    networks: Networks,
     told: list[str],
     kind: str,
 ) -> None:
     build = admit(admission, "web", "build-web")
     journal.commit(Change(before=build, after=replace(build, revision=1), images=(image("gold"),)))
-    listing.ensure_network(NETWORK)
+    networks.ensure(NETWORK)
     client.sadd(keys.instances, "i")
     client.set(keys.instance("i"), UNREADABLE[kind])
     client.zadd(keys.operations, {"op": 2.0})

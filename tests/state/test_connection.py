@@ -16,9 +16,13 @@ from taskvisor.state.admission import Admission
 from taskvisor.state.catalog import Catalog
 from taskvisor.state.connection import open_redis
 from taskvisor.state.events import Events
+from taskvisor.state.floating import FloatingAddresses
 from taskvisor.state.hosts import Hosts
 from taskvisor.state.journal import RedisJournal
 from taskvisor.state.keys import Keys
+from taskvisor.state.networks import Networks
+from taskvisor.state.security_groups import SecurityGroups
+from taskvisor.state.surroundings import SurroundingsReader
 from taskvisor.state.writing import Writer
 from tests.fixtures.redis_servers import OpenRedisServer, RedisServer
 from tests.support.records import NETWORK, claim, instance, inventory, operation
@@ -47,7 +51,14 @@ CALLS: dict[str, Callable[[redis.Redis], object]] = {
     "catalog.read_progress": lambda client: Catalog(client, KEYS).read_progress(OperationId("x")),
     "catalog.list_images": lambda client: Catalog(client, KEYS).list_images(),
     "catalog.list_networks": lambda client: Catalog(client, KEYS).list_networks(),
-    "catalog.ensure_network": lambda client: Catalog(client, KEYS).ensure_network(NETWORK),
+    "networks.ensure": lambda client: Networks(client, WRITER).ensure(NETWORK),
+    "networks.read_list": lambda client: Networks(client, WRITER).read_list(),
+    "groups.find": lambda client: SecurityGroups(client, KEYS).find("default"),
+    "groups.list": lambda client: SecurityGroups(client, KEYS).list(),
+    "floating.list": lambda client: FloatingAddresses(client, KEYS).list(),
+    "floating.look_up": lambda client: FloatingAddresses(client, KEYS).look_up("192.0.2.7"),
+    "surroundings.read_surroundings": lambda client: SurroundingsReader(client, KEYS).read_surroundings(NETWORK.id),
+    "surroundings.hosts_concerned": lambda client: SurroundingsReader(client, KEYS).hosts_concerned([NETWORK.id]),
     "catalog.forget_expired": lambda client: Catalog(client, KEYS).forget_expired(),
     "addresses.allocate": lambda client: Addresses(client, KEYS).allocate(
         NETWORK, PORT, mac=mac_for(PORT), wanted=None, now=1.0

@@ -24,10 +24,15 @@ from taskvisor.state.catalog import Catalog
 from taskvisor.state.connection import open_redis
 from taskvisor.state.counters import Counters
 from taskvisor.state.events import Events
+from taskvisor.state.floating import FloatingAddresses, FloatingChanges
 from taskvisor.state.hosts import Hosts
 from taskvisor.state.images import Images
 from taskvisor.state.journal import RedisJournal
 from taskvisor.state.keys import Keys
+from taskvisor.state.networks import Networks
+from taskvisor.state.ports import PortChanges
+from taskvisor.state.security_groups import GroupChanges, SecurityGroups
+from taskvisor.state.surroundings import SurroundingsReader
 from taskvisor.state.writing import OutcomeFor, Writer
 from tests.support.clock import FakeClock
 from tests.support.post import Post
@@ -91,6 +96,13 @@ class Fleet:
             images=Images(self.client, writer),
             journal=RedisJournal(self.client, writer),
             counters=Counters(self.client, KEYS),
+            networks=Networks(self.client, writer),
+            groups=SecurityGroups(self.client, KEYS),
+            group_changes=GroupChanges(self.client, writer),
+            floating=FloatingAddresses(self.client, KEYS),
+            floating_changes=FloatingChanges(self.client, writer),
+            port_changes=PortChanges(self.client, writer),
+            surroundings=SurroundingsReader(self.client, KEYS),
             default_network_cidr=cidr,
         )
         self.events = Events(self.client, KEYS)
@@ -121,7 +133,7 @@ class Fleet:
             images=SimulatedImageCache(root),
             fabric=SimulatedFabric(root),
             vendor_data=VendorDataFile(None),
-            networks=RememberedNetworks(self.store.catalog),
+            networks=RememberedNetworks(self.store.catalog, self.store.surroundings),
             clock=self.clock,
             limits=StepLimits(instances_dir=str(root / "instances"), shutdown_timeout_s=60, soft_reboot_timeout_s=120),
             choices=self._choices,

@@ -9,8 +9,6 @@ from typing import Any
 
 import pytest
 
-from taskvisor.model.ids import network_id_for
-from taskvisor.model.network import Network, NetworkKind
 from tests.fixtures.hosts import Libvirtd
 from tests.system.nodes import PREFIX, Nodes, wait_until
 
@@ -20,16 +18,13 @@ BOOT_LIMIT_S = 3000.0
 LOOK_LIMIT_S = 900.0
 ASK_LIMIT_S = 120.0
 FLAVOR = {"vcpus": 2, "memory_mib": 512, "disk_gib": 3, "swap_mib": 64, "ephemeral_gib": 1}
-LAB = Network(
-    id=network_id_for("lab"),
-    name="lab",
-    kind=NetworkKind.NAT,
-    cidr="10.153.0.0/24",
-    gateway="10.153.0.1",
-    dns=("10.153.0.1",),
-    mtu=1400,
-    dhcp=False,
-)
+LAB: dict[str, Any] = {
+    "name": "lab",
+    "cidr": "10.153.0.0/24",
+    "dns": ["10.153.0.1"],
+    "mtu": 1400,
+    "dhcp": False,
+}
 """Where guests have no DHCP: what their cloud-init does not tell them they don't know."""
 
 VENDOR_DATA = """#cloud-config
@@ -135,7 +130,7 @@ def nodes(
         running.start("steps")
         running.start("control", concurrency=1)
         running.wait_until_up()
-        running.catalog.ensure_network(LAB)
+        running.ask("network.create", **LAB)
         yield running
         for name in running.redis.hkeys(f"{PREFIX}names"):
             running.ask("instance.delete", instance=name)

@@ -9,7 +9,7 @@ import pytest
 
 from tests.fixtures.hosts import Libvirtd
 from tests.fixtures.machine import run_or_fail
-from tests.net.ovs.plans import BRIDGE, switched
+from tests.net.ovs.plans import BRIDGE
 from tests.net.ovs.switches import PrivateSwitch, open_private_switch
 from tests.system.nodes import PREFIX, Nodes, running_nodes
 
@@ -43,12 +43,12 @@ def nodes(libvirtd: Libvirtd, switch: PrivateSwitch, redis_url: str, tmp_state_d
 def test_a_guest_speaks_in_its_networks_vlan_and_leaves_no_port(
     nodes: Nodes, switch: PrivateSwitch, guest_image: Path
 ) -> None:
-    on = nodes.catalog.ensure_network(switched(tag=100))
+    on = nodes.ask("network.create", name="tagged", kind="ovs", cidr="10.9.0.0/24", bridge=BRIDGE, segment=100)
     argv = ["tcpdump", "-i", "trunk1", "-e", "-n", "-l", "-c", "1", "ether[6:2] == 0x5254"]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as tcpdump:
         try:
             guest = nodes.ask(
-                "instance.build", name="tagged", image=str(guest_image), flavor=FLAVOR, networks=[on.name]
+                "instance.build", name="tagged", image=str(guest_image), flavor=FLAVOR, networks=[on["name"]]
             )
             heard = tcpdump.communicate(timeout=BOOT_LIMIT_S)[0]
         finally:

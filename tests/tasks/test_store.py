@@ -36,7 +36,7 @@ def test_no_other_network_is_made_by_asking_for_it(fleet: Fleet) -> None:
 
 def test_a_networks_record_is_read_once(fleet: Fleet) -> None:
     network = fleet.store.find_network("default")
-    remembered = RememberedNetworks(fleet.store.catalog)
+    remembered = RememberedNetworks(fleet.store.catalog, fleet.store.surroundings)
 
     assert remembered.read_network(network.id) == network
     fleet.client.flushdb()
