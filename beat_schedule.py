@@ -15,6 +15,7 @@ def schedule_for(settings: Settings) -> dict[str, dict[str, Any]]:
         "sweep": _entry("operation.sweep", settings.sweep_s),
         "track": _for_each_host("host.track", settings.track_s),
         "sync_power_states": _for_each_host("host.sync_power_states", settings.power_sync_s),
+        "networks": _for_each_host("host.check_networks", settings.networks_s),
     }
 
 

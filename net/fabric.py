@@ -10,19 +10,18 @@ filters and DHCP are there. An unplug goes by what it finds on the bridge, not b
 What each kind of network is made of is in net/segments.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import structlog
 
-from net.filters.firewall import Firewall
+from net.filters.firewall import Firewall, read_listing
 from net.filters.own_changes import OwnChanges
 from net.filters.port_filters import PortFilters
-from net.filters.port_rules import port_rules_for
-from net.filters.ruleset import NetworkRules
+from net.filters.port_rules import PortRules, port_rules_for
+from net.filters.ruleset import network_rules_for
 from net.filters.service_guard import ServiceGuard
-from net.kinds import OWN_BRIDGE_KINDS
 from net.links.netlink import MACVTAP, TAP, Link, Netlink, open_netlink
 from net.links.outer import ensure_held, ensure_only_held
 from net.links.service_link import ensure_service_link, ensure_service_link_absent
@@ -31,6 +30,7 @@ from net.links.sysctl import ensure_forwarding
 from net.locks import ensure_locked
 from net.ovs.segment import SwitchSegment
 from net.plan import FILTERED_KINDS, bridge_name_for, parse_owner
+from net.plugged import LinksSeen, lacking_in
 from net.segments.registry import segment_for
 from net.segments.segment import Segment
 from net.services import metadata
@@ -40,7 +40,7 @@ from net.services.site import ON_LINK_KINDS, site_for
 from taskvisor.model.errors import CannotAsk
 from taskvisor.model.ids import NetworkId, PortId
 from taskvisor.model.network import NetworkKind, Surroundings
-from taskvisor.model.observed import DhcpFacts, LinkFacts
+from taskvisor.model.observed import DhcpFacts, LinkFacts, PlugLack
 from taskvisor.model.plan import VifPlan
 
 log = structlog.get_logger(__name__)
@@ -78,9 +78,10 @@ class LinuxFabric:
             if vif.kind is not NetworkKind.MACVTAP:
                 ensure_shaped(netlink, device, shape_plan_for(vif))
             bridge = segment.ensure_made(netlink, vif)
-            if vif.kind in OWN_BRIDGE_KINDS:
-                self._firewall.ensure_network(NetworkRules(bridge=vif.bridge, cidr=vif.cidr, nat=_is_translated(vif)))
-            if _is_translated(vif) or vif.kind is NetworkKind.ROUTED:
+            rules = network_rules_for(vif)
+            if rules is not None:
+                self._firewall.ensure_network(rules)
+            if vif.kind is NetworkKind.ROUTED or (rules is not None and rules.nat):
                 ensure_forwarding(self._directory / "forwarding")
             if vif.dhcp and bridge is not None:
                 self._ensure_served(netlink, vif, bridge)
@@ -106,7 +107,7 @@ class LinuxFabric:
                 # Any order would converge: what finds no bridge removes all the rest, too. The users before the used.
                 metadata.ensure_absent(self._metadata(vif))
                 ensure_absent(self._paths(vif))
-                if vif.kind in OWN_BRIDGE_KINDS:
+                if network_rules_for(vif) is not None:
                     self._firewall.ensure_network_absent(vif.bridge)
                 self._filters.ensure_bridge_absent(vif.bridge)
                 segment.ensure_absent(netlink, vif)
@@ -128,6 +129,17 @@ class LinuxFabric:
             for address in self._filters.ensure_floating(around, here):
                 ensure_held(netlink, address)
             ensure_only_held(netlink, self._filters.list_outer())
+
+    def list_missing(self, vifs: Sequence[VifPlan]) -> tuple[PlugLack, ...]:
+        """See `Fabric.list_missing`: one look at all links, one at the filters, and one at each network's DHCP."""
+        if not vifs:
+            return ()
+        with open_netlink() as netlink:
+            links = LinksSeen.of(netlink)
+        ports = [rules for vif in vifs if (rules := _port_rules_for(vif, links.by_name.get(vif.bridge))) is not None]
+        unfiltered = self._filters.list_lacking(ports)
+        lacks = lacking_in(vifs, links=links, filters=read_listing(), unfiltered=unfiltered, paths_of=self._paths)
+        return tuple(lack for lack in lacks if lack.parts)
 
     def list_links(self) -> tuple[LinkFacts, ...]:
         """TAPs and macvtaps on this host that bear our alias."""
@@ -163,8 +175,9 @@ class LinuxFabric:
         """The port's filter is there, before its device is up. A port without anti-spoofing has none, nor has one whose frames
         pass neither a bridge nor the routing of this host.
         """
-        if vif.anti_spoofing and vif.kind in FILTERED_KINDS:
-            self._filters.ensure_port(port_rules_for(vif, bridge_mac=bridge.mac if bridge else None))
+        rules = _port_rules_for(vif, bridge)
+        if rules is not None:
+            self._filters.ensure_port(rules)
             return
         self._filters.ensure_port_absent(vif.tap)
         if vif.anti_spoofing:
@@ -206,9 +219,11 @@ class LinuxFabric:
             yield
 
 
-def _is_translated(vif: VifPlan) -> bool:
-    """Whether this host translates what leaves the network: where it is the gateway of a bridge, and told to."""
-    return vif.nat and vif.kind in (NetworkKind.NAT, NetworkKind.VXLAN)
+def _port_rules_for(vif: VifPlan, bridge: Link | None) -> PortRules | None:
+    """How the port is filtered; None for one that is not."""
+    if not vif.anti_spoofing or vif.kind not in FILTERED_KINDS:
+        return None
+    return port_rules_for(vif, bridge_mac=bridge.mac if bridge else None)
 
 
 def _ports_in(netlink: Netlink) -> frozenset[PortId]:

@@ -68,7 +68,8 @@ def vif_plan_for(
     require_usable6(port, network)
     if HOSTNAME_RULE.fullmatch(hostname) is None:
         raise Refused(f"{hostname!r} can't be a guest's hostname; use up to 63 letters, digits and inner hyphens")
-    _require_filterable(port, network)
+    if port.security_groups and port.anti_spoofing:
+        require_filterable(network, f"port {port.id}")
     require_sane(port.qos, network.kind, f"the limits of port {port.id}")
     return VifPlan(
         port_id=port.id,
@@ -180,11 +181,12 @@ def _network_of(network: Network) -> IPv4Network:
         ) from error
 
 
-def _require_filterable(port: Port, network: Network) -> None:
-    if port.security_groups and port.anti_spoofing and network.kind not in FILTERED_KINDS:
+def require_filterable(network: Network, what: str) -> None:
+    """Refused when the network is of a kind whose frames no filter of a host sees; `what` says who is in security groups."""
+    if network.kind not in FILTERED_KINDS:
         kinds = ", ".join(sorted(FILTERED_KINDS))
         raise Refused(
-            f"port {port.id} can't be in security groups: network {network.name} is of kind {network.kind}, whose frames "
+            f"{what} can't be in security groups: network {network.name} is of kind {network.kind}, whose frames "
             f"no filter of this host sees; take it out of them, or use a network of kind {kinds}"
         )
 

@@ -3,6 +3,8 @@
     links/<name>.json              a TAP or a bridge: its kind and its alias
     leases/<bridge>/<tap>.json     a port on that bridge: what DHCP would be told
     told/<tap>.json                what the metadata service would tell the port's guest
+    surroundings/<bridge>.json     what this host was told of that network last
+    lost/<tap>.json                what somebody took of a plug that has no file here: its filters, the guest's end
 
 The world is shared by every process of the host. Look-and-act happens under the network's lock; a record is whole or
 absent, since it is written to the lock's own temporary file and renamed. No call but the `list_` ones looks at more than
@@ -11,7 +13,7 @@ the links it is about. Must never know why it is called.
 
 import contextlib
 import errno
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -21,11 +23,11 @@ import msgspec
 
 from net.kinds import OWN_BRIDGE_KINDS
 from net.locks import ensure_locked
-from net.plan import OWNER_WORD, network_owner_for
+from net.plan import OWNER_WORD, bridge_name_for, network_owner_for
 from taskvisor.model.errors import CannotAsk, Contradiction
 from taskvisor.model.ids import NetworkId
 from taskvisor.model.network import Surroundings
-from taskvisor.model.observed import DhcpFacts, LinkFacts
+from taskvisor.model.observed import DhcpFacts, LinkFacts, PlugLack, PlugPart
 from taskvisor.model.plan import VifPlan
 
 
@@ -59,7 +61,10 @@ class SimulatedFabric:
         self._leases = root / "leases"
         self._told = root / "told"
         self._locks = root / "locks"
-        for directory in (self._links, self._leases, self._told, self._locks):
+        self._surroundings = root / "surroundings"
+        self._lost = root / "lost"
+        parts = (self._links, self._leases, self._told, self._locks, self._surroundings, self._lost)
+        for directory in parts:
             directory.mkdir(parents=True, exist_ok=True)
 
     def ensure_plugged(self, vif: VifPlan) -> None:
@@ -76,6 +81,7 @@ class SimulatedFabric:
             for name, link in missing:
                 self._put(self._file(name), link, vif.network_id)
             self._put_lease(vif)
+            (self._lost / f"{vif.tap}.json").unlink(missing_ok=True)
 
     def ensure_unplugged(self, vif: VifPlan) -> None:
         """The TAP and the DHCP entry are gone, and with the last port of the network its bridge.
@@ -87,10 +93,13 @@ class SimulatedFabric:
             if not self._lacks(vif.tap, Link(kind=Kind.TAP, alias=vif.owner)):
                 self._file(vif.tap).unlink()
             (self._told / f"{vif.tap}.json").unlink(missing_ok=True)
+            (self._lost / f"{vif.tap}.json").unlink(missing_ok=True)
             leases = self._leases / vif.bridge
             (leases / f"{vif.tap}.json").unlink(missing_ok=True)
-            if _is_gone(leases) and self._read(vif.bridge) == bridge:
-                self._file(vif.bridge).unlink()
+            if _is_gone(leases):
+                (self._surroundings / f"{vif.bridge}.json").unlink(missing_ok=True)
+                if self._read(vif.bridge) == bridge:
+                    self._file(vif.bridge).unlink()
 
     def ensure_told(self, vif: VifPlan, documents: Mapping[str, str]) -> None:
         """See `Fabric.ensure_told`."""
@@ -102,7 +111,17 @@ class SimulatedFabric:
                 self._put(path, dict(documents), vif.network_id)
 
     def ensure_surroundings(self, around: Surroundings) -> None:
-        """See `Fabric.ensure_surroundings`."""
+        """They are kept as told; of no effect where the network has no port here. Busy when the network is locked for 20 s."""
+        network_id = around.network.id
+        bridge = bridge_name_for(network_id)
+        with self._locked(network_id):
+            if (self._leases / bridge).is_dir():
+                self._put(self._surroundings / f"{bridge}.json", around, network_id)
+
+    def list_missing(self, vifs: Sequence[VifPlan]) -> tuple[PlugLack, ...]:
+        """What has no file, or was taken."""
+        lacks = (PlugLack(port_id=vif.port_id, parts=tuple(self._parts_missing(vif))) for vif in vifs)
+        return tuple(lack for lack in lacks if lack.parts)
 
     def list_links(self) -> tuple[LinkFacts, ...]:
         """The TAPs that bear our alias, in the order of their names."""
@@ -130,6 +149,15 @@ class SimulatedFabric:
             if lease is not None
         )
 
+    def _parts_missing(self, vif: VifPlan) -> Iterator[PlugPart]:
+        if self._read(vif.tap) != Link(kind=Kind.TAP, alias=vif.owner) or self._read(vif.bridge) is None:
+            yield PlugPart.LINK
+        if not (self._leases / vif.bridge / f"{vif.tap}.json").exists():
+            yield PlugPart.DHCP
+        lost = self._lost / f"{vif.tap}.json"
+        if lost.exists():
+            yield from msgspec.json.decode(lost.read_bytes(), type=tuple[PlugPart, ...])
+
     def _lacks(self, name: str, wanted: Link) -> bool:
         """True when there is no link of that name, False when it is the wanted one; else Contradiction."""
         link = self._read(name)
@@ -145,7 +173,7 @@ class SimulatedFabric:
         lease = Lease(mac=vif.mac, address=vif.address, hostname=vif.hostname)
         self._put(leases / f"{vif.tap}.json", lease, vif.network_id)
 
-    def _put(self, path: Path, record: Link | Lease | dict[str, str], network_id: NetworkId) -> None:
+    def _put(self, path: Path, record: Link | Lease | Surroundings | dict[str, str], network_id: NetworkId) -> None:
         """The record is there, whole. A killed writer's temporary file is used again, and never lies among the records."""
         temporary = self._locks / f"{network_id}.part"
         try:
@@ -177,10 +205,17 @@ class SimulatedFabric:
 
 
 class SimulatedNeighbour:
-    """Somebody else who makes links on the simulated host `root`, for tests of contradiction."""
+    """Somebody else who makes and removes links on the simulated host `root`, and who can see what it was told; for tests."""
 
     def __init__(self, root: Path) -> None:
         self._links = root / "links"
+        self._leases = root / "leases"
+        self._surroundings = root / "surroundings"
+        self._lost = root / "lost"
+
+    def ensure_lost(self, tap: str, *parts: PlugPart) -> None:
+        """Somebody has flushed the filters of that plug, or taken the link from under its guest."""
+        (self._lost / f"{tap}.json").write_bytes(msgspec.json.encode(parts))
 
     def ensure_foreign_link(self, name: str) -> None:
         """A TAP of that name is there which bears no alias of ours."""
@@ -189,6 +224,16 @@ class SimulatedNeighbour:
     def ensure_foreign_link_gone(self, name: str) -> None:
         """No link of that name is there, whosever it was."""
         (self._links / f"{name}.json").unlink(missing_ok=True)
+
+    def ensure_dhcp_forgotten(self, tap: str) -> None:
+        """DHCP is told nothing of that port any more."""
+        for lease in self._leases.glob(f"*/{tap}.json"):
+            lease.unlink()
+
+    def list_surroundings(self) -> tuple[Surroundings, ...]:
+        """What the host was told last of each network that it has ports of, in the order of their bridges."""
+        paths = sorted(self._surroundings.iterdir())
+        return tuple(msgspec.json.decode(path.read_bytes(), type=Surroundings) for path in paths)
 
     def list_names(self) -> tuple[str, ...]:
         """The names of all links, ours or not, bridges too."""

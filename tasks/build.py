@@ -15,6 +15,7 @@ from tasks.guest_plans import (
     vifs_of,
     xml_of,
 )
+from tasks.plugging import plug
 from tasks.volumes import connect_volumes_of, disconnect_volumes_of
 from taskvisor.flow.step import Flow, NoFacts, Settlement, Step, StepContext
 from taskvisor.model.disk_backend import DiskBackend
@@ -107,21 +108,26 @@ class RenderXml(Step[RenderedXml]):
 
 
 class ReplugVif(Step[NoFacts]):
-    """Every NIC's link, filter and DHCP entry are there. A guest that exists keeps them whatever happens next."""
+    """Every NIC's link, filter and DHCP entry are there, and what surrounds each. A guest that exists keeps them whatever
+    happens next.
+
+    A NIC lets nothing in until the host was told of its network's surroundings, which is last: interrupted, it fails closed.
+    """
 
     name = "plug_vif"
     tries = 5
 
     def do(self, ctx: StepContext) -> NoFacts:
         vifs = vifs_of(ctx)
-        for vif in vifs:
-            ctx.ports.fabric.ensure_plugged(vif)
+        plug(ctx.ports, vifs)
         ensure_guest_told(ctx, vifs)
         return NoFacts()
 
 
 class PlugVif(ReplugVif):
-    """Every NIC's link, filter and DHCP entry are there; for a guest that does not come to be, they go again."""
+    """Every NIC's link, filter and DHCP entry are there, and what surrounds each; for a guest that does not come to be, they go
+    again.
+    """
 
     task_state = TaskState.NETWORKING
 

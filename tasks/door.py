@@ -4,10 +4,13 @@ Invariant: a request that is refused leaves nothing behind, and its id may be us
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from tasks.flows import FLOWS
+from tasks.interface_requests import ATTACH as ATTACH_INTERFACE
+from tasks.interface_requests import DETACH as DETACH_INTERFACE
+from tasks.interface_requests import allocate_for_request, with_ports
 from tasks.placing import Table, place
 from tasks.resolving import allocate_ports, instance_for, release_ports, resolve
 from tasks.store import Store
@@ -17,6 +20,7 @@ from taskvisor.flow.step import Flow
 from taskvisor.model.change import Change, LeaseMove
 from taskvisor.model.errors import Busy, Conflicting, IdInUse, Refused, StoreConflict
 from taskvisor.model.ids import OPERATION_ID_RULE, OperationId, instance_id_for
+from taskvisor.model.interface_spec import AttachInterfaceSpec, DetachInterfaceSpec
 from taskvisor.model.network import Port
 from taskvisor.model.operation import Facts, Operation
 from taskvisor.model.records import Claim, Instance
@@ -52,6 +56,8 @@ CHANGES: dict[str, type[InstanceSpec]] = {
     "instance.snapshot": SnapshotSpec,
     ATTACH: AttachVolumeSpec,
     DETACH: DetachVolumeSpec,
+    ATTACH_INTERFACE: AttachInterfaceSpec,
+    DETACH_INTERFACE: DetachInterfaceSpec,
 }
 """What can be asked of an instance that is there, and what the request is made of."""
 
@@ -63,11 +69,13 @@ ALREADY: dict[str, VmState] = {"instance.start": VmState.ACTIVE, "instance.stop"
 class Admitted:
     """The operation is in the store, from now or from before: send it on from where its journal says it is.
 
-    `stopping` holds the instance and was told to make room: send it on too, for nobody may be about to.
+    `stopping` holds the instance and was told to make room: send it on too, for nobody may be about to. `come` are ports that
+    the instance has from now on.
     """
 
     operation: Operation
     stopping: Operation | None = None
+    come: tuple[Port, ...] = field(default=(), compare=False)  # news, and no part of what was admitted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +110,7 @@ class Door:
             known = self._known(operation_id, BUILD, request)
             if known is not None and not _may_begin_again(known, request):
                 return Admitted(operation=known)
-            return Admitted(operation=self._admit_build(spec, request, operation_id, known))
+            return self._admit_build(spec, request, operation_id, known)
 
         return self._looking_again(operation_id, look)
 
@@ -196,7 +204,7 @@ class Door:
     def _begin_again(self, operation: Operation) -> Operation:
         if operation.flow == BUILD:
             spec = parse_spec(BuildSpec, dict(operation.request))
-            return self._admit_build(spec, operation.request, operation.id, operation)
+            return self._admit_build(spec, operation.request, operation.id, operation).operation
         seen = self.store.admission.read_holding(operation.instance_id)
         if seen is None:
             raise Refused(
@@ -215,7 +223,7 @@ class Door:
 
     def _admit_build(
         self, spec: BuildSpec, request: Facts, operation_id: OperationId, former: Operation | None
-    ) -> Operation:
+    ) -> Admitted:
         resolved, instance_id = resolve(self.store, spec, self.config_drive), instance_id_for(operation_id)
         ports: tuple[Port, ...] = ()
 
@@ -229,7 +237,7 @@ class Door:
 
         try:
             ports = allocate_ports(self.store, spec, instance_id, self.now(), resolved.networks)
-            return place(self.store, resolved.ask, instance_id, claiming)
+            return Admitted(operation=place(self.store, resolved.ask, instance_id, claiming), come=ports)
         except StoreConflict:
             release_ports(self.store, ports)  # but for those that came in with a twin of this request
             raise
@@ -257,11 +265,16 @@ class Door:
         _require_state(flow, instance)
         now = self.now()
         operation = transitions.accepted(flow, operation_id, instance, request, now, former)
-        asked = instance_with_request(flow.name, instance, request)
+        come = allocate_for_request(self.store, flow.name, instance, request, operation_id, now)
+        asked = with_ports(instance_with_request(flow.name, instance, request), come)
         shown = transitions.with_task_state(asked, flow.steps[0], operation) or asked
         image_name = str(request["image"]) if "image" in request else None
-        self.store.admission.admit_change(operation, shown, seen, image_name)
-        return Admitted(operation=operation)
+        try:
+            self.store.admission.admit_change(operation, shown, seen, image_name)
+        except Exception:
+            release_ports(self.store, come)  # but for those that came in with a twin of this request
+            raise
+        return Admitted(operation=operation, come=come)
 
     def _admit_over(
         self,

@@ -1,5 +1,5 @@
 """The one edge to Celery: every step of every flow is a task, every request is a task. Besides it only `telling`,
-`image_tasks`, `network_request_tasks` and `refresh_message` know Celery.
+`image_tasks`, `network_request_tasks` and `network_tasks` know Celery.
 
 A chain's messages carry ids. What is true is in the journal: `launch` sends an operation on from where that says it is,
 and serves first start, resume, retry, roll-back, cancel and hand-over alike.
@@ -23,8 +23,9 @@ from tasks.flows import ALL_FLOWS, FLOWS
 from tasks.image_requests import Answered
 from tasks.image_tasks import ImageTasks
 from tasks.network_request_tasks import NetworkRequestTasks
+from tasks.network_tasks import NetworkTasks
 from tasks.periodic import HostReport, Settler, Sweep
-from tasks.refresh_message import refresh_sender
+from tasks.replug import PlugCheck
 from tasks.telling import Teller
 from tasks.verify import host_seen
 from taskvisor.flow.ports import Ports
@@ -92,6 +93,8 @@ class Node(Protocol):
     def report(self) -> HostReport: ...
     @property
     def ports(self) -> Ports: ...
+    @property
+    def plugs(self) -> PlugCheck: ...
 
 
 def steps_queue(host: str) -> str:
@@ -112,7 +115,8 @@ class Edge:
         self._node = node
         self.teller = Teller(app)
         self._images = ImageTasks(app, node, self.teller, control_queue)
-        self._records = NetworkRequestTasks(app, self.teller, refresh_sender(app, control_queue))
+        self.networks = NetworkTasks(app, node, control_queue)
+        self._records = NetworkRequestTasks(app, self.teller, self.networks.ask_to_refresh)
 
     def register(self) -> None:
         """Every task that there is. Called once, when the app is made."""
@@ -126,6 +130,7 @@ class Edge:
         for name, ask in {**self._images.requests, **self._records.requests}.items():
             self._register_entry(name, ask)
         self._images.register()
+        self.networks.register()
         self._register_wishes()
         self._register_periodic()
 
@@ -207,6 +212,7 @@ class Edge:
         """Let the chain send the next step, or cut it here. What became of the step is what Flower shows of its task."""
         if following.ended is not None:
             self.teller.tell_watchers(following.ended)
+        self.networks.tell_of_ports(following.gone)
         if following.onward is not Onward.CONTINUE:
             task.request.chain = None
         if following.onward is Onward.SEND and following.operation is not None:
@@ -274,6 +280,7 @@ class Edge:
         if not isinstance(answer, Admitted):
             return answer.result
         operation = answer.operation
+        self.networks.tell_of_ports(answer.come, aware=operation.host)
         if answer.stopping is not None:
             self._launch_or_leave(answer.stopping)
         if operation.phase.settled:
@@ -356,6 +363,7 @@ class Edge:
             self._node().report.sync_power_state(InstanceId(instance))
 
         limits = {"soft_time_limit": LOOK_LIMIT_S, "time_limit": LOOK_LIMIT_S + GRACE_S}
+
         self._app.task(verify, name="host.verify", shared=False, throws=(TaskvisorError,), **limits)
         self._app.task(
             sync_power_state, name=SYNC_ONE, shared=False, ignore_result=True, throws=(TaskvisorError,), **limits

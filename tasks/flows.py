@@ -2,6 +2,7 @@
 
 from tasks.build import BuildFlow
 from tasks.delete import DeleteFlow
+from tasks.interfaces import AttachInterfaceFlow, DetachInterfaceFlow
 from tasks.power import RebootFlow, StartFlow, StopFlow
 from tasks.snapshot import SnapshotFlow
 from tasks.volumes import AttachVolumeFlow, DetachVolumeFlow
@@ -17,6 +18,8 @@ ALL_FLOWS: tuple[Flow, ...] = (
     SnapshotFlow(),
     AttachVolumeFlow(),
     DetachVolumeFlow(),
+    AttachInterfaceFlow(),
+    DetachInterfaceFlow(),
 )
 
 

@@ -9,6 +9,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any
 
+from net.plan import require_filterable
 from tasks.door import Already
 from tasks.image_requests import Answered
 from tasks.request_looks import Answers, looking_again, require_usable_id
@@ -120,6 +121,8 @@ class GroupDoor:
             groups = tuple(dict.fromkeys(self.store.groups.find(group).id for group in spec.security_groups))
             if groups == port.security_groups:
                 return Already(result={**instance_view(seen.instance), "already": True})
+            if groups and port.anti_spoofing:
+                require_filterable(self.store.catalog.read_network(port.network_id), f"security_groups: port {port.id}")
             changed = _with_port(seen.instance, replace(port, security_groups=groups))
             answer = self.answers.answer_for(request_id, instance_view(changed))
             self.store.port_changes.write(changed, seen, answer)

@@ -9,14 +9,16 @@ from taskvisor.flow.ports import GuestOnHost
 from taskvisor.flow.step import StepContext
 from taskvisor.model.disk_backend import QCOW2_FILES, DiskBackend
 from taskvisor.model.errors import Refused
+from taskvisor.model.network import Port
 from taskvisor.model.operation import Operation
-from taskvisor.model.plan import AttachedDisk, ConfigDrive, DiskLayout, DiskPlan, DiskRole, Seed, VifPlan
+from taskvisor.model.plan import AttachedDisk, AttachedNic, ConfigDrive, DiskLayout, DiskPlan, DiskRole, Seed, VifPlan
 from taskvisor.model.states import SeedKind
 from taskvisor.model.volume import VolumeAttachment, volumes_with_device, volumes_without
 from virt.domain import render
 from virt.domain.disk import DiskCache
 from virt.layout import disk_layout_for, next_device
 from virt.policy import choices_for, domain_config_for, machine_for, options_of
+from virt.policy.nics import nics_for
 from virt.policy.queues import queues_for
 from virt.policy.storage import disks_for
 from virt.seeds.config_drive import config_drive_for
@@ -95,17 +97,24 @@ def decided_backend(operation: Operation) -> DiskBackend | None:
 
 def vifs_of(ctx: GuestOnHost) -> tuple[VifPlan, ...]:
     """The guest's NICs on this host, in NIC order."""
-    hostname = host_name_for(ctx.instance)
-    return tuple(
-        vif_plan_for(
-            port,
-            ctx.ports.networks.read_network(port.network_id),
-            hostname=hostname,
-            links=ctx.ports.host_links,
-            queues=queues_for(port, ctx.instance),
-        )
-        for port in ctx.instance.ports
+    return tuple(vif_of(ctx, port) for port in ctx.instance.ports)
+
+
+def vif_of(ctx: GuestOnHost, port: Port) -> VifPlan:
+    """One of the guest's NICs on this host."""
+    return vif_plan_for(
+        port,
+        ctx.ports.networks.read_network(port.network_id),
+        hostname=host_name_for(ctx.instance),
+        links=ctx.ports.host_links,
+        queues=queues_for(port, ctx.instance),
     )
+
+
+def attached_nic_of(ctx: GuestOnHost, port: Port) -> AttachedNic:
+    """The NIC as one that is added to the guest as it is."""
+    (config,) = nics_for((vif_of(ctx, port),), options_of(ctx.instance), ctx.instance.flavor.vcpus)
+    return AttachedNic(mac=port.mac, xml=config.to_xml())
 
 
 def seed_of(ctx: StepContext, vendor_data: str | None) -> Seed | ConfigDrive:

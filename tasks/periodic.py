@@ -16,12 +16,12 @@ from taskvisor.compute.power_sync import synced
 from taskvisor.flow import transitions
 from taskvisor.flow.ports import Disks, Hypervisor
 from taskvisor.flow.recovery import is_overdue, wants_settling
-from taskvisor.flow.runner import settled_with, with_successor
+from taskvisor.flow.runner import ports_gone, settled_with, with_successor
 from taskvisor.flow.step import Flows
 from taskvisor.model.change import Change, LeaseMove, Loaded
 from taskvisor.model.errors import Conflicting, Fenced, NoCapacity, Refused, StoreConflict, UnreadableRecord
 from taskvisor.model.ids import HostName, InstanceId, OperationId
-from taskvisor.model.network import NO_LINKS, HostLinks
+from taskvisor.model.network import NO_LINKS, HostLinks, Port
 from taskvisor.model.observed import DomainFacts
 from taskvisor.model.operation import Operation
 from taskvisor.model.records import Claim, Instance
@@ -35,6 +35,9 @@ FORGOTTEN_S = 600.0
 
 Launch = Callable[[Operation], None]
 """Sends an operation on from where its journal says it is."""
+
+TellOfPorts = Callable[[tuple[Port, ...]], None]
+"""Tells the hosts concerned that these ports have gone or moved. It raises nothing: each host looks for itself in time."""
 
 Reclaim = Callable[[HostName], int]
 """Puts requests that a silent host has in flight back into their queue; returns how many."""
@@ -111,6 +114,7 @@ class Settler:
     flows: Flows
     now: Callable[[], float]
     max_reschedules: int
+    tell: TellOfPorts
 
     def settle(self, operation_id: OperationId) -> Operation | None:
         """The operation that is to be sent on: this one from its new host, or the one that waited for it. None when neither."""
@@ -153,7 +157,9 @@ class Settler:
             return moved
 
         log.info("operation_rescheduled", op=operation.id, from_host=operation.host)
-        return place(self.store, ask, instance.id, claiming)
+        moved = place(self.store, ask, instance.id, claiming)
+        self.tell(instance.ports)
+        return moved
 
     def _ended(self, loaded: Loaded) -> Operation | None:
         now = self.now()
@@ -166,9 +172,11 @@ class Settler:
             forget_instance=settlement.forget_instance,
             released_image_name=settlement.released_image_name,
             released_volumes=settlement.released_volumes,
+            released_ports=settlement.released_ports,
         )
         change = with_successor(change, self.store.journal, now)
         self.store.journal.commit(change)
+        self.tell(ports_gone(loaded.instance, change))
         return change.successor
 
 

@@ -3,12 +3,15 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from net.bandwidth import require_sane
+from net.plan import FILTERED_KINDS, require_filterable
 from tasks.store import Store
 from tasks.volume_requests import attachment_for
 from taskvisor.compute.placement import Ask, resources_for
 from taskvisor.model.errors import Refused
 from taskvisor.model.flavors import flavor_for
-from taskvisor.model.ids import HostName, InstanceId, mac_for, port_id_for
+from taskvisor.model.group_spec import DEFAULT_GROUP
+from taskvisor.model.ids import HostName, InstanceId, PortId, mac_for, port_id_for
 from taskvisor.model.image_url import image_url_for
 from taskvisor.model.network import Network, Port
 from taskvisor.model.records import Flavor, Image, ImageSource, Instance
@@ -16,6 +19,7 @@ from taskvisor.model.spec import BuildSpec, NicSpec
 from taskvisor.model.states import PowerState, SeedKind, VmState
 from taskvisor.state.addresses import Allocated
 from virt.options import guest_options_for
+from virt.policy.queues import queues_for
 from virt.seeds.kind import seed_kind_for
 
 GIB = 1024**3
@@ -114,19 +118,26 @@ def allocate_ports(
     try:
         for index, nic in enumerate(spec.nics):
             network = known.get(nic.network) or store.find_network(nic.network)
-            ports.append(_allocate_port(store, nic, network, instance_id, index, now))
+            ports.append(allocate_port(store, nic, network, instance_id, port_id_for(instance_id, index), index, now))
     except Exception:
         release_ports(store, tuple(ports))
         raise
     return tuple(ports)
 
 
-def _allocate_port(
-    store: Store, nic: NicSpec, network: Network, instance_id: InstanceId, index: int, now: float
+def allocate_port(
+    store: Store, nic: NicSpec, network: Network, instance_id: InstanceId, port_id: PortId, index: int, now: float
 ) -> Port:
-    port_id = port_id_for(instance_id, index)
+    """The port of NIC number `index`, with the addresses it has, wants, or gets. Refused when they can't be had, or a group is
+    not there.
+    """
+    groups = tuple(store.groups.find(name).id for name in dict.fromkeys(_groups_of(nic, network)))
+    qos = None if nic.qos is None else nic.qos.qos()
+    if groups and nic.anti_spoofing:
+        require_filterable(network, f"networks: NIC {index}")
+    require_sane(qos, network.kind, f"networks: NIC {index}")
     mac = nic.mac or mac_for(port_id)
-    given = store.addresses.allocate(network, port_id, mac=mac, wanted=nic.address, now=now)
+    given = store.addresses.allocate(network, port_id, mac=mac, wanted=nic.address, wanted6=nic.address6, now=now)
     return Port(
         id=port_id,
         instance_id=instance_id,
@@ -136,7 +147,18 @@ def _allocate_port(
         mac=mac,
         address=given.address,
         address6=given.address6,
+        security_groups=groups,
+        allowed_pairs=tuple(pair.pair() for pair in nic.allowed_pairs),
+        anti_spoofing=nic.anti_spoofing,
+        qos=qos,
+        queues=nic.queues,
     )
+
+
+def _groups_of(nic: NicSpec, network: Network) -> tuple[str, ...]:
+    if nic.security_groups is not None:
+        return nic.security_groups
+    return (DEFAULT_GROUP,) if nic.anti_spoofing and network.kind in FILTERED_KINDS else ()
 
 
 def release_ports(store: Store, ports: tuple[Port, ...]) -> None:
@@ -148,9 +170,9 @@ def release_ports(store: Store, ports: tuple[Port, ...]) -> None:
 def instance_for(
     resolved: Resolved, instance_id: InstanceId, host: HostName, ports: tuple[Port, ...], now: float
 ) -> Instance:
-    """The record of a guest that is to be built on that host."""
+    """The record of a guest that is to be built on that host. Refused when a NIC can't have its queues."""
     spec = resolved.spec
-    return Instance(
+    instance = Instance(
         id=instance_id,
         name=spec.name,
         host=host,
@@ -170,3 +192,6 @@ def instance_for(
         volumes=tuple(attachment_for(volume) for volume in spec.volumes),
         created_at=now,
     )
+    for port in ports:
+        queues_for(port, instance)  # refuses here what could not be plugged, nor then be unplugged
+    return instance

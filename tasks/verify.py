@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 
 from net.plan import parse_owner
 from tasks.drift import drifts_of
+from tasks.plugging import plug_lacks_of
 from taskvisor.flow.ports import Ports
 from taskvisor.model.observed import HostSeen, LinkFacts, LinkSeen
 from taskvisor.model.records import Instance
@@ -14,7 +15,7 @@ def host_seen(ports: Ports, now: float, instances: Iterable[Instance] = ()) -> H
 
     CannotAsk when any part of it can't be told: half a look would make the rest seem to be gone.
     """
-    domains = ports.hypervisor.list_domains()
+    domains, here = ports.hypervisor.list_domains(), tuple(instances)
     return HostSeen(
         looked_at=now,
         domains=domains,
@@ -23,8 +24,9 @@ def host_seen(ports: Ports, now: float, instances: Iterable[Instance] = ()) -> H
         dhcp=ports.fabric.list_dhcp(),
         images=ports.disks.list_images(),
         pool_disks=ports.disks.list_pool_disks(),
-        drifts=drifts_of(ports, instances, frozenset(domain.instance_id for domain in domains if domain.owned)),
+        drifts=drifts_of(ports, here, frozenset(domain.instance_id for domain in domains if domain.owned)),
         volumes=ports.volumes.list_connected(),
+        lacks=plug_lacks_of(ports, here, domains),
     )
 
 

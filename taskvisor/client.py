@@ -58,10 +58,36 @@ class FlavorFields(TypedDict):
     extra_specs: NotRequired[dict[str, str]]
 
 
+class BandwidthFields(TypedDict):
+    average_kib_s: int
+    peak_kib_s: NotRequired[int]
+    burst_kib: NotRequired[int]
+
+
+class QosFields(TypedDict):
+    """As the guest sees it: `inbound` is what it receives."""
+
+    inbound: NotRequired[BandwidthFields]
+    outbound: NotRequired[BandwidthFields]
+
+
+class AddressPairFields(TypedDict):
+    address: str
+    mac: NotRequired[str]
+
+
 class NicFields(TypedDict):
+    """As `taskvisor.model.spec.NicSpec` has them."""
+
     network: str
     mac: NotRequired[str]
     address: NotRequired[str]
+    address6: NotRequired[str]
+    security_groups: NotRequired[Sequence[str]]
+    allowed_pairs: NotRequired[Sequence[AddressPairFields]]
+    anti_spoofing: NotRequired[bool]
+    qos: NotRequired[QosFields]
+    queues: NotRequired[int]
 
 
 class VolumeFields(TypedDict):
@@ -500,6 +526,25 @@ class Taskvisor:
         """The volume, named by source or serial, is the instance's no more. Refused when a running guest does not let go."""
         fields = {"instance": instance, "volume": volume, "wait_turn_s": wait_turn_s}
         return self._ask("instance.detach_volume", fields, operation_id)
+
+    def attach_interface(
+        self,
+        instance: str,
+        interface: str | NicFields,
+        *,
+        wait_turn_s: int | None = None,
+        operation_id: str | None = None,
+    ) -> Handle[InstanceView]:
+        """A NIC more, on the network of that name, is the instance's: at once when it runs, and at each later start."""
+        fields = {"instance": instance, "interface": interface, "wait_turn_s": wait_turn_s}
+        return self._ask("instance.attach_interface", fields, operation_id)
+
+    def detach_interface(
+        self, instance: str, interface: str, *, wait_turn_s: int | None = None, operation_id: str | None = None
+    ) -> Handle[InstanceView]:
+        """The NIC of that MAC, address or port id is the instance's no more. Refused when a running guest does not let go."""
+        fields = {"instance": instance, "interface": interface, "wait_turn_s": wait_turn_s}
+        return self._ask("instance.detach_interface", fields, operation_id)
 
     def create_network(
         self, name: str, *, operation_id: str | None = None, **fields: Unpack[NetworkFields]

@@ -153,6 +153,10 @@ class Settings(BaseSettings):
 
     power_sync_s: Annotated[float, Field(gt=0)] = 60.0
 
+    networks_s: Annotated[float, Field(gt=0)] = 60.0
+    """How often a host looks at the plugs of its guests and at what surrounds its networks. What changes is told at once: this
+    is for what was not heard, and for what somebody has removed."""
+
     operation_keep_s: Annotated[int, Field(ge=60)] = 7 * 86400
     """Ended operations are readable for so long."""
 

@@ -95,6 +95,8 @@ def test_a_build_carries_what_was_given_and_nothing_else(client: Taskvisor, work
 def test_every_entry_task_is_asked_by_its_name_and_fields(client: Taskvisor, worker: FakeWorker) -> None:
     for task in ("delete", "start", "stop", "reboot", "snapshot", "attach_volume", "detach_volume"):
         worker.answers[f"instance.{task}"] = lambda asked: dict(asked.fields)
+    for task in ("attach_interface", "detach_interface"):
+        worker.answers[f"instance.{task}"] = lambda asked: dict(asked.fields)
     worker.answers["image.register"] = worker.answers["image.delete"] = lambda asked: dict(asked.fields)
     for task in ("network.create", "network.delete", "port.update"):
         worker.answers[task] = lambda asked: dict(asked.fields)
@@ -132,6 +134,8 @@ def test_every_entry_task_is_asked_by_its_name_and_fields(client: Taskvisor, wor
         client.bind_floating("192.0.2.7", "web-1"),
         client.release_floating("192.0.2.7"),
         client.delete_floating("192.0.2.7"),
+        client.attach_interface("web-1", NicFields(network="blue", address="10.9.0.5")),
+        client.detach_interface("web-1", "10.9.0.5", wait_turn_s=5),
         client.cancel("abcd"),
         client.retry("abcd"),
         client.handle("a").cancel(),
@@ -174,6 +178,8 @@ def test_every_entry_task_is_asked_by_its_name_and_fields(client: Taskvisor, wor
         {"floating": "192.0.2.7", "instance": "web-1"},
         {"floating": "192.0.2.7"},
         {"floating": "192.0.2.7"},
+        {"instance": "web-1", "interface": {"network": "blue", "address": "10.9.0.5"}},
+        {"instance": "web-1", "interface": "10.9.0.5", "wait_turn_s": 5},
         {"operation": "abcd"},
         {"operation": "abcd"},
         {"operation": "a"},

@@ -52,5 +52,7 @@ def test_vendor_data_that_cant_be_read_are_said_before_a_worker_starts(redis_url
 def test_the_metadata_service_is_there_unless_the_operator_says_no(wanted: bool, tmp_path: Path) -> None:
     assert Settings().metadata_service
     settings = Settings(metadata_service=wanted, driver="simulated", state_dir=tmp_path)
-    node = OpenNode(settings, incarnation="i", outcome_for=lambda *_: None, launch=lambda *_: None)
+    node = OpenNode(
+        settings, incarnation="i", outcome_for=lambda *_: None, launch=lambda *_: None, tell=lambda *_: None
+    )
     assert node.ports.limits.metadata_service is wanted

@@ -140,7 +140,9 @@ def test_settings_of_disks_that_do_not_go_together_are_refused_in_words(chosen: 
 def test_what_a_host_makes_of_snapshots_reaches_their_steps(tmp_path: Path) -> None:
     def encoding(**chosen: str) -> SnapshotEncoding:
         settings = Settings.model_validate({"driver": "simulated", "state_dir": tmp_path, **chosen})
-        node = OpenNode(settings, incarnation="one", outcome_for=lambda *_: None, launch=lambda _: None)
+        node = OpenNode(
+            settings, incarnation="one", outcome_for=lambda *_: None, launch=lambda _: None, tell=lambda _: None
+        )
         return node.ports.limits.snapshot_encoding
 
     assert encoding() == DEFAULT_ENCODING

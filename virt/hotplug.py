@@ -1,8 +1,11 @@
-"""Adding a disk to a domain of ours, and taking it away: from its definition, and from the guest while that runs.
+"""Adding a device to a domain of ours, and taking it away: from its definition, and from the guest while that runs.
 
 The domain's XML is the truth, read each time; events only shorten the wait. A disk is ours to take when device name and
-serial are those we gave it. https://libvirt.org/html/libvirt-libvirt-domain.html#virDomainDetachDeviceFlags
+serial are those we gave it, a NIC when its MAC is. https://libvirt.org/html/libvirt-libvirt-domain.html#virDomainDetachDeviceFlags
 """
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import libvirt
 import structlog
@@ -10,7 +13,7 @@ from lxml import etree
 
 from taskvisor.model.errors import Busy, Refused
 from taskvisor.model.ids import InstanceId
-from taskvisor.model.plan import AttachedDisk
+from taskvisor.model.plan import AttachedDisk, AttachedNic
 from virt.device_events import watched_device
 from virt.libvirt_errors import is_no_domain
 from virt.libvirt_xml import parse_tree
@@ -39,67 +42,112 @@ _NOT_YET = frozenset(
 )
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Part:
+    """A device of a domain. `name` is what people call it, `full_name` with what proves it ours; `find` looks for that one in a
+    domain's XML, and Refused when something else has its place.
+    """
+
+    name: str
+    full_name: str
+    find: Callable[[etree._Element], etree._Element | None]
+
+
 def ensure_disk_attached(connection: libvirt.virConnect, instance_id: InstanceId, disk: AttachedDisk) -> None:
-    """See `Hypervisor.ensure_disk_attached`. The definition first: what the guest has is then never missing there."""
-    domain = look_up_ours(connection, instance_id)
-    if domain is None:
-        raise Refused(
-            f"cannot attach disk {disk.device}: domain {instance_id} is not defined here; start the guest first"
-        )
-    for look, act in (_CONFIG, _LIVE) if is_active(domain) else (_CONFIG,):
-        if not _has(domain, look, disk):
-            _attach(domain, disk, act)
-            log.info("disk_attached", instance_id=instance_id, device=disk.device, live=act == _LIVE[1])
+    """See `Hypervisor.ensure_disk_attached`."""
+
+    def find(root: etree._Element) -> etree._Element | None:
+        found = _disk_of(root, disk.device)
+        if found is not None and _serial_of(found) != disk.serial:
+            raise Refused(
+                f"cannot attach disk {disk.device} to domain {instance_id}: it has another of that name, with serial"
+                f" {_serial_of(found)}; ask for another device name"
+            )
+        return found
+
+    part = _Part(name=f"disk {disk.device}", full_name=f"disk {disk.device} ({disk.serial})", find=find)
+    _ensure_attached(connection, instance_id, part, disk.xml)
 
 
 def ensure_disk_detached(connection: libvirt.virConnect, instance_id: InstanceId, device: str, serial: str) -> None:
     """See `Hypervisor.ensure_disk_detached`."""
+
+    def find(root: etree._Element) -> etree._Element | None:
+        found = _disk_of(root, device)
+        return found if found is not None and _serial_of(found) == serial else None
+
+    part = _Part(name=f"disk {device}", full_name=f"disk {device} ({serial})", find=find)
+    _ensure_detached(connection, instance_id, part)
+
+
+def ensure_nic_attached(connection: libvirt.virConnect, instance_id: InstanceId, nic: AttachedNic) -> None:
+    """See `Hypervisor.ensure_nic_attached`."""
+    _ensure_attached(connection, instance_id, _nic_part(nic.mac), nic.xml)
+
+
+def ensure_nic_detached(connection: libvirt.virConnect, instance_id: InstanceId, mac: str) -> None:
+    """See `Hypervisor.ensure_nic_detached`."""
+    _ensure_detached(connection, instance_id, _nic_part(mac))
+
+
+def _ensure_attached(connection: libvirt.virConnect, instance_id: InstanceId, part: _Part, xml: str) -> None:
+    """The definition first: what the guest has is then never missing there."""
+    domain = look_up_ours(connection, instance_id)
+    if domain is None:
+        raise Refused(f"cannot attach {part.name}: domain {instance_id} is not defined here; start the guest first")
+    for look, act in (_CONFIG, _LIVE) if is_active(domain) else (_CONFIG,):
+        if _found_in(domain, look, part) is None:
+            _attach(domain, part, xml, act)
+            log.info("device_attached", instance_id=instance_id, device=part.name, live=act == _LIVE[1])
+
+
+def _ensure_detached(connection: libvirt.virConnect, instance_id: InstanceId, part: _Part) -> None:
     domain = look_up_ours(connection, instance_id)
     if domain is None:
         return
-    defined = _disk_of(domain, _CONFIG[0], device)
-    if defined is not None and _serial_of(defined) == serial:
+    defined = _found_in(domain, _CONFIG[0], part)
+    if defined is not None:
         domain.detachDeviceFlags(_text_of(defined), _CONFIG[1])
-        log.info("disk_undefined", instance_id=instance_id, device=device)
+        log.info("device_undefined", instance_id=instance_id, device=part.name)
     if is_active(domain):
-        _detach_live(connection, domain, device, serial)
+        _detach_live(connection, domain, part)
 
 
-def _attach(domain: libvirt.virDomain, disk: AttachedDisk, act: int) -> None:
+def _attach(domain: libvirt.virDomain, part: _Part, xml: str, act: int) -> None:
     try:
-        domain.attachDeviceFlags(disk.xml, act)
+        domain.attachDeviceFlags(xml, act)
     except libvirt.libvirtError as error:
         said = str(error.get_error_message() or error)
         if not any(words in said for words in _NO_PLACE):
             raise
         raise Refused(
-            f"cannot attach disk {disk.device} to domain {domain.UUIDString()} while it runs ({said}): stop the guest, attach it,"
+            f"cannot attach {part.name} to domain {domain.UUIDString()} while it runs ({said}): stop the guest, attach it,"
             " and start the guest"
         ) from error
 
 
-def _detach_live(connection: libvirt.virConnect, domain: libvirt.virDomain, device: str, serial: str) -> None:
-    found = _live_disk_of(domain, device, serial)
+def _detach_live(connection: libvirt.virConnect, domain: libvirt.virDomain, part: _Part) -> None:
+    found = _live(domain, part)
     if found is None:
         return
     alias = found.find("alias")
     with watched_device(connection, domain, "" if alias is None else alias.get("name", "")) as answer:
         said = _asked(domain, found)
-        if _live_disk_of(domain, device, serial) is not None:
+        if _live(domain, part) is not None:
             answer.wait(SLICE_S)
-    if _live_disk_of(domain, device, serial) is None:
-        log.info("disk_detached", instance_id=domain.UUIDString(), device=device)
+    if _live(domain, part) is None:
+        log.info("device_detached", instance_id=domain.UUIDString(), device=part.name)
         return
     raise Busy(
-        f"guest {domain.UUIDString()} has not let go of disk {device} ({serial}){said}",
+        f"guest {domain.UUIDString()} has not let go of {part.full_name}{said}",
         delay_s=ASK_REFUSED_AGAIN_S if answer.refused else ASK_AGAIN_S,
     )
 
 
-def _asked(domain: libvirt.virDomain, disk: etree._Element) -> str:
+def _asked(domain: libvirt.virDomain, device: etree._Element) -> str:
     """Ask the guest; what QEMU said against it. Whether it has let go, the next look tells."""
     try:
-        domain.detachDeviceFlags(_text_of(disk), _LIVE[1])
+        domain.detachDeviceFlags(_text_of(device), _LIVE[1])
     except libvirt.libvirtError as error:
         if not is_no_domain(error) and error.get_error_code() not in _NOT_YET:
             raise
@@ -107,32 +155,31 @@ def _asked(domain: libvirt.virDomain, disk: etree._Element) -> str:
     return ""
 
 
-def _live_disk_of(domain: libvirt.virDomain, device: str, serial: str) -> etree._Element | None:
-    """The disk that the running guest has; None when it has none such, or does not run any more."""
+def _live(domain: libvirt.virDomain, part: _Part) -> etree._Element | None:
+    """The device that the running guest has; None when it has none such, or does not run any more."""
     try:
-        found = _disk_of(domain, _LIVE[0], device) if is_active(domain) else None
+        return _found_in(domain, _LIVE[0], part) if is_active(domain) else None
     except libvirt.libvirtError as error:
         if is_no_domain(error):
             return None
         raise
-    return found if found is not None and _serial_of(found) == serial else None
 
 
-def _has(domain: libvirt.virDomain, look: int, disk: AttachedDisk) -> bool:
-    found = _disk_of(domain, look, disk.device)
-    if found is None:
-        return False
-    if _serial_of(found) != disk.serial:
-        raise Refused(
-            f"cannot attach disk {disk.device} to domain {domain.UUIDString()}: it has another of that name, with serial"
-            f" {_serial_of(found)}; ask for another device name"
-        )
-    return True
+def _found_in(domain: libvirt.virDomain, look: int, part: _Part) -> etree._Element | None:
+    return part.find(parse_tree(domain.XMLDesc(look), "domain"))
 
 
-def _disk_of(domain: libvirt.virDomain, look: int, device: str) -> etree._Element | None:
-    disks = parse_tree(domain.XMLDesc(look), "domain").iterfind("devices/disk")
+def _disk_of(root: etree._Element, device: str) -> etree._Element | None:
+    disks = root.iterfind("devices/disk")
     return next((disk for disk in disks if disk.find(f"target[@dev='{device}']") is not None), None)
+
+
+def _nic_part(mac: str) -> _Part:
+    def find(root: etree._Element) -> etree._Element | None:
+        nics = root.iterfind("devices/interface")
+        return next((nic for nic in nics if nic.find(f"mac[@address='{mac.lower()}']") is not None), None)
+
+    return _Part(name=f"NIC {mac}", full_name=f"NIC {mac}", find=find)
 
 
 def _serial_of(disk: etree._Element) -> str | None:
@@ -140,5 +187,5 @@ def _serial_of(disk: etree._Element) -> str | None:
     return found
 
 
-def _text_of(disk: etree._Element) -> str:
-    return str(etree.tostring(disk, encoding="unicode"))
+def _text_of(device: etree._Element) -> str:
+    return str(etree.tostring(device, encoding="unicode"))

@@ -14,14 +14,14 @@ import structlog
 from taskvisor.model.errors import Contradiction, Refused, Retryable, UnreadableRecord
 from taskvisor.model.ids import InstanceId
 from taskvisor.model.observed import DefinitionFacts, DomainFacts, GuestSupport, HostCell, HypervisorFacts
-from taskvisor.model.plan import AttachedDisk
+from taskvisor.model.plan import AttachedDisk, AttachedNic
 from taskvisor.model.snapshot import LiveCopy, Quiesce
 from taskvisor.model.states import VirtType
 from virt.blockcopy import copy_running_disk, ensure_copy_ended
 from virt.connection import LibvirtConnection
 from virt.guest_support import BOARDS, parse_machines, parse_support
 from virt.host_cells import parse_cells
-from virt.hotplug import ensure_disk_attached, ensure_disk_detached
+from virt.hotplug import ensure_disk_attached, ensure_disk_detached, ensure_nic_attached, ensure_nic_detached
 from virt.kvm import KvmReadings, VirtTypeSetting, read_kvm, virt_type_for
 from virt.libvirt_errors import is_no_domain
 from virt.lookup import is_active, list_definitions, list_facts, look_up_ours, read_facts_of
@@ -162,6 +162,20 @@ class LibvirtHypervisor:
         self._connection.run(
             f"detach disk {device} from domain {instance_id}",
             lambda connection: ensure_disk_detached(connection, instance_id, device, serial),
+        )
+
+    def ensure_nic_attached(self, instance_id: InstanceId, nic: AttachedNic) -> None:
+        """See the port: `virt.hotplug`."""
+        self._connection.run(
+            f"attach NIC {nic.mac} to domain {instance_id}",
+            lambda connection: ensure_nic_attached(connection, instance_id, nic),
+        )
+
+    def ensure_nic_detached(self, instance_id: InstanceId, mac: str) -> None:
+        """See the port: `virt.hotplug`."""
+        self._connection.run(
+            f"detach NIC {mac} from domain {instance_id}",
+            lambda connection: ensure_nic_detached(connection, instance_id, mac),
         )
 
     def copy_disk(

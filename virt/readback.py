@@ -194,7 +194,7 @@ def _image(found: etree._Element) -> ImageSource:
 
 
 def _port(found: etree._Element, instance_id: InstanceId) -> Port:
-    return Port(
+    plain = Port(
         id=PortId(_text(found, "id")),
         instance_id=instance_id,
         network_id=NetworkId(_text(found, "network_id")),
@@ -203,6 +203,18 @@ def _port(found: etree._Element, instance_id: InstanceId) -> Port:
         mac=_text(found, "mac"),
         address=_text(found, "address"),
     )
+    return _with_more(plain, found.get("record"))
+
+
+def _with_more(port: Port, record: str | None) -> Port:
+    """The port with what its record has beyond its attributes."""
+    if record is None:
+        return port
+    try:
+        more = msgspec.json.decode(unescaped(record), type=dict[str, object])
+        return msgspec.convert({**msgspec.to_builtins(port), **more}, Port)
+    except msgspec.MsgspecError as error:
+        raise UnreadableRecord(f"the metadata's record of port {port.id} cannot be read: {error}") from error
 
 
 def _volume(found: etree._Element) -> VolumeAttachment:

@@ -36,6 +36,7 @@ def node() -> OpenNode:
             incarnation=_host_node.incarnation,
             outcome_for=_edge.teller.outcome_for,
             launch=_edge.launch,
+            tell=_edge.networks.tell_of_ports,
         )
     return _opened
 

@@ -14,6 +14,7 @@ import structlog
 from celery import Celery
 
 from tasks.edge import Edge, control_queue, relaunch_all, steps_queue
+from tasks.replug import CHECK
 from taskvisor.flow.recovery import was_run_by
 from taskvisor.model.errors import Refused, TaskvisorError, UnreadableRecord
 from taskvisor.model.ids import HostName
@@ -80,8 +81,11 @@ class HostNode:
         log.info("host_initialised", host=self.settings.host, operations_sent_on=sent, instances_placed=placed)
 
     def pre_start_hook(self) -> None:
-        """Resources are reported before the first request is taken: the report is at the front of this node's queue."""
-        for task in ("host.track", "host.sync_power_states"):
+        """Resources are reported before the first request is taken: the report is at the front of this node's queue.
+
+        So is the look at the plugs of the guests that run here: while the node was down, nobody restored them.
+        """
+        for task in ("host.track", "host.sync_power_states", CHECK):
             self._app.send_task(task, queue=control_queue(self.settings.host), ignore_result=True, expires=60)
 
     def relaunch_after(self, dead_pids: frozenset[int]) -> int:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from tasks.door import Door
 from tasks.edge import COMPUTE_QUEUE, TIME_UP
 from tasks.flows import FLOWS
-from tasks.periodic import HostReport, Launch, Settler, Sweep
+from tasks.periodic import HostReport, Launch, Settler, Sweep, TellOfPorts
+from tasks.replug import PlugCheck
 from tasks.store import RememberedNetworks, Store
 from taskvisor.compute.inventory import Ratios
 from taskvisor.flow.ports import Clock, Disks, Fabric, Hypervisor, ImageCache, Ports, StepLimits, Volumes
@@ -67,13 +68,16 @@ class SystemClock:
 class OpenNode:
     """Implements the edge's `Node` for one process."""
 
-    def __init__(self, settings: Settings, *, incarnation: str, outcome_for: OutcomeFor, launch: Launch) -> None:
+    def __init__(
+        self, settings: Settings, *, incarnation: str, outcome_for: OutcomeFor, launch: Launch, tell: TellOfPorts
+    ) -> None:
         self.pid = os.getpid()
         self.settings = settings
         self.host = HostName(settings.host)
         self._incarnation = incarnation
         self._outcome_for = outcome_for
         self._launch = launch
+        self._tell = tell
         self._clock: Clock = SystemClock()
 
     @cached_property
@@ -147,10 +151,18 @@ class OpenNode:
             flows=FLOWS,
             journal=self.store.journal,
             ports=self.ports,
-            exclusion=InstanceLocks(self.settings.state_dir / "locks" / "instances"),
+            exclusion=self._exclusion,
             runner=Runner(host=self.host, incarnation=self._incarnation, pid=self.pid),
             time_up=TIME_UP,
         )
+
+    @property
+    def _exclusion(self) -> InstanceLocks:
+        return InstanceLocks(self.settings.state_dir / "locks" / "instances")
+
+    @cached_property
+    def plugs(self) -> PlugCheck:
+        return PlugCheck(store=self.store, host=self.host, ports=self.ports, exclusion=self._exclusion)
 
     @cached_property
     def sweep(self) -> Sweep:
@@ -169,7 +181,11 @@ class OpenNode:
     @cached_property
     def settler(self) -> Settler:
         return Settler(
-            store=self.store, flows=FLOWS, now=self._clock.now, max_reschedules=self.settings.max_reschedules
+            store=self.store,
+            flows=FLOWS,
+            now=self._clock.now,
+            max_reschedules=self.settings.max_reschedules,
+            tell=self._tell,
         )
 
     @cached_property

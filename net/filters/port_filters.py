@@ -5,7 +5,7 @@ it was, nobody changed any rule on this host and a look needs no program; our ow
 leaves is known. Anybody else's change, also another process of this worker, costs one listing.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -118,6 +118,12 @@ class PortFilters:
 
         if self._change(decide):
             log.info("groups_set", network_id=around.network.id, ports=len(ports), groups=len(around.groups))
+
+    def list_lacking(self, ports: Iterable[PortRules]) -> frozenset[str]:
+        """The TAPs of those ports whose filters are not all there. Touches nothing."""
+        with self._locked():
+            _, listing = self._read()
+        return frozenset(port.tap for port in ports if script_for(port_wanted_for(port, listing), listing))
 
     def _ports_of(self, around: Surroundings, here: frozenset[PortId]) -> Iterator[PortRules]:
         for member in around.members:

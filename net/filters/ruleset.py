@@ -23,6 +23,8 @@ from dataclasses import dataclass, field
 import msgspec
 
 from net.filters.host_services import SERVICES
+from net.kinds import GATEWAY_KINDS, OWN_BRIDGE_KINDS
+from taskvisor.model.plan import VifPlan
 
 TABLE = "inet taskvisor"
 BASE_CHAINS = (
@@ -48,6 +50,13 @@ class NetworkRules:
     bridge: str
     cidr: str
     nat: bool
+
+
+def network_rules_for(vif: VifPlan) -> NetworkRules | None:
+    """Those of a NIC's network; None for a kind without a bridge of ours. What leaves is translated where we are the gateway."""
+    if vif.kind not in OWN_BRIDGE_KINDS:
+        return None
+    return NetworkRules(bridge=vif.bridge, cidr=vif.cidr, nat=vif.nat and vif.kind in GATEWAY_KINDS)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -76,7 +76,7 @@ class Link:
     )
     segment: int | None = None  # of a VLAN its id, of a tunnel its VNI
     tunnel_address: str | None = None  # of a tunnel: this host's end
-    carrier: bool = False
+    carrier: bool = True  # of a TAP: whether somebody has it open
     multi_queue: bool = False
 
 

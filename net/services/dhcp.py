@@ -81,6 +81,14 @@ def ensure_forgotten(vif: VifPlan, *, paths: Paths) -> None:
             daemon.send(signal.SIGHUP)
 
 
+def is_served(vif: VifPlan, *, paths: Paths) -> bool:
+    """The network's dnsmasq runs and was told of the port. Touches nothing."""
+    if host_entry_for(vif) not in _read_hosts(paths):
+        return False
+    with open_daemon(paths.pid, paths.pid_argument) as daemon:
+        return daemon is not None
+
+
 def ensure_stopped(paths: Paths) -> None:
     """No dnsmasq of the network runs, not even one that its starter did not live to see write its pid file."""
     for pid in ensure_none_with(paths.pid_argument):

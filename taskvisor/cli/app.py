@@ -11,6 +11,7 @@ from taskvisor.cli import (
     floating,
     group,
     image,
+    interface,
     launch,
     lifecycle,
     listing,
@@ -84,6 +85,7 @@ app.command(rich_help_panel=INSTANCES)(lifecycle.reboot)
 app.command(rich_help_panel=INSTANCES)(lifecycle.snapshot)
 app.command(rich_help_panel=INSTANCES)(lifecycle.delete)
 app.add_typer(volume.app, name="volume", rich_help_panel=INSTANCES)
+app.add_typer(interface.app, name="interface", rich_help_panel=INSTANCES)
 app.command("console-log", rich_help_panel=INSTANCES)(console_log.console_log)
 app.add_typer(ops.app, name="ops", rich_help_panel=FLEET)
 app.command(rich_help_panel=FLEET)(listing.hosts)

@@ -14,6 +14,7 @@ from taskvisor.model.flavors import flavor_for
 from taskvisor.model.spec import USER_DATA_LIMIT_BYTES
 
 KEY_TYPES = ("ssh-", "ecdsa-", "sk-")
+NIC_KEYS = ("mac", "address", "address6", "group", "queues")
 KEY_FILE_LIMIT_BYTES = 1024 * 1024
 
 
@@ -27,21 +28,30 @@ def image_for(image: str) -> str:
     return os.path.abspath(os.path.expanduser(image))
 
 
-def nic_for(text: str) -> str | NicFields:
-    """NAME, or NAME,mac=…,address=…"""
-    name, *options = text.split(",")
-    if not options:
+def nic_for(text: str, option: str = "--network") -> str | NicFields:
+    """NAME, or NAME,mac=…,address=…,address6=…,group=…,group=…,queues=…; `group=none`: in no group."""
+    name, *pairs = text.split(",")
+    if not pairs:
         return name
-    nic = NicFields(network=name)
-    for option in options:
-        key, equals, value = option.partition("=")
-        if not equals or not value or key not in ("mac", "address"):
-            raise UsageError(f"--network {text!r}: {option!r} is neither mac=… nor address=…")
-        if key == "mac":
-            nic["mac"] = value
+    fields: dict[str, object] = {"network": name}
+    groups: list[str] = []
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not value or key not in NIC_KEYS or key in fields:
+            raise UsageError(f"{option} {text!r}: {pair!r} is none of {', '.join(NIC_KEYS)}=…, or is there twice")
+        if key == "group":
+            groups.append(value)
         else:
-            nic["address"] = value
-    return nic
+            fields[key] = _queues(value, f"{option} {text!r}") if key == "queues" else value
+    if groups:
+        fields["security_groups"] = [] if groups == ["none"] else groups
+    return cast("NicFields", fields)
+
+
+def _queues(value: str, where: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,3}", value):
+        raise UsageError(f"{where}: queues must be a number")
+    return int(value)
 
 
 def volume_for(text: str, option: str) -> VolumeFields:

@@ -43,6 +43,8 @@ DONE_WORDS = {
     "floating delete": "is deleted",
     "attach_volume": "has the volume",
     "detach_volume": "has let go of the volume",
+    "attach_interface": "has the NIC",
+    "detach_interface": "has let go of the NIC",
 }
 
 

@@ -43,6 +43,8 @@ VERBS = {
     "instance.snapshot": "snapshot",
     "instance.attach_volume": "attach_volume",
     "instance.detach_volume": "detach_volume",
+    "instance.attach_interface": "attach_interface",
+    "instance.detach_interface": "detach_interface",
 }
 
 COLUMNS = ("ID", "WHAT", "INSTANCE", "PHASE", "STEP", "AGE", "HOST")

@@ -12,7 +12,7 @@ from taskvisor.compute.audit_volumes import connection_findings
 from taskvisor.compute.power_sync import synced
 from taskvisor.model.finding import AuditLimits, Code, Finding
 from taskvisor.model.ids import HostName, ImageId, InstanceId, PortId, image_id_for
-from taskvisor.model.observed import DomainFacts, HostSeen
+from taskvisor.model.observed import DomainFacts, HostSeen, PlugPart
 from taskvisor.model.records import Image, Instance
 from taskvisor.model.states import Phase, PowerState, VmState
 from taskvisor.model.survey import HostRecord, Records
@@ -192,14 +192,28 @@ def _instance(
 def _plugs(instance: Instance, found: HostSeen, records: Records) -> Iterator[Finding]:
     links = {link.port_id for link in found.links}
     told = {(entry.mac.lower(), entry.address) for entry in found.dhcp}
+    lacks = {lack.port_id: frozenset(lack.parts) for lack in found.lacks}
     for port in instance.ports:
         if port.id not in links:
             said = f"{instance.name} runs without the link of NIC {port.index}"
             yield _finding(Code.LINK_MISSING, port.id, said, instance.host)
+        lacked = lacks.get(port.id, frozenset())
+        if port.id in links and PlugPart.LINK in lacked:
+            said = f"{instance.name} runs, and the link of NIC {port.index} is down or off its bridge"
+            yield _finding(Code.LINK_MISSING, port.id, said, instance.host)
+        if port.id in links and PlugPart.GUEST in lacked:
+            said = f"{instance.name} runs, and its NIC {port.index} is on a link that is no more"
+            yield _finding(Code.LINK_NOT_OPEN, port.id, said, instance.host)
+        if PlugPart.FILTER in lacked:
+            said = f"{instance.name} runs without the filters of NIC {port.index}"
+            yield _finding(Code.FILTER_MISSING, port.id, said, instance.host)
         network = records.networks.get(port.network_id)
         wanted = network is not None and network.network is not None and network.network.dhcp
         if wanted and (port.mac.lower(), port.address) not in told:
             said = f"{instance.name} runs, and DHCP does not know its {port.address} ({port.mac})"
+            yield _finding(Code.DHCP_MISSING, port.id, said, instance.host)
+        elif wanted and PlugPart.DHCP in lacked:
+            said = f"{instance.name} runs, and nothing answers its NIC {port.index} by DHCP"
             yield _finding(Code.DHCP_MISSING, port.id, said, instance.host)
 
 

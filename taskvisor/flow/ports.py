@@ -4,7 +4,7 @@ Invariant: every `ensure_` converges: twice is once, and after an interruption a
 look-up that cannot ask raises `CannotAsk`; only a look-up that *did* ask may say that something is not there.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -21,10 +21,21 @@ from taskvisor.model.observed import (
     HypervisorFacts,
     ImageFileFacts,
     LinkFacts,
+    PlugLack,
 )
 from taskvisor.model.operation import Operation
 from taskvisor.model.operator import OperatorChoices
-from taskvisor.model.plan import AttachedDisk, CachedImage, ConfigDrive, DiskLayout, DiskPlan, Seed, VifPlan, VolumePlan
+from taskvisor.model.plan import (
+    AttachedDisk,
+    AttachedNic,
+    CachedImage,
+    ConfigDrive,
+    DiskLayout,
+    DiskPlan,
+    Seed,
+    VifPlan,
+    VolumePlan,
+)
 from taskvisor.model.records import ImageSource, Instance
 from taskvisor.model.snapshot import DEFAULT_ENCODING, LiveCopy, Quiesce, SnapshotEncoding
 from taskvisor.model.states import ImageFormat
@@ -90,6 +101,21 @@ class Hypervisor(Protocol):
 
         Busy while the guest has not let go of it: ask again. A disk of another serial is left alone; a domain that is not
         there has none. Contradiction when the domain is not ours.
+        """
+        ...
+
+    def ensure_nic_attached(self, instance_id: InstanceId, nic: AttachedNic) -> None:
+        """The domain has the NIC: in its definition, and in the guest if it runs. Its link must be there.
+
+        Refused when the domain is not there, or it cannot be had in this state; Contradiction when the domain is not ours.
+        """
+        ...
+
+    def ensure_nic_detached(self, instance_id: InstanceId, mac: str) -> None:
+        """The domain has no NIC with that MAC. Out of the definition at once; a running guest is asked.
+
+        Busy while the guest has not let go of it: ask again. A domain that is not there has none. Contradiction when the
+        domain is not ours.
         """
         ...
 
@@ -274,6 +300,14 @@ class Fabric(Protocol):
         """What this host must know of the network beyond its own ports is as told: tunnels and their entries, the rules and
         members of security groups, floating addresses. Of no effect where the network has no port on this host. A port that
         is plugged has, until this is called, no group's rules: it sends, and hears answers.
+        """
+        ...
+
+    def list_missing(self, vifs: Sequence[VifPlan]) -> tuple[PlugLack, ...]:
+        """Of these NICs of guests that run, those whose plug is not whole, and what each lacks. Touches nothing.
+
+        `ensure_plugged` brings it back, but for the guest's end of the link: the guest must get the NIC anew. CannotAsk when any
+        part of it can't be told.
         """
         ...
 

@@ -20,6 +20,7 @@ from taskvisor.flow.transitions import Verdict
 from taskvisor.model.change import Change, LeaseMove, Loaded
 from taskvisor.model.errors import Cancelled, CannotAsk, Fenced, Retryable, StoreConflict
 from taskvisor.model.ids import OperationId
+from taskvisor.model.network import Port
 from taskvisor.model.operation import Facts, Operation, Runner
 from taskvisor.model.records import Instance
 from taskvisor.model.states import Direction, Phase
@@ -56,7 +57,7 @@ class Dropped(StrEnum):
 @dataclass(frozen=True, kw_only=True)
 class Next:
     """`operation` is to be sent on. For those who count and tell: `ended` has just ended, `error` is why the step did not,
-    `dropped` is why the message was not even judged.
+    `dropped` is why the message was not even judged, `gone` are ports that the instance has no more.
     """
 
     onward: Onward
@@ -64,6 +65,7 @@ class Next:
     ended: Operation | None = None
     error: Exception | None = None
     dropped: Dropped | None = None
+    gone: tuple[Port, ...] = ()
 
 
 STOP = Next(onward=Onward.STOP)
@@ -247,23 +249,25 @@ class StepRunner:
             images=settlement.images,
             released_image_name=settlement.released_image_name,
             released_volumes=settlement.released_volumes,
+            released_ports=settlement.released_ports,
         )
         log.info("operation_settled", op=after.id, phase=settled.phase)
-        return self._hand_on(change, now)
+        return self._hand_on(change, loaded.instance, now)
 
     def _yield(self, loaded: Loaded, flow: Flow, after: Operation) -> Next:
         now = after.updated_at
         released = flow.failed(after, loaded.instance, now).released_image_name if loaded.instance else None
         change = Change(before=loaded.operation, after=after, lease=LeaseMove.RELEASE, released_image_name=released)
         log.info("operation_preempted", op=after.id, by=after.preempted_by)
-        return self._hand_on(change, now)
+        return self._hand_on(change, loaded.instance, now)
 
-    def _hand_on(self, change: Change, now: float) -> Next:
+    def _hand_on(self, change: Change, former: Instance | None, now: float) -> Next:
         """Write an end. If another operation waits for this one to stop, it gets the lease in the same write."""
         change = with_successor(change, self._journal, now)
         self._commit(change)
         onward = Onward.STOP if change.successor is None else Onward.SEND
-        return Next(onward=onward, operation=change.successor, ended=change.after)
+        gone = ports_gone(former, change)
+        return Next(onward=onward, operation=change.successor, ended=change.after, gone=gone)
 
     def _commit(self, change: Change) -> None:
         deadline = self._ports.clock.now() + COMMIT_PATIENCE_S
@@ -289,6 +293,15 @@ def settled_with(
     settlement = records_of(operation, instance, now) if instance is not None else Settlement()
     settled = replace(operation, phase=phase, settled_at=now, not_before=None, result=settlement.result)
     return settled, settlement
+
+
+def ports_gone(former: Instance | None, change: Change) -> tuple[Port, ...]:
+    """The ports that the instance has no more once the change is written."""
+    if former is None or (change.instance is None and not change.forget_instance):
+        return ()
+    left = () if change.forget_instance or change.instance is None else change.instance.ports
+    kept = {port.id for port in left}
+    return tuple(port for port in former.ports if port.id not in kept)
 
 
 def with_fault(instance: Instance | None, stuck: Operation) -> Instance | None:

@@ -12,6 +12,7 @@ import msgspec
 
 from taskvisor.flow.ports import Ports, Progress
 from taskvisor.model.errors import Cancelled
+from taskvisor.model.network import Port
 from taskvisor.model.operation import Facts, Operation
 from taskvisor.model.records import Fault, Image, Instance
 from taskvisor.model.states import InstanceAction, TaskState, VmState
@@ -77,9 +78,9 @@ class Settlement:
     """What the end of an operation does to the records.
 
     `instance` replaces the record; `forget_instance` removes it with its claim, ports and name. `images` are registered
-    under the names that the door reserved; `released_image_name` is free again, as are
-    `released_volumes` (identities), which the instance holds no more. `result` is the operation's outcome for
-    its caller when it succeeded.
+    under the names that the door reserved; `released_image_name` is free again, as are `released_volumes` (identities), which the
+    instance holds no more, and the addresses of `released_ports`. `result` is the operation's outcome for its caller when it
+    succeeded.
     """
 
     instance: Instance | None = None
@@ -87,6 +88,7 @@ class Settlement:
     images: tuple[Image, ...] = ()
     released_image_name: str | None = None
     released_volumes: tuple[str, ...] = ()
+    released_ports: tuple[Port, ...] = ()
     result: Facts | None = None
 
 

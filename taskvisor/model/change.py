@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from taskvisor.model.network import Port
 from taskvisor.model.operation import Operation
 from taskvisor.model.records import Claim, Image, Instance
 
@@ -34,8 +35,8 @@ class Change:
 
     `instance` replaces the instance's record; with `forget_instance` it is the last record, which is removed together
     with its claim, its ports and its name. `claim` replaces the claim that the instance has. `images` are registered,
-    `released_image_name` is free again, and so are `released_volumes` (identities). `successor` is the waiting operation, as
-    it is once it holds the lease.
+    `released_image_name` is free again, and so are `released_volumes` (identities) and the addresses of `released_ports`.
+    `successor` is the waiting operation, as it is once it holds the lease.
     """
 
     before: Operation
@@ -48,3 +49,4 @@ class Change:
     successor: Operation | None = None
     claim: Claim | None = None
     released_volumes: tuple[str, ...] = ()
+    released_ports: tuple[Port, ...] = ()

@@ -20,6 +20,8 @@ class Code(StrEnum):
     DISK_WITHOUT_RECORD = "disk-without-record"
     LINK_WITHOUT_RECORD = "link-without-record"
     LINK_MISSING = "link-missing"
+    LINK_NOT_OPEN = "link-not-open"
+    FILTER_MISSING = "filter-missing"
     DHCP_WITHOUT_RECORD = "dhcp-without-record"
     DHCP_MISSING = "dhcp-missing"
     IMAGE_FILE_WITHOUT_RECORD = "image-file-without-record"
@@ -104,7 +106,7 @@ class AuditLimits:
 
 _BY_HAND = "compare by hand, then mend the key with redis-cli; see docs/operations.md"
 _LEFT_ON_HOST = "make sure by its content that nobody needs it, then remove it on the host by hand"
-_START_ANEW = "`taskvisor reboot --hard NAME` plugs it again"
+_RESTORED = "the host's `host.check_networks` restores it, if beat runs; or `taskvisor reboot --hard NAME`"
 
 ADVICE: Mapping[Code, str] = {
     Code.DOMAIN_WITHOUT_RECORD: "look at its `virsh dumpxml`; if nobody needs it: `virsh destroy` and `virsh undefine`",
@@ -115,9 +117,11 @@ ADVICE: Mapping[Code, str] = {
     Code.DIRECTORY_MISSING: "its disks are lost: restore the directory from a copy, or `taskvisor delete NAME`",
     Code.DISK_WITHOUT_RECORD: "make sure that nobody needs it, then remove it from the volume group or Ceph pool by hand",
     Code.LINK_WITHOUT_RECORD: "no guest of ours uses it: `ip link delete` it on the host",
-    Code.LINK_MISSING: _START_ANEW,
+    Code.LINK_MISSING: _RESTORED,
+    Code.LINK_NOT_OPEN: f"it must let go of the dead NIC, {_RESTORED}",
+    Code.FILTER_MISSING: _RESTORED,
     Code.DHCP_WITHOUT_RECORD: "remove the line from the network's `hosts` file on the host and SIGHUP its dnsmasq",
-    Code.DHCP_MISSING: _START_ANEW,
+    Code.DHCP_MISSING: _RESTORED,
     Code.IMAGE_FILE_WITHOUT_RECORD: _LEFT_ON_HOST,
     Code.IMAGE_FILE_MISSING: "guests can't be built from it: restore the file, or take the snapshot again",
     Code.IMAGE_DELETION_OVERDUE: "put right what the host says; it is asked again. See the log of its control node",

@@ -35,6 +35,11 @@ def port_id_for(instance_id: InstanceId, index: int) -> PortId:
     return PortId(_derived("port", instance_id, index))
 
 
+def attached_port_id_for(operation_id: OperationId) -> PortId:
+    """The port behind the NIC that the attachment `operation_id` adds to an instance."""
+    return PortId(_derived("attached-port", operation_id))
+
+
 def image_id_for(operation_id: OperationId) -> ImageId:
     """The image that the snapshot or registration `operation_id` makes."""
     return ImageId(_derived("image", operation_id))

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from taskvisor.model.drift import GuestDrift
 from taskvisor.model.ids import ImageId, InstanceId, PortId
@@ -97,6 +98,23 @@ class HypervisorFacts:
     cells: tuple[HostCell, ...] = ()
 
 
+class PlugPart(StrEnum):
+    """What a NIC's plug is made of, as far as it can be lost."""
+
+    LINK = "link"  # its device, on its bridge and up
+    FILTER = "filter"  # the rules that let it speak, and be spoken to
+    DHCP = "dhcp"  # its entry, and the server that answers
+    GUEST = "guest"  # the guest's end of the link: a QEMU that has it open
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlugLack:
+    """What the plug of a port lacks on its host; never nothing."""
+
+    port_id: PortId
+    parts: tuple[PlugPart, ...]
+
+
 @dataclass(frozen=True, kw_only=True)
 class DhcpFacts:
     """What DHCP on the host tells the guest with that MAC."""
@@ -148,3 +166,4 @@ class HostSeen:
     pool_disks: tuple[InstanceId, ...] = ()  # whose disks lie in its volume group or Ceph pool, which hosts may share
     drifts: tuple[GuestDrift, ...] = ()
     volumes: tuple[ConnectedVolume, ...] = ()
+    lacks: tuple[PlugLack, ...] = ()  # of guests that run, by their records as they were just then

@@ -106,6 +106,14 @@ class AttachedDisk:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AttachedNic:
+    """A NIC that is to be added to a guest that is there: its MAC, by which it is known, and its definition as XML."""
+
+    mac: str
+    xml: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class DiskLayout:
     """All disks of a guest, in the order of the XML, and the directory that holds them."""
 

@@ -18,6 +18,7 @@ from pydantic import (
 )
 
 from taskvisor.model.errors import Refused
+from taskvisor.model.nic_spec import GROUPS_LIMIT, PAIRS_LIMIT, QUEUES_LIMIT, AddressPairSpec, Ipv6, QosSpec
 from taskvisor.model.operation import Facts
 from taskvisor.model.plan import DiskBus
 from taskvisor.model.snapshot import SNAPSHOT_FORMATS, Compression, Quiesce, SnapshotMethod
@@ -133,11 +134,18 @@ class FlavorSpec(Spec):
 
 
 class NicSpec(Spec):
-    """One NIC: on which network, and if it matters with which addresses."""
+    """One NIC: on which network, and if it matters with which addresses, in which groups, how fast. `queues` 0: by its CPUs."""
 
     network: Name
     mac: Mac | None = None
     address: Ipv4 | None = None
+    address6: Ipv6 | None = None
+    security_groups: Annotated[tuple[Name, ...] | None, Field(max_length=GROUPS_LIMIT, strict=False)] = None
+    """None: `default`, where the network is of a kind whose ports are filtered."""
+    allowed_pairs: Annotated[tuple[AddressPairSpec, ...], Field(max_length=PAIRS_LIMIT, strict=False)] = ()
+    anti_spoofing: bool = True
+    qos: QosSpec | None = None
+    queues: Annotated[int, Field(ge=0, le=QUEUES_LIMIT)] = 1
 
 
 VolumeUrl = Annotated[str, Field(max_length=4096), AfterValidator(_volume_source)]
@@ -237,7 +245,7 @@ class BuildSpec(Spec):
 
     @model_validator(mode="after")
     def _addresses_differ(self) -> "BuildSpec":
-        for field in ("mac", "address"):
+        for field in ("mac", "address", "address6"):
             given = [getattr(nic, field) for nic in self.nics if getattr(nic, field)]
             if len(set(given)) != len(given):
                 raise ValueError(f"networks: the same {field} is asked for twice")

@@ -99,6 +99,8 @@ class InstanceAction(StrEnum):
     SNAPSHOT = "createImage"
     ATTACH_VOLUME = "attach_volume"
     DETACH_VOLUME = "detach_volume"
+    ATTACH_INTERFACE = "attach_interface"
+    DETACH_INTERFACE = "detach_interface"
 
 
 class OnFailure(StrEnum):

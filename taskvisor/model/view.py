@@ -3,16 +3,21 @@
 from dataclasses import asdict
 from typing import TypedDict
 
+from taskvisor.model.network import Port
 from taskvisor.model.records import Image, Instance
 from taskvisor.model.urls import shown_url
 from taskvisor.model.volume import VolumeAttachment
 
 
 class PortView(TypedDict):
+    """`address6` None: it has none. `nic` is its number in the guest."""
+
     id: str
+    nic: int
     network: str
     mac: str
     address: str
+    address6: str | None
 
 
 class VolumeView(TypedDict):
@@ -93,10 +98,7 @@ def instance_view(instance: Instance) -> InstanceView:
         "power_state": instance.power_state.label,
         "flavor": asdict(instance.flavor),
         "image": instance.image_name,
-        "ports": [
-            {"id": port.id, "network": port.network, "mac": port.mac, "address": port.address}
-            for port in instance.ports
-        ],
+        "ports": [port_view(port) for port in instance.ports],
         "metadata": dict(instance.metadata),
         "created_at": instance.created_at,
         "launched_at": instance.launched_at,
@@ -105,6 +107,18 @@ def instance_view(instance: Instance) -> InstanceView:
         else None,
         "volumes": [volume_view(volume) for volume in instance.volumes],
         "disks": str(instance.disk_backend) if instance.disk_backend else None,
+    }
+
+
+def port_view(port: Port) -> PortView:
+    """A NIC of an instance for its caller."""
+    return {
+        "id": port.id,
+        "nic": port.index,
+        "network": port.network,
+        "mac": port.mac,
+        "address": port.address,
+        "address6": port.address6,
     }
 
 

@@ -1,16 +1,18 @@
 """Letting an operation in: it exists with its instance's record, name, claim, ports and lease, or not at all."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from taskvisor.model.errors import Conflicting, Refused, StoreConflict
 from taskvisor.model.ids import InstanceId, OperationId
+from taskvisor.model.observed import PlugPart
 from taskvisor.model.operation import Operation
 from taskvisor.model.records import Claim, Instance
 from taskvisor.model.states import Phase
-from taskvisor.state.addresses import allocating_member
 from taskvisor.state.codec import decode
 from taskvisor.state.connection import asking
+from taskvisor.state.counters import CounterName, field_for
 from taskvisor.state.keys import Keys
 from taskvisor.state.security_groups import require_groups
 from taskvisor.state.transaction import Transaction
@@ -74,9 +76,7 @@ class Admission:
         self._require_new(tx, operation)
         self._require_free_lease(tx, instance.id)
         tx.require_absent(self._keys.names, instance.name, lambda owner: _name_taken(instance.name, owner))
-        for port in instance.ports:
-            tx.require(self._keys.ports(port.network_id), port.id, port.address, StoreConflict)
-            tx.do("ZREM", self._keys.allocating, allocating_member(port.network_id, port.id, port.mac))
+        self._writer.keep_ports(tx, instance)
         require_groups(tx, self._keys, instance.ports)
         self._writer.hold_volumes(tx, instance)
         self._writer.claim(tx, claim)
@@ -91,12 +91,14 @@ class Admission:
         """A new operation on an instance that nobody holds. StoreConflict when somebody does or did since it was seen.
 
         `image_name` is reserved for it: Refused when it is taken. Volumes that the instance has now and had not are held for
-        it: Refused when another holds one.
+        it: Refused when another holds one. So are ports: StoreConflict when one was given back meanwhile.
         """
         tx = Transaction()
         self._require_new(tx, operation)
         tx.require_same(self._keys.instance(instance.id), seen.record, StoreConflict)
         tx.require_absent(self._keys.lease(instance.id), "op", StoreConflict)
+        self._writer.keep_ports(tx, instance, seen.instance)
+        require_groups(tx, self._keys, instance.ports)
         if image_name is not None:
             self._writer.reserve_image_name(tx, image_name, operation)
         self._writer.hold_volumes(tx, instance, seen.instance)
@@ -145,6 +147,14 @@ class Admission:
         tx.require_same(self._keys.instance(instance.id), seen.record, Conflicting)
         self._writer.instance(tx, instance)
         tx.run(self._client, f"write instance {instance.id}")
+
+    def note_plug_restored(self, instance: Instance, parts: Iterable[PlugPart], *, task: str, at: float) -> None:
+        """The host has plugged a guest of its again, which lacked these parts: an event, and one more on the counter."""
+        tx = Transaction()
+        outcome = ",".join(part.value for part in parts)
+        self._writer.event_of_host(tx, instance, task=task, phase="plug_restored", outcome=outcome, at=at)
+        self._writer.count(tx, (field_for(CounterName.PLUGS_RESTORED),))
+        tx.run(self._client, f"note that the plug of instance {instance.id} was restored")
 
     def _require_new(self, tx: Transaction, operation: Operation) -> None:
         def known(_: str) -> Exception:

@@ -77,6 +77,10 @@ class CounterName(StrEnum):
         "requests_dropped_id_in_use",
         "Requests under the id of another request; what its caller sees stays that operation's.",
     )
+    PLUGS_RESTORED = (
+        "plugs_restored",
+        "Running guests whose links, filters or DHCP entries were found to be gone, and were made again.",
+    )
     GUEST_EVENTS = "guest_events", "Events heard of guests: started, stopped, paused and the like."
     GUEST_STOPS_HELD = (
         "guest_stops_held",

@@ -65,6 +65,7 @@ class RedisJournal:
         if change.released_image_name is not None:
             self._writer.release_image_name(tx, change.released_image_name, change.before.id)
         self._writer.release_volumes(tx, change.before.instance_id, change.released_volumes)
+        self._writer.release_ports(tx, change.released_ports)
         tx.run(self._client, f"write operation {change.after.id}")
 
     def note_progress(self, operation: Operation, step: str, done_bytes: int, total_bytes: int | None) -> bool:

@@ -4,16 +4,17 @@ Invariant: nothing here is carried out; `Transaction.run` is.
 """
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 
-from taskvisor.model.errors import DoesNotFit, Refused
+from taskvisor.model.errors import DoesNotFit, Refused, StoreConflict
 from taskvisor.model.ids import HostName, InstanceId, OperationId
+from taskvisor.model.network import Port
 from taskvisor.model.operation import Operation
 from taskvisor.model.records import Claim, Image, Instance
 from taskvisor.model.states import Phase
 from taskvisor.model.volume import volume_identity_for
-from taskvisor.state.addresses import free_port
+from taskvisor.state.addresses import allocating_member, free_port
 from taskvisor.state.codec import encode
 from taskvisor.state.counters import fields_for_end
 from taskvisor.state.keys import Keys
@@ -97,6 +98,26 @@ class Writer:
             "outcome": last,
             "at": f"{operation.updated_at:.3f}",
         }
+        self._append_event(tx, fields)
+
+    def event_of_host(
+        self, tx: Transaction, instance: Instance, *, task: str, phase: str, outcome: str, at: float
+    ) -> None:
+        """What its host did for an instance at rest, by no operation: the stream says `task` for its flow."""
+        fields = {
+            "op": "",
+            "flow": task,
+            "instance": instance.id,
+            "name": instance.name,
+            "host": instance.host,
+            "phase": phase,
+            "step": "",
+            "outcome": outcome,
+            "at": f"{at:.3f}",
+        }
+        self._append_event(tx, fields)
+
+    def _append_event(self, tx: Transaction, fields: Mapping[str, str]) -> None:
         flat = [part for pair in fields.items() for part in pair]
         tx.do("XADD", self.keys.events, "MAXLEN", "~", self.events_kept, "*", *flat)
 
@@ -121,8 +142,7 @@ class Writer:
         tx.do("disown", keys.names, instance.name, instance.id)
         tx.do("unclaim", keys.claims(instance.host), keys.used(instance.host), instance.id)
         forget_ports(tx, keys, instance.id)
-        for port in instance.ports:
-            free_port(tx, keys, port.network_id, port.id, port.mac)
+        self.release_ports(tx, instance.ports)
         self.release_volumes(tx, instance.id, identities_of(instance))
 
     def claim(self, tx: Transaction, claim: Claim) -> None:
@@ -157,6 +177,21 @@ class Writer:
         """The instance holds them no more."""
         for identity in identities:
             tx.do("HDEL", self.keys.volume(identity), instance_id)
+
+    def keep_ports(self, tx: Transaction, instance: Instance, former: Instance | None = None) -> None:
+        """The ports that the instance had not formerly are its own, and no request's any more. StoreConflict when one was given
+        back meanwhile.
+        """
+        known = set() if former is None else {port.id for port in former.ports}
+        for port in instance.ports:
+            if port.id not in known:
+                tx.require(self.keys.ports(port.network_id), port.id, port.address, StoreConflict)
+                tx.do("ZREM", self.keys.allocating, allocating_member(port.network_id, port.id, port.mac))
+
+    def release_ports(self, tx: Transaction, ports: Iterable[Port]) -> None:
+        """Their addresses and MACs are given back, each only if it is still its own."""
+        for port in ports:
+            free_port(tx, self.keys, port.network_id, port.id, port.mac)
 
     def reserve_image_name(self, tx: Transaction, name: str, operation: Operation) -> None:
         """The name is the operation's until it registers the image or releases the name. Refused when it is taken."""

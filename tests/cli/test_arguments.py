@@ -27,7 +27,7 @@ def test_a_network_may_say_mac_and_address() -> None:
         "address": "10.0.0.7",
     }
     for wrong in ("blue,speed=9", "blue,mac", "blue,mac="):
-        with pytest.raises(UsageError, match="is neither mac=… nor address=…"):
+        with pytest.raises(UsageError, match="is none of mac, address, address6, group, queues=…"):
             nic_for(wrong)
 
 

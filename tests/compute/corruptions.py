@@ -11,6 +11,7 @@ from net.plan import vif_plan_for
 from taskvisor.model.disk_backend import BackendKind, DiskBackend
 from taskvisor.model.finding import Code
 from taskvisor.model.ids import HostName, ImageId, InstanceId, OperationId, image_id_for, instance_id_for
+from taskvisor.model.observed import PlugPart
 from taskvisor.model.plan import DiskBus, DiskContent, DiskLayout, DiskPlan, DiskRole, VifPlan
 from taskvisor.model.records import Instance
 from taskvisor.model.states import Phase, PowerState, TaskState, VmState
@@ -183,6 +184,14 @@ def a_link_of_a_nic_that_is_not_there_is_left(fleet: Fleet) -> None:
 
 def the_link_is_removed(fleet: Fleet) -> None:
     host(fleet).neighbour.ensure_foreign_link_gone(tap_of(fleet.instance()))
+
+
+def the_filters_are_flushed(fleet: Fleet) -> None:
+    host(fleet).neighbour.ensure_lost(tap_of(fleet.instance()), PlugPart.FILTER)
+
+
+def the_link_is_taken_from_its_guest(fleet: Fleet) -> None:
+    host(fleet).neighbour.ensure_lost(tap_of(fleet.instance()), PlugPart.GUEST)
 
 
 def a_dhcp_entry_is_left(fleet: Fleet) -> None:
@@ -468,6 +477,8 @@ CORRUPTIONS: list[tuple[Callable[[Fleet], None], Code]] = [
     (a_link_of_ours_is_left, Code.LINK_WITHOUT_RECORD),
     (a_link_of_a_nic_that_is_not_there_is_left, Code.LINK_WITHOUT_RECORD),
     (the_link_is_removed, Code.LINK_MISSING),
+    (the_filters_are_flushed, Code.FILTER_MISSING),
+    (the_link_is_taken_from_its_guest, Code.LINK_NOT_OPEN),
     (a_dhcp_entry_is_left, Code.DHCP_WITHOUT_RECORD),
     (the_dhcp_entry_is_removed, Code.DHCP_MISSING),
     (a_copy_of_a_disk_is_left, Code.IMAGE_FILE_WITHOUT_RECORD),

@@ -13,6 +13,7 @@ from taskvisor.model.ids import InstanceId
 from taskvisor.model.states import PowerState
 from tests.fixtures.hosts import Libvirtd
 from virt.hypervisor import LibvirtHypervisor
+from virt.libvirt_xml import macs_of
 from virt.readback import parse_domain
 from virt.simulated import SimulatedHypervisor
 from virt.simulated.outsider import SimulatedOutsider
@@ -48,6 +49,10 @@ class HypervisorHost(Protocol):
         """The names of the disks that the domain has now; of one that runs, those of its guest."""
         ...
 
+    def list_nics(self, instance_id: InstanceId) -> tuple[str, ...]:
+        """The MACs of the NICs that the domain has now; of one that runs, those of its guest."""
+        ...
+
 
 class SimulatedHost:
     def __init__(self, root: Path, away: Path) -> None:
@@ -74,6 +79,9 @@ class SimulatedHost:
 
     def list_devices(self, instance_id: InstanceId) -> tuple[str, ...]:
         return tuple(sorted(self._outsider.list_disks()[instance_id]))
+
+    def list_nics(self, instance_id: InstanceId) -> tuple[str, ...]:
+        return self._outsider.list_nics(instance_id)
 
 
 class RealHost:
@@ -113,6 +121,10 @@ class RealHost:
         with self._connected() as connection:
             xml = connection.lookupByUUIDString(instance_id).XMLDesc()
         return tuple(sorted(disk.device for disk in parse_domain(xml).disks))
+
+    def list_nics(self, instance_id: InstanceId) -> tuple[str, ...]:
+        with self._connected() as connection:
+            return macs_of(connection.lookupByUUIDString(instance_id).XMLDesc())
 
     @contextmanager
     def _connected(self) -> Iterator["libvirt.virConnect"]:

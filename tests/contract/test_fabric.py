@@ -17,7 +17,7 @@ from taskvisor.flow.ports import Fabric
 from taskvisor.model.errors import Contradiction
 from taskvisor.model.ids import HostName
 from taskvisor.model.network import HostLinks, Network, NetworkKind, Surroundings
-from taskvisor.model.observed import DhcpFacts, LinkFacts
+from taskvisor.model.observed import DhcpFacts, LinkFacts, PlugPart
 from taskvisor.model.plan import VifPlan
 from tests.contract.processes import repeat_at_once
 from tests.net.plans import member, network, vif
@@ -279,3 +279,47 @@ def test_a_guest_whose_port_is_not_plugged_is_told_nothing(host: FabricHost) -> 
 
 def told_of(*vifs: VifPlan) -> set[DhcpFacts]:
     return {DhcpFacts(bridge=plan.bridge, mac=plan.mac, address=plan.address, hostname=plan.hostname) for plan in vifs}
+
+
+def parts_of(host: FabricHost, *numbers: int) -> dict[str, tuple[PlugPart, ...]]:
+    """What the plugs of these guests lack, by port; no QEMU is here that could have a link open."""
+    lacks = host.port.list_missing([vif(number, RED) for number in numbers])
+    found = {lack.port_id: tuple(part for part in lack.parts if part is not PlugPart.GUEST) for lack in lacks}
+    return {port_id: parts for port_id, parts in found.items() if parts}
+
+
+def test_a_plug_that_is_whole_lacks_nothing(plugged: FabricHost) -> None:
+    assert parts_of(plugged, 0, 1) == {}
+    assert plugged.port.list_missing(()) == ()
+
+
+def test_a_plug_that_never_was_lacks_its_link_and_its_dhcp_and_looking_makes_nothing(host: FabricHost) -> None:
+    assert {PlugPart.LINK, PlugPart.DHCP} <= set(parts_of(host, 0)[vif(0, RED).port_id])
+    assert host.list_names() == ()
+
+
+def test_a_link_that_somebody_removed_is_missed_and_made_again_and_no_other(plugged: FabricHost) -> None:
+    before = plugged.list_names()
+    plugged.ensure_foreign_link_gone(vif(0, RED).tap)
+    assert parts_of(plugged, 0, 1) == {vif(0, RED).port_id: (PlugPart.LINK,)}
+
+    plugged.port.ensure_plugged(vif(0, RED))
+
+    assert parts_of(plugged, 0, 1) == {}
+    assert plugged.list_names() == before
+
+
+def test_a_bridge_that_somebody_removed_is_missed_by_all_on_it(plugged: FabricHost) -> None:
+    plugged.ensure_foreign_link_gone(vif(0, RED).bridge)
+    assert set(parts_of(plugged, 0, 1)) == {vif(0, RED).port_id, vif(1, RED).port_id}
+    for number in (0, 1):
+        plugged.port.ensure_plugged(vif(number, RED))
+    assert parts_of(plugged, 0, 1) == {}
+
+
+def test_surroundings_may_be_told_again_and_of_a_network_that_is_not_here(plugged: FabricHost) -> None:
+    before = plugged.list_names()
+    for around in (Surroundings(network=RED), Surroundings(network=RED), Surroundings(network=BLUE)):
+        plugged.port.ensure_surroundings(around)
+    assert plugged.list_names() == before
+    assert parts_of(plugged, 0, 1) == {}

@@ -4,7 +4,7 @@ from ipaddress import IPv6Network
 
 from net.plan import vif_plan_for
 from taskvisor.model.ids import HostName, OperationId, instance_id_for, mac_for, network_id_for, port_id_for
-from taskvisor.model.network import NO_LINKS, HostLinks, Ipv6Mode, Member, Network, NetworkKind, Port
+from taskvisor.model.network import NO_LINKS, PHYSICAL_KINDS, HostLinks, Ipv6Mode, Member, Network, NetworkKind, Port
 from taskvisor.model.plan import VifPlan
 
 
@@ -33,6 +33,7 @@ def network(
         cidr6=f"fd00:{number}::/64" if ipv6 else None,
         gateway6=f"fd00:{number}::1" if ipv6 else None,
         ipv6_mode=ipv6 or Ipv6Mode.SLAAC,
+        physical="lan" if kind in PHYSICAL_KINDS else None,
     )
 
 

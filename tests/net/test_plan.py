@@ -137,7 +137,7 @@ def test_a_port_of_another_network_is_a_bug_of_the_caller() -> None:
 
 @pytest.mark.parametrize("kind", [NetworkKind.OVS, NetworkKind.MACVTAP])
 def test_a_port_in_a_group_is_refused_where_no_filter_sees_its_frames(kind: NetworkKind) -> None:
-    unfiltered = replace(network(), kind=kind)
+    unfiltered = replace(network(), kind=kind, bridge="br-int", physical="lan")
     grouped = replace(port(0, unfiltered), security_groups=(SecurityGroupId("web"),))
     with pytest.raises(Refused, match=f"is of kind {kind}, whose frames no filter of this host sees"):
         vif_plan_for(grouped, unfiltered, hostname="web-0")

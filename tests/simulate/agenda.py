@@ -8,11 +8,11 @@ from dataclasses import replace
 from taskvisor.model.errors import CannotAsk
 from taskvisor.model.operation import Operation
 from tests.simulate.faults import Fault, Weather
-from tests.simulate.post import REQUEST, SWEEP, SYNC, TRACK, Message, launch_message
+from tests.simulate.post import CHECK, REQUEST, SWEEP, SYNC, TRACK, Message, launch_message
 from tests.simulate.story import Story
 from tests.support.clock import FakeClock
 
-TICKS = (SWEEP, TRACK, SYNC)
+TICKS = (SWEEP, TRACK, SYNC, CHECK)
 
 
 class Agenda:

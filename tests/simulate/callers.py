@@ -11,6 +11,7 @@ from tests.support.fleet import IMAGE
 NAMES = tuple(f"vm{number}" for number in range(7))
 IMAGES = ("gold", "silver")
 ADDRESSES = ("10.152.1.5", "10.152.1.6", "10.152.1.7")
+MACS = ("52:54:00:00:00:01", "52:54:00:00:00:02", "52:54:00:00:00:03")
 VOLUMES = ("rbd://volumes/one", "rbd://volumes/two", "nfs://filer/export/three.raw")
 SHARED = "rbd://volumes/shared"
 ASKED = {
@@ -22,6 +23,8 @@ ASKED = {
     "instance.snapshot": 3,
     "instance.attach_volume": 3,
     "instance.detach_volume": 3,
+    "instance.attach_interface": 3,
+    "instance.detach_interface": 3,
     "operation.cancel": 3,
     "operation.retry": 3,
     "again": 3,
@@ -128,6 +131,10 @@ class Callers:
             fields["volume"] = self._volume()
         if task == "instance.detach_volume":
             fields |= self._volume_to_detach()
+        if task == "instance.attach_interface":
+            fields["interface"] = {"network": "default", "mac": rng.choice(MACS)}
+        if task == "instance.detach_interface":
+            fields["interface"] = rng.choice(MACS)
         if task == "instance.reboot" and rng.random() < 0.5:
             fields["type"] = "hard"
         if task != "instance.delete" and rng.random() < 0.3:

@@ -22,6 +22,8 @@ LEFT_BY_LOST_WRITES = frozenset(
         Code.DIRECTORY_MISSING,
         Code.LINK_WITHOUT_RECORD,
         Code.LINK_MISSING,
+        Code.LINK_NOT_OPEN,
+        Code.FILTER_MISSING,
         Code.DHCP_WITHOUT_RECORD,
         Code.DHCP_MISSING,
         Code.IMAGE_FILE_WITHOUT_RECORD,

@@ -42,6 +42,8 @@ SWEEP = "sweep"
 TRACK = "track"
 SYNC = "sync"
 REMOVE = "remove image"
+REFRESH = "refresh networks"
+CHECK = "check networks"
 
 
 def launch_message(operation: Operation, now: float) -> Message | None:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping, Set
 from typing import Any
 
+from net.plan import parse_owner
 from taskvisor.model.finding import Code, Finding
 from taskvisor.model.ids import OperationId, instance_id_for
 from taskvisor.model.states import Direction, PowerState
@@ -51,7 +52,25 @@ def require_rest(
         assert fit, f"{name} was asked, and its caller sees {seen.results.get(name)}"
     _require_half_deleted(seen)
     _require_builds(fleet, seen, invariants)
+    _require_surroundings(fleet)
     _require_audit(fleet, invariants, half_deleted(seen))
+
+
+def _require_surroundings(fleet: Fleet) -> None:
+    """Each host was told last of the ports on its networks that are recorded now, wherever they are."""
+    instances = fleet.store.catalog.list_instances()
+    for host in fleet.hosts.values():
+        told = {one.network.id: one for one in host.neighbour.list_surroundings()}
+        here = {port.network_id for one in instances if one.host == host.name for port in one.ports}
+        for network_id in here & told.keys():
+            wanted = host.ports.networks.read_surroundings(network_id)
+            assert told[network_id] == wanted, f"{host.name} was told last {told[network_id]}, recorded is {wanted}"
+        for link in host.ports.fabric.list_links():
+            owner = parse_owner(link.owner)
+            ports = {port.id: port for one in instances if one.host == host.name for port in one.ports}
+            if owner is not None and owner.port_id in ports:
+                network = ports[owner.port_id].network_id
+                assert network in told, f"{host.name} has {link.name}, and was told nothing of network {network}"
 
 
 def _met_a_leftover(operation: Any, invariants: Invariants) -> bool:

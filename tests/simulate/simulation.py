@@ -17,7 +17,7 @@ from tests.simulate.disturbance import Disturbance
 from tests.simulate.faults import Fault, weather_for
 from tests.simulate.invariants import Invariants
 from tests.simulate.nodes import Node, Process, Role
-from tests.simulate.post import REMOVE, REQUEST, STEP, SWEEP, SYNC, TRACK, Message
+from tests.simulate.post import CHECK, REMOVE, REQUEST, STEP, SWEEP, SYNC, TRACK, Message
 from tests.simulate.rest import require_rest
 from tests.simulate.store import Disk, Snapshot, hook
 from tests.simulate.story import Story
@@ -177,6 +177,7 @@ class Simulation:
             if node.up:
                 self._send(Message(task=TRACK, host=node.host))
                 self._send(Message(task=SYNC, host=node.host))
+                self._send(Message(task=CHECK, host=node.host))
         self.agenda.after(SYNC_S, self._ticks)
 
     def _heartbeats(self) -> None:
@@ -319,6 +320,7 @@ class Simulation:
         self._hear(node)
         self._send(Message(task=TRACK, host=node.host))
         self._send(Message(task=SYNC, host=node.host))
+        self._send(Message(task=CHECK, host=node.host))
         return "started"
 
     def _host_node(self, node: Node) -> HostNode:

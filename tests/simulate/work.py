@@ -14,10 +14,13 @@ from tasks.flows import FLOWS
 from tasks.image_removal import ImageRemoval, RemovalSweep
 from tasks.image_requests import Answered, ImageDoor
 from tasks.periodic import Settler, Sweep
+from tasks.port_news import tell_of_ports
+from tasks.replug import PlugCheck
 from taskvisor.flow.ports import Ports
 from taskvisor.flow.runner import Next, Onward, StepMessage, StepRunner
 from taskvisor.model.errors import Busy, CannotAsk, Conflicting, IdInUse, TaskvisorError
-from taskvisor.model.ids import HostName, ImageId, InstanceId, OperationId
+from taskvisor.model.ids import HostName, ImageId, InstanceId, NetworkId, OperationId
+from taskvisor.model.network import Port
 from taskvisor.model.operation import Operation, Runner
 from taskvisor.model.records import Image, Instance
 from taskvisor.model.states import Mark, Phase
@@ -25,7 +28,7 @@ from taskvisor.state.connection import asking
 from taskvisor.state.writing import Outcome
 from tests.simulate.agenda import Agenda
 from tests.simulate.nodes import Process
-from tests.simulate.post import REMOVE, REQUEST, SETTLE, STEP, SWEEP, SYNC, TRACK, WISH, Message
+from tests.simulate.post import CHECK, REFRESH, REMOVE, REQUEST, SETTLE, STEP, SWEEP, SYNC, TRACK, WISH, Message
 from tests.simulate.story import Story
 from tests.support.fleet import PERIOD_S, Fleet, TimeIsUp
 from workers.locks import InstanceLocks
@@ -80,7 +83,9 @@ class Work:
         self._story = story
         self._ports = ports
         self._sweep = sweep
-        self._settler = Settler(store=fleet.store, flows=FLOWS, now=fleet.clock.now, max_reschedules=2)
+        self._settler = Settler(
+            store=fleet.store, flows=FLOWS, now=fleet.clock.now, max_reschedules=2, tell=self._tell_of_ports
+        )
         self._removals = RemovalSweep(
             store=fleet.store, send=self._send_removal, now=fleet.clock.now, period_s=PERIOD_S
         )
@@ -102,6 +107,8 @@ class Work:
             return f"{self._sweep.run()} sent on, {self._removals.run()} images to be removed"
         if message.task == REMOVE:
             return "removed" if self._removal(process.node.host, message) else "not to be removed"
+        if message.task in (REFRESH, CHECK):
+            return self._look_at_networks(message, process)
         report = self._fleet.hosts[process.node.host].report
         if message.task == TRACK:
             report.track()
@@ -124,7 +131,28 @@ class Work:
         )
         return self._go_on(message, runner.run(asked))
 
+    def _look_at_networks(self, message: Message, process: Process) -> str:
+        host, root = process.node.host, self._fleet.hosts[process.node.host].root
+        plugs = PlugCheck(
+            store=self._fleet.store,
+            host=host,
+            ports=self._fleet.hosts[host].ports,  # as of the other ticks: faults befall steps
+            exclusion=InstanceLocks(root / "locks" / "instances"),
+        )
+        if message.task == CHECK:
+            return f"{plugs.check()} plugs restored"
+        return f"{plugs.refresh(tuple(map(NetworkId, message.steps)))} networks refreshed"
+
+    def _tell_of_ports(self, ports: tuple[Port, ...], *, aware: HostName | None = None) -> None:
+        """As `NetworkTasks.tell_of_ports`: what could not be sent is the periodic look's."""
+        with suppress(CannotAsk):
+            tell_of_ports(self._fleet.store, self._ask_to_refresh, ports, aware=aware)
+
+    def _ask_to_refresh(self, host: HostName, networks: tuple[NetworkId, ...]) -> None:
+        self._agenda.send(Message(task=REFRESH, host=host, steps=networks))
+
     def _go_on(self, message: Message, following: Next) -> str:
+        self._tell_of_ports(following.gone)
         if following.onward is Onward.CONTINUE and message.steps[1:]:
             self._agenda.send(replace(message, steps=message.steps[1:], due_at=0.0))
         if following.onward is Onward.SEND and following.operation is not None:
@@ -194,6 +222,7 @@ class Work:
 
     def _admitted(self, answer: Admitted) -> str:
         operation = answer.operation
+        self._tell_of_ports(answer.come, aware=operation.host)
         if answer.stopping is not None:
             self._launch_or_leave(answer.stopping)
         if operation.phase.settled:

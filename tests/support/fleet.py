@@ -9,6 +9,7 @@ from net.simulated import SimulatedFabric, SimulatedNeighbour
 from tasks.door import Admitted, Answer, Door
 from tasks.flows import FLOWS
 from tasks.periodic import HostReport, Settler, Sweep
+from tasks.replug import PlugCheck
 from tasks.store import RememberedNetworks, Store
 from taskvisor.compute.inventory import Ratios
 from taskvisor.flow.ports import Journal, Ports, StepLimits
@@ -63,6 +64,7 @@ class SimulatedHost:
     ports: Ports
     runner: StepRunner
     report: HostReport
+    plugs: PlugCheck
     outsider: SimulatedOutsider
     neighbour: SimulatedNeighbour
 
@@ -107,8 +109,14 @@ class Fleet:
         )
         self.events = Events(self.client, KEYS)
         self.door = Door(store=self.store, now=self.clock.now)
-        self.settler = Settler(store=self.store, flows=flows, now=self.clock.now, max_reschedules=max_reschedules)
         self.post = Post(self)
+        self.settler = Settler(
+            store=self.store,
+            flows=flows,
+            now=self.clock.now,
+            max_reschedules=max_reschedules,
+            tell=self.post.tell_of_ports,
+        )
         self.reclaimed: list[str] = []
         self.sweep = Sweep(
             store=self.store,
@@ -148,6 +156,7 @@ class Fleet:
             report=HostReport(
                 store=self.store, host=name, hypervisor=hypervisor, disks=disks, ratios=ratios, now=self.clock.now
             ),
+            plugs=PlugCheck(store=self.store, host=name, ports=ports, exclusion=InstanceLocks(root / "locks")),
             outsider=SimulatedOutsider(root),
             neighbour=SimulatedNeighbour(root),
         )
@@ -206,6 +215,7 @@ class Fleet:
         """The operation is let in and its first messages are in the post."""
         answer = self.answer(flow, operation_id, fields)
         assert isinstance(answer, Admitted), answer
+        self.post.tell_of_ports(answer.come, aware=answer.operation.host)
         if answer.stopping is not None:
             self.post.launch(answer.stopping)
         self.post.launch(answer.operation)

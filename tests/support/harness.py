@@ -32,6 +32,8 @@ EXTRA: dict[str, dict[str, Any]] = {
     "instance.snapshot": {"image": "gold"},
     "instance.attach_volume": {"volume": "rbd://volumes/data"},
     "instance.detach_volume": {"volume": VOLUME},
+    "instance.attach_interface": {"interface": {"network": "default", "address": "10.152.7.7"}},
+    "instance.detach_interface": {"interface": "10.152.0.2"},
 }
 """What a request needs beside the instance. A build is asked for each kind of disk, so that the making of each is covered."""
 

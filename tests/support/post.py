@@ -4,10 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tasks.port_news import tell_of_ports
 from taskvisor.flow.recovery import wants_settling
 from taskvisor.flow.runner import Next, Onward, StepMessage
 from taskvisor.flow.transitions import messages_for
-from taskvisor.model.ids import HostName, OperationId
+from taskvisor.model.ids import HostName, NetworkId, OperationId
+from taskvisor.model.network import Port
 from taskvisor.model.operation import Operation
 from taskvisor.model.states import Direction
 
@@ -37,6 +39,8 @@ class Post:
         self.chains: list[Chain] = []
         self.delivered: list[str] = []
         self.ended: list[Operation] = []
+        self.told: list[tuple[HostName, tuple[NetworkId, ...]]] = []
+        """Hosts that were asked to look at networks of theirs, and have not yet."""
         self.between: Callable[[], None] = lambda: None
         """Called before each delivery."""
 
@@ -54,6 +58,16 @@ class Post:
                     due_at=due_at,
                 )
             )
+
+    def tell_of_ports(self, ports: tuple[Port, ...], *, aware: HostName | None = None) -> None:
+        """As `NetworkTasks.tell_of_ports`."""
+        tell_of_ports(self._fleet.store, lambda host, networks: self.told.append((host, networks)), ports, aware=aware)
+
+    def deliver_told(self) -> None:
+        """Every host that was asked to look at networks does so."""
+        while self.told:
+            host, networks = self.told.pop(0)
+            self._fleet.hosts[host].plugs.refresh(networks)
 
     def deliver_all(self) -> None:
         """Until the post is empty; what is not due yet is waited for. Fails when that never comes."""
@@ -88,6 +102,7 @@ class Post:
     def _go_on(self, chain: Chain, rest: tuple[str, ...], following: Next) -> None:
         if following.ended is not None:
             self.ended.append(following.ended)
+        self.tell_of_ports(following.gone)
         if following.onward is Onward.CONTINUE and rest:
             now = self._fleet.clock.now()
             self.chains.append(

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taskvisor.model.errors import UnreadableRecord
-from taskvisor.model.ids import InstanceId
+from taskvisor.model.ids import InstanceId, security_group_id_for
+from taskvisor.model.network import AddressPair, Bandwidth, Qos
 from taskvisor.model.plan import DiskBus
 from taskvisor.model.records import ImageSource, Instance
 from taskvisor.model.states import ImageFormat, PowerState, SeedKind, VirtType, VmState
@@ -187,3 +188,25 @@ def test_what_is_no_domain_cannot_be_read_as_one(xml: str) -> None:
 def test_entities_are_not_expanded() -> None:
     xml = "<!DOCTYPE domain [<!ENTITY secret SYSTEM 'file:///etc/hostname'>]><domain><name>&secret;</name></domain>"
     assert parse_domain(xml).name == ""
+
+
+def test_a_port_is_rebuilt_with_all_that_was_asked_of_it() -> None:
+    plain = INSTANCE.ports[0]
+    port = replace(
+        plain,
+        address6="fd00:152::5",
+        security_groups=(security_group_id_for("web"),),
+        allowed_pairs=(AddressPair(address="10.0.9.0/24", mac="52:54:00:00:00:07"),),
+        anti_spoofing=False,
+        qos=Qos(inbound=Bandwidth(average_kib_s=1000)),
+        queues=4,
+    )
+    instance = replace(INSTANCE, ports=(port, *INSTANCE.ports[1:]))
+    assert instance_from_xml(xml_of(instance), PowerState.RUNNING).ports == instance.ports
+
+
+def test_a_ports_record_that_cannot_be_read_is_told() -> None:
+    port = replace(INSTANCE.ports[0], queues=4)
+    xml = xml_of(replace(INSTANCE, ports=(port,))).replace("queues&quot;:4", "queues&quot;:[]")
+    with pytest.raises(UnreadableRecord, match=f"record of port {port.id} cannot be read"):
+        instance_from_xml(xml, PowerState.RUNNING)

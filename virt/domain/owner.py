@@ -1,8 +1,9 @@
 """The copy of the instance's record that the domain carries, so that Redis can be rebuilt from the hosts."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
+import msgspec
 from lxml import etree
 
 from taskvisor.model.disk_backend import DiskBackend
@@ -40,6 +41,7 @@ class OwnerConfig(Config):
         </tv:instance>
 
     `volumes` are by source, each record a VolumeAttachment as JSON.
+    A port of which more is to be said has a record too: that, as JSON.
 
     https://libvirt.org/formatdomain.html#general-metadata
     """
@@ -111,7 +113,24 @@ def _port(port: Port) -> etree._Element:
         mac=port.mac,
         address=port.address,
         index=port.index,
+        record=_record_of(port),
     )
+
+
+def _record_of(port: Port) -> str | None:
+    """What the port has beyond its attributes, as JSON; None when that is nothing."""
+    plain = Port(
+        id=port.id,
+        instance_id=port.instance_id,
+        network_id=port.network_id,
+        network=port.network,
+        index=port.index,
+        mac=port.mac,
+        address=port.address,
+    )
+    names = (field.name for field in fields(port))
+    more = {name: getattr(port, name) for name in names if getattr(port, name) != getattr(plain, name)}
+    return msgspec.json.encode(more).decode() if more else None
 
 
 def _owned(tag: str, **attributes: Attribute) -> etree._Element:

@@ -14,10 +14,10 @@ from urllib.parse import quote
 from taskvisor.model.errors import Busy, Contradiction, Refused, Retryable, UnreadableRecord
 from taskvisor.model.ids import InstanceId
 from taskvisor.model.observed import DefinitionFacts, DomainFacts, HypervisorFacts
-from taskvisor.model.plan import AttachedDisk
+from taskvisor.model.plan import AttachedDisk, AttachedNic
 from taskvisor.model.snapshot import LiveCopy, Quiesce
 from taskvisor.model.states import PowerState, VirtType
-from virt.libvirt_xml import with_disk, without_disk
+from virt.libvirt_xml import macs_of, with_disk, with_nic, without_disk, without_nic
 from virt.progress import Progress
 from virt.readback import DomainSeen, parse_disk, parse_domain
 from virt.simulated.image_file import copy_image
@@ -208,6 +208,29 @@ class SimulatedHypervisor:
             serials = {name: known for name, known in domain.serials.items() if name != device}
             xml, live_xml = without_disk(domain.xml, device), domain.live_xml and without_disk(domain.live_xml, device)
             self._domains.put(instance_id, replace(domain, xml=xml, live_xml=live_xml, disks=disks, serials=serials))
+
+    def ensure_nic_attached(self, instance_id: InstanceId, nic: AttachedNic) -> None:
+        """The domain has the NIC. Refused when it is not defined."""
+        with self._existing(instance_id) as domain:
+            xml = domain.xml if nic.mac in macs_of(domain.xml) else with_nic(domain.xml, nic.xml)
+            live_xml = domain.live_xml
+            if live_xml is not None and nic.mac not in macs_of(live_xml):
+                live_xml = with_nic(live_xml, nic.xml)
+            self._domains.put(instance_id, replace(domain, xml=xml, live_xml=live_xml))
+
+    def ensure_nic_detached(self, instance_id: InstanceId, mac: str) -> None:
+        """The domain has no such NIC. Busy when the guest runs and is deaf, or is paused: it does not let go."""
+        with self._lock.held():
+            domain = self._ours(instance_id)
+            if domain is None:
+                return
+            live_xml, xml = domain.live_xml, without_nic(domain.xml, mac)
+            hears = instance_id not in self._deaf and domain.power_state is PowerState.RUNNING
+            if live_xml is not None and hears:
+                live_xml = without_nic(live_xml, mac)
+            self._domains.put(instance_id, replace(domain, xml=xml, live_xml=live_xml))
+            if live_xml is not None and mac in macs_of(live_xml):
+                raise Busy(f"guest {instance_id} has not let go of NIC {mac}", delay_s=1.0)
 
     def copy_disk(
         self,

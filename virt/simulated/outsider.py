@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 from taskvisor.model.ids import InstanceId
 from taskvisor.model.states import PowerState
+from virt.libvirt_xml import macs_of
 from virt.simulated.hypervisor import Domain, SavedMemory
 from virt.simulated.world import Lock, Shelf
 
@@ -71,6 +72,11 @@ class SimulatedOutsider:
     def list_disks(self) -> Mapping[str, Mapping[str, str]]:
         """The paths of each domain's disks, by device."""
         return {uuid: dict(domain.disks) for uuid, domain in self._domains.list_all()}
+
+    def list_nics(self, uuid: InstanceId) -> tuple[str, ...]:
+        """The MACs of the NICs that the domain has now; of one that runs, those of its guest."""
+        domain = self._there(uuid)
+        return macs_of(domain.live_xml or domain.xml)
 
     def ensure_domain_gone(self, uuid: InstanceId) -> None:
         """The domain is no more, ours or not."""

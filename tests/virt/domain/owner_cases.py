@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from taskvisor.model.ids import HostName, NetworkId, OperationId, PortId, instance_id_for
-from taskvisor.model.network import Port
+from taskvisor.model.ids import HostName, NetworkId, OperationId, PortId, SecurityGroupId, instance_id_for
+from taskvisor.model.network import AddressPair, Bandwidth, Port, Qos
 from taskvisor.model.records import Flavor, ImageSource
 from taskvisor.model.states import SeedKind
 from tests.virt.domain.bases import PC
@@ -114,6 +114,18 @@ def _ours(config_drive: SeedKind) -> OwnerConfig:
                 index=3,
                 mac="52:54:00:00:00:01",
                 address="192.0.2.1",
+                address6="2001:db8::1",
+                security_groups=(SecurityGroupId("g"),),
+                allowed_pairs=(
+                    AddressPair(address="198.51.100.7", mac="52:54:00:00:00:02"),
+                    AddressPair(address="198.51.100.8"),
+                ),
+                anti_spoofing=False,
+                qos=Qos(
+                    inbound=Bandwidth(average_kib_s=1000, peak_kib_s=2000, burst_kib=4000),
+                    outbound=Bandwidth(average_kib_s=500),
+                ),
+                queues=4,
             ),
         ),
         metadata={},

@@ -1,0 +1,142 @@
+"""What a host does for the plugs of its own guests, at its start, periodically, and when it hears that something has changed.
+
+What surrounds its networks is made as the records have it, and the plug of a guest that runs is made whole again where
+somebody has flushed the rules, removed a link or ended a DHCP server. Only guests at rest are touched, under their lock. A link
+that was removed is lost to the QEMU that had it open: its guest is given the NIC anew, and must let go of the dead one for that.
+"""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+
+import structlog
+
+from tasks.guest_plans import attached_nic_of, xml_of
+from tasks.plugging import PluggedGuest, planned_vifs, plug, plug_lacks_of, running_in
+from tasks.store import Store
+from taskvisor.flow.ports import Exclusion, Ports
+from taskvisor.model.errors import Busy, CannotAsk, TaskvisorError
+from taskvisor.model.ids import HostName, InstanceId, NetworkId, PortId
+from taskvisor.model.network import Port
+from taskvisor.model.observed import PlugLack, PlugPart
+from taskvisor.model.records import Instance
+
+log = structlog.get_logger(__name__)
+
+REFRESH, CHECK = "host.refresh_networks", "host.check_networks"
+"""The tasks: something has changed about these networks; and the periodic look at all there is."""
+
+Lacks = Mapping[PortId, tuple[PlugPart, ...]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlugCheck:
+    """One host's. `exclusion` is that of the host's runner: no step of a guest runs while its plug is restored."""
+
+    store: Store
+    host: HostName
+    ports: Ports
+    exclusion: Exclusion
+
+    def refresh(self, networks: Collection[NetworkId] = ()) -> int:
+        """What surrounds these networks, or all that guests of this host are on, is as the records have it now.
+
+        Returns of how many that could be said. One that is refused hinders no other: it is logged. CannotAsk when the records,
+        or the host, can't be asked.
+        """
+        here = networks or _networks_of(self.store.catalog.list_instances(self.host))
+        return sum(self._refreshed(network_id) for network_id in sorted(here))
+
+    def check(self) -> int:
+        """Every guest that runs here, and that no operation holds, has its plug whole, and the surroundings are refreshed.
+
+        Returns how many guests were given something that they lacked. CannotAsk as above.
+        """
+        instances = self.store.catalog.list_instances(self.host)
+        lacks = plug_lacks_of(self.ports, instances, self.ports.hypervisor.list_domains())
+        lacking = {lack.port_id for lack in lacks}
+        restored = sum(
+            self._restored(instance.id)
+            for instance in instances
+            if not lacking.isdisjoint(port.id for port in instance.ports)
+        )
+        self.refresh(_networks_of(instances))
+        return restored
+
+    def _refreshed(self, network_id: NetworkId) -> bool:
+        try:
+            self.ports.fabric.ensure_surroundings(self.ports.networks.read_surroundings(network_id))
+        except CannotAsk:
+            raise
+        except TaskvisorError as problem:
+            log.warning("surroundings_not_refreshed", network_id=network_id, reason=str(problem))
+            return False
+        return True
+
+    def _restored(self, instance_id: InstanceId) -> bool:
+        """A second look, alone with the guest: only what is still lacking then, and still this host's, is made again."""
+        try:
+            with self.exclusion.hold(instance_id) as alone:
+                return alone and self._restored_alone(instance_id)
+        except CannotAsk:
+            raise
+        except TaskvisorError as problem:
+            log.error("plug_not_restored", instance_id=instance_id, reason=str(problem))  # noqa: TRY400 - says all there is
+            return False
+
+    def _restored_alone(self, instance_id: InstanceId) -> bool:
+        holding = self.store.admission.read_holding(instance_id)
+        if holding is None or holding.lease is not None or holding.instance.host != self.host:
+            return False
+        instance = holding.instance
+        lacks = self._lacks_of(instance)
+        if not lacks:
+            return False
+        plug(self.ports, [vif for vif in planned_vifs(self.ports, instance) if vif.port_id in lacks])
+        dead = [port for port in instance.ports if PlugPart.GUEST in lacks.get(port.id, ())]
+        kept = {port.id for port in dead if not self._reconnected(instance, port)}
+        return self._told(
+            instance, {port: _without_guest(parts) if port in kept else parts for port, parts in lacks.items()}
+        )
+
+    def _reconnected(self, instance: Instance, port: Port) -> bool:
+        """The guest has the NIC anew, on the link that is there now. False when it does not let go of the dead one: then it keeps
+        that, in its definition as well, and is asked again at the next look.
+        """
+        guest, hypervisor = PluggedGuest(instance=instance, ports=self.ports), self.ports.hypervisor
+        let_go = True
+        try:
+            hypervisor.ensure_nic_detached(instance.id, port.mac)
+        except Busy as busy:
+            let_go = False
+            log.warning("dead_nic_not_let_go", instance_id=instance.id, mac=port.mac, reason=str(busy))
+        hypervisor.ensure_nic_attached(instance.id, attached_nic_of(guest, port))
+        hypervisor.ensure_defined(instance.id, xml_of(guest))
+        return let_go
+
+    def _lacks_of(self, instance: Instance) -> Lacks:
+        domain = self.ports.hypervisor.read_domain(instance.id)
+        if domain is None or not running_in((domain,)):
+            return {}
+        return _by_port(plug_lacks_of(self.ports, (instance,), (domain,)))
+
+    def _told(self, instance: Instance, restored: Lacks) -> bool:
+        """What was restored is in the log and in the stream; False when nothing was."""
+        missing = {port_id: [part.value for part in parts] for port_id, parts in restored.items() if parts}
+        if not missing:
+            return False
+        log.warning("plug_restored", instance_id=instance.id, name=instance.name, missing=missing)
+        named = sorted({part for parts in restored.values() for part in parts})
+        self.store.admission.note_plug_restored(instance, named, task=CHECK, at=self.ports.clock.now())
+        return True
+
+
+def _by_port(lacks: Iterable[PlugLack]) -> Lacks:
+    return {lack.port_id: lack.parts for lack in lacks}
+
+
+def _without_guest(parts: tuple[PlugPart, ...]) -> tuple[PlugPart, ...]:
+    return tuple(part for part in parts if part is not PlugPart.GUEST)
+
+
+def _networks_of(instances: Iterable[Instance]) -> frozenset[NetworkId]:
+    return frozenset(port.network_id for instance in instances for port in instance.ports)

@@ -1,0 +1,90 @@
+"""`taskvisor interface`: NICs are attached to instances, detached from them, and listed."""
+
+from typing import Annotated
+from uuid import uuid4
+
+import typer
+
+from taskvisor.cli.arguments import nic_for
+from taskvisor.cli.exits import UsageError
+from taskvisor.cli.follow import WAIT_LIMIT_S, follow_one
+from taskvisor.cli.launch import TimeoutOption, WaitOption, tell_sent
+from taskvisor.cli.lifecycle import Name, TurnOption
+from taskvisor.cli.records import open_client, open_records, settings_or_usage_error
+from taskvisor.cli.render import Format, FormatOption, show_json, show_table
+from taskvisor.cli.watch import Request
+from taskvisor.model.errors import Refused
+from taskvisor.model.interface_spec import AttachInterfaceSpec
+from taskvisor.model.network import Port
+from taskvisor.model.records import Instance
+from taskvisor.model.spec import parse_spec
+from taskvisor.model.view import port_view
+
+app = typer.Typer(help="NICs of instances.", no_args_is_help=True)
+
+
+@app.command()
+def attach(
+    name: Name,
+    network: Annotated[
+        str,
+        typer.Argument(
+            metavar="NETWORK[,KEY=VALUE..]",
+            help="The network, and what more is wanted of the NIC: mac=..,address=..,address6=..,group=.. (more than once),"
+            "queues=..",
+        ),
+    ],
+    wait_turn: TurnOption = None,
+    wait: WaitOption = True,
+    timeout: TimeoutOption = WAIT_LIMIT_S,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Attach a NIC to an instance, running or not. A guest that runs sees it at once."""
+    interface = nic_for(network, "NETWORK")
+    try:
+        asked = interface if isinstance(interface, str) else dict(interface)
+        parse_spec(AttachInterfaceSpec, {"instance": name, "interface": asked})
+    except Refused as refused:
+        raise UsageError(str(refused)) from None
+    settings, operation_id = settings_or_usage_error(), str(uuid4())
+    request = Request(verb="attach_interface", subject=name, operation_id=operation_id)
+    with open_records(settings) as records, open_client(settings) as client:
+        client.attach_interface(name, interface, wait_turn_s=wait_turn, operation_id=operation_id)
+        raise typer.Exit(
+            follow_one(records, client, request, limit_s=timeout, form=form) if wait else tell_sent([request], form)
+        )
+
+
+@app.command()
+def detach(
+    name: Name,
+    interface: Annotated[str, typer.Argument(metavar="MAC|ADDRESS|PORT", help="Which of its NICs.")],
+    wait_turn: TurnOption = None,
+    wait: WaitOption = True,
+    timeout: TimeoutOption = WAIT_LIMIT_S,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Detach a NIC. A running guest must let go of it; its addresses are free then."""
+    settings, operation_id = settings_or_usage_error(), str(uuid4())
+    request = Request(verb="detach_interface", subject=name, operation_id=operation_id)
+    with open_records(settings) as records, open_client(settings) as client:
+        client.detach_interface(name, interface, wait_turn_s=wait_turn, operation_id=operation_id)
+        raise typer.Exit(
+            follow_one(records, client, request, limit_s=timeout, form=form) if wait else tell_sent([request], form)
+        )
+
+
+@app.command("list")
+def list_interfaces(name: Name, form: FormatOption = Format.TABLE) -> None:
+    """List the NICs of an instance."""
+    with open_records(settings_or_usage_error()) as records:
+        instance: Instance = records.find_instance(name)
+    if form is Format.JSON:
+        show_json([port_view(port) for port in instance.ports])
+        return
+    columns = ("NIC", "NETWORK", "MAC", "ADDRESSES", "PORT")
+    show_table(columns, map(_row, instance.ports), empty=f"{instance.name} has no NICs.")
+
+
+def _row(port: Port) -> tuple[str, ...]:
+    return (str(port.index), port.network, port.mac, " ".join(port.addresses), port.id)
