@@ -56,8 +56,11 @@ class Networks:
             there = self._catalog.look_up_network(network.name)
             if there is not None:
                 return there
+            seen = self.read_list()
+            if any(other.id == network.id for other in seen.networks):
+                continue  # a twin has recorded it since
             try:
-                self.create(network, self.read_list())
+                self.create(network, seen)
             except StoreConflict:
                 continue
             return network

@@ -16,6 +16,7 @@ from taskvisor.flow.ports import Journal, Ports, StepLimits
 from taskvisor.flow.runner import StepRunner
 from taskvisor.flow.step import Flows
 from taskvisor.model.ids import HostName, OperationId
+from taskvisor.model.network import HostLinks
 from taskvisor.model.operation import Operation, Runner
 from taskvisor.model.operator import OperatorChoices
 from taskvisor.model.records import Instance
@@ -126,16 +127,20 @@ class Fleet:
             period_s=PERIOD_S,
         )
         self.hosts = {
-            HostName(name): self._open_host(HostName(name), root / name, (memory_mib or {}).get(name, 64 * 1024))
-            for name in hosts
+            HostName(name): self._open_host(
+                HostName(name), root / name, (memory_mib or {}).get(name, 64 * 1024), f"192.0.2.{number}"
+            )
+            for number, name in enumerate(hosts, start=1)
         }
         for host in self.hosts.values():
             self.note_alive(host.name)
             host.report.track()
 
-    def _open_host(self, name: HostName, root: Path, memory_mib: int) -> SimulatedHost:
+    def _open_host(self, name: HostName, root: Path, memory_mib: int, tunnel_address: str) -> SimulatedHost:
         hypervisor, disks = SimulatedHypervisor(root, memory_mib=memory_mib), SimulatedDisks(root)
+        links = HostLinks(tunnel_address=tunnel_address)
         ports = Ports(
+            host_links=links,
             hypervisor=hypervisor,
             disks=disks,
             images=SimulatedImageCache(root),
@@ -154,7 +159,13 @@ class Fleet:
             ports=ports,
             runner=self._runner(name, root, ports, self.store.journal),
             report=HostReport(
-                store=self.store, host=name, hypervisor=hypervisor, disks=disks, ratios=ratios, now=self.clock.now
+                store=self.store,
+                host=name,
+                hypervisor=hypervisor,
+                disks=disks,
+                ratios=ratios,
+                now=self.clock.now,
+                links=links,
             ),
             plugs=PlugCheck(store=self.store, host=name, ports=ports, exclusion=InstanceLocks(root / "locks")),
             outsider=SimulatedOutsider(root),

@@ -11,6 +11,7 @@ from taskvisor.model.operation import Operation
 from taskvisor.model.states import Phase, VmState
 from tests.support.audits import audit
 from tests.support.fleet import Fleet
+from tests.support.groups import make_group
 from tests.support.spies import Moment
 from tests.support.world import read_held, read_hosts
 
@@ -75,6 +76,8 @@ def test_a_guest_that_is_off_gets_it_at_its_next_start(guest: Fleet) -> None:
 
 
 def test_a_nic_is_asked_for_with_all_that_a_build_may_ask(guest: Fleet) -> None:
+    for name in ("web", "ssh"):
+        make_group(guest, name)
     attach(
         guest,
         {

@@ -30,7 +30,7 @@ from tests.support.records import inventory
 
 LAB: dict[str, Any] = {"name": "lab", "cidr": "10.5.0.0/24", "cidr6": "fd00:5::/64"}
 WEB_RULE = {"direction": "ingress", "protocol": "tcp", "first_port": 80, "remote_group": "clients"}
-WEB, CLIENTS = security_group_id_for("web"), security_group_id_for("clients")
+WEB, CLIENTS, DEFAULT = (security_group_id_for(name) for name in ("web", "clients", "default"))
 
 
 @pytest.fixture
@@ -261,15 +261,14 @@ def test_surroundings_are_all_that_a_host_must_know(wide: NetworkDesk, three_hos
     wide.ask("port.update", instance="on-h1", security_groups=["web"])
     for name in ("on-h2", "other"):
         wide.ask("port.update", instance=name, security_groups=["clients"])
-    for host in ("h1", "h3"):
-        fleet.store.hosts.write_inventory(HostName(host), replace(inventory(), tunnel_address=f"192.0.2.{host[1]}"))
+    fleet.store.hosts.write_inventory(HostName("h2"), inventory())  # of no tunnels
     blue = fleet.store.catalog.find_network("blue")
 
     around = fleet.hosts[HostName("h1")].ports.networks.read_surroundings(blue.id)
 
     clients = (*member(fleet, "on-h2").addresses, *member(fleet, "other").addresses)
     members = [member(fleet, f"on-{host}") for host in ("h1", "h2", "h3")]
-    groups: list[SecurityGroup] = [fleet.store.groups.find(group_id) for group_id in sorted((WEB, CLIENTS))]
+    groups: list[SecurityGroup] = [fleet.store.groups.find(group_id) for group_id in sorted((WEB, CLIENTS, DEFAULT))]
     assert around == Surroundings(
         network=blue,
         members=tuple(sorted(members, key=lambda one: one.port_id)),
@@ -299,7 +298,7 @@ def test_a_group_that_can_not_be_read_lets_nothing_in(wide: NetworkDesk, three_h
 
     around = three_hosts.store.surroundings.read_surroundings(three_hosts.store.catalog.find_network("blue").id)
 
-    assert (around.groups, len(around.members)) == ((), 3)
+    assert ([group.name for group in around.groups], len(around.members)) == (["default"], 3)
 
 
 @pytest.mark.parametrize("text", ["spam", '{"port_id":"p","schema":99}', '{"port_id":"p"}', "1,2"])

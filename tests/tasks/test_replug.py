@@ -13,6 +13,7 @@ from taskvisor.model.observed import PlugPart
 from taskvisor.state.counters import CounterName
 from tests.support.audits import audit
 from tests.support.fleet import Fleet, SimulatedHost
+from tests.support.groups import make_group
 from tests.support.spies import Moment, watched_ports
 from virt.simulated import SimulatedHypervisor
 from workers.locks import InstanceLocks
@@ -111,6 +112,7 @@ def test_a_build_that_fails_leaves_nobody_believing_in_it(spanned: Fleet) -> Non
 
 
 def test_a_port_of_a_network_that_spans_no_hosts_concerns_only_those_with_its_groups(spanned: Fleet) -> None:
+    make_group(spanned, "web")
     spanned.build("one", host="h1", networks=[{"network": "default", "security_groups": ["web"]}])
     spanned.build("two", host="h2", networks=[{"network": "default", "security_groups": []}])
     spanned.post.told.clear()
