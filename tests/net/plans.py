@@ -1,5 +1,6 @@
 """Networks and NICs for tests, by number."""
 
+from dataclasses import replace
 from ipaddress import IPv6Network
 
 from net.plan import vif_plan_for
@@ -68,6 +69,13 @@ def vif(number: int = 0, on: Network | None = None, links: HostLinks = NO_LINKS)
     """The NIC of guest `number`, called web-<number>, on the host that is connected by `links`."""
     on = on or network()
     return vif_plan_for(port(number, on), on, hostname=f"web-{number}", links=links)
+
+
+def open_vif(number: int = 0, on: Network | None = None, links: HostLinks = NO_LINKS) -> VifPlan:
+    """The same of a port that nothing filters: for tests of who reaches whom."""
+    on = on or network()
+    unfiltered = replace(port(number, on), anti_spoofing=False)
+    return vif_plan_for(unfiltered, on, hostname=f"web-{number}", links=links)
 
 
 def member(number: int, on: Network, host: str) -> Member:

@@ -9,7 +9,7 @@ import pytest
 from taskvisor.model.errors import DoesNotFit
 from taskvisor.model.network import Network, NetworkKind
 from tests.net.lan import LanHost, guest_at, open_lan
-from tests.net.plans import network, vif
+from tests.net.plans import network, open_vif
 
 pytestmark = pytest.mark.real
 
@@ -32,7 +32,7 @@ def existing(bridge: str = BRIDGE, *, mtu: int = 1500) -> Network:
 
 
 def test_guests_are_on_the_operators_bridge(host: LanHost) -> None:
-    nics = [vif(number, existing()) for number in (0, 1)]
+    nics = [open_vif(number, existing()) for number in (0, 1)]
     for nic in nics:
         host.plug(nic)
     tag = host.namespace[:6]
@@ -44,7 +44,7 @@ def test_guests_are_on_the_operators_bridge(host: LanHost) -> None:
 
 
 def test_the_bridge_is_neither_changed_nor_removed_nor_filtered(host: LanHost) -> None:
-    before, nic = _seen(host), vif(0, existing())
+    before, nic = _seen(host), open_vif(0, existing())
     host.plug(nic)
     host.plug(nic)
     host.unplug(nic)
@@ -59,14 +59,14 @@ def test_the_bridge_is_neither_changed_nor_removed_nor_filtered(host: LanHost) -
 def test_what_is_no_bridge_does_not_fit_and_a_port_is_unplugged_all_the_same(
     host: LanHost, bridge: str, sentence: str
 ) -> None:
-    nic = vif(0, existing(bridge))
+    nic = open_vif(0, existing(bridge))
     with pytest.raises(DoesNotFit, match=sentence):
         host.plug(nic)
     host.unplug(nic)
 
 
 def test_a_bridge_whose_mtu_is_less_than_the_networks_does_not_fit(host: LanHost) -> None:
-    nic = vif(0, existing(mtu=9000))
+    nic = open_vif(0, existing(mtu=9000))
     with pytest.raises(DoesNotFit, match="an MTU of 9000, bridge br-lan of this host 1500"):
         host.plug(nic)
     host.unplug(nic)

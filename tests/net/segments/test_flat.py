@@ -10,7 +10,7 @@ import pytest
 from taskvisor.model.errors import DoesNotFit
 from taskvisor.model.network import HostLinks, Network, NetworkKind
 from tests.net.lan import LanHost, guest_at, open_lan
-from tests.net.plans import network, vif
+from tests.net.plans import network, open_vif
 
 pytestmark = pytest.mark.real
 
@@ -28,7 +28,7 @@ def flat(number: int = 9, *, mtu: int = 1500) -> Network:
 
 def test_guests_of_two_hosts_reach_each_other_with_full_frames(bare: tuple[LanHost, ...]) -> None:
     on, (one, two) = flat(), bare
-    first, second = vif(0, on, one.links), vif(1, on, two.links)
+    first, second = open_vif(0, on, one.links), open_vif(1, on, two.links)
     one.plug(first)
     two.plug(second)
     tag = one.namespace[:6]
@@ -41,7 +41,7 @@ def test_guests_of_two_hosts_reach_each_other_with_full_frames(bare: tuple[LanHo
 def test_the_interface_is_lent_and_given_back_as_it_was(bare: tuple[LanHost, ...]) -> None:
     host, on = bare[0], flat()
     before = _eth0(host)
-    nics = [vif(number, on, host.links) for number in (0, 1)]
+    nics = [open_vif(number, on, host.links) for number in (0, 1)]
     for nic in nics:
         host.plug(nic)
         host.plug(nic)
@@ -61,8 +61,8 @@ def test_an_interface_with_addresses_is_not_taken(bare: tuple[LanHost, ...]) -> 
     host.ask("ip", "addr", "add", "fd00:2::1/64", "dev", "eth0", "nodad")
     before = _eth0(host)
     with pytest.raises(DoesNotFit, match=r"eth0 of this host has 192\.0\.2\.1/24, fd00:2::1/64.*kind existing"):
-        host.plug(vif(0, flat(), host.links))
-    host.unplug(vif(0, flat(), host.links))
+        host.plug(open_vif(0, flat(), host.links))
+    host.unplug(open_vif(0, flat(), host.links))
     assert _eth0(host) == before
 
 
@@ -71,14 +71,14 @@ def test_an_interface_on_another_bridge_is_not_taken(bare: tuple[LanHost, ...]) 
     host.ask("ip", "link", "add", "theirs", "type", "bridge")
     host.ask("ip", "link", "set", "eth0", "master", "theirs")
     with pytest.raises(DoesNotFit, match="eth0 of this host is on theirs already"):
-        host.plug(vif(0, flat(), host.links))
-    host.unplug(vif(0, flat(), host.links))
+        host.plug(open_vif(0, flat(), host.links))
+    host.unplug(open_vif(0, flat(), host.links))
     assert _eth0(host)["master"] == "theirs"
 
 
 def test_a_second_flat_network_on_the_interface_does_not_fit(bare: tuple[LanHost, ...]) -> None:
     host = bare[0]
-    first, second = vif(0, flat(9), host.links), vif(0, flat(8), host.links)
+    first, second = open_vif(0, flat(9), host.links), open_vif(0, flat(8), host.links)
     host.plug(first)
     with pytest.raises(DoesNotFit, match=f"is on {first.bridge} already"):
         host.plug(second)
@@ -98,7 +98,7 @@ def test_a_second_flat_network_on_the_interface_does_not_fit(bare: tuple[LanHost
 def test_a_host_that_lacks_the_interface_does_not_fit(
     bare: tuple[LanHost, ...], links: HostLinks, mtu: int, sentence: str
 ) -> None:
-    nic = vif(0, flat(mtu=mtu), links)
+    nic = open_vif(0, flat(mtu=mtu), links)
     with pytest.raises(DoesNotFit, match=sentence):
         bare[0].plug(nic)
     bare[0].unplug(nic)

@@ -9,7 +9,7 @@ from taskvisor.model.errors import DoesNotFit
 from taskvisor.model.network import Network, NetworkKind
 from taskvisor.model.plan import VifPlan
 from tests.net.lan import LanHost, asked, guest_at
-from tests.net.plans import network, port, vif
+from tests.net.plans import network, open_vif, port
 
 pytestmark = pytest.mark.real
 
@@ -21,7 +21,7 @@ def routed() -> Network:
 
 
 def nic_of(number: int) -> VifPlan:
-    return replace(vif(number, routed()), address6=f"fd00:9::{10 + number}")
+    return replace(open_vif(number, routed()), address6=f"fd00:9::{10 + number}")
 
 
 def test_guests_reach_each_other_their_gateway_and_another_host_that_knows_the_way(lan: Lan) -> None:
@@ -89,5 +89,5 @@ def test_a_host_that_has_the_gateways_address_elsewhere_does_not_fit(lan: Lan) -
 
 def test_guests_are_told_their_addresses_by_their_seed(lan: Lan) -> None:
     assert routed().dhcp
-    assert not vif(0, routed()).dhcp
-    assert port(0, routed()).address == vif(0, routed()).address
+    assert not open_vif(0, routed()).dhcp
+    assert port(0, routed()).address == open_vif(0, routed()).address

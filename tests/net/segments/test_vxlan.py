@@ -14,7 +14,7 @@ from taskvisor.model.errors import Contradiction, DoesNotFit
 from taskvisor.model.ids import HostName
 from taskvisor.model.network import HostLinks, Network, NetworkKind, Surroundings
 from tests.net.lan import LanHost, WiredGuest, asked, guest_at
-from tests.net.plans import member, network, vif
+from tests.net.plans import member, network, open_vif
 
 pytestmark = pytest.mark.real
 
@@ -40,7 +40,7 @@ def around(lan: Lan, on: Network, places: dict[int, int]) -> Surroundings:
 def guests(lan: Lan, on: Network, places: dict[int, int], tag: str) -> Iterator[dict[int, WiredGuest]]:
     """Plugged, told, and running; unplugged afterwards."""
     with ExitStack() as stack:
-        nics = {number: vif(number, on, lan[host].links) for number, host in places.items()}
+        nics = {number: open_vif(number, on, lan[host].links) for number, host in places.items()}
         for number, host in places.items():
             lan[host].plug(nics[number])
             stack.callback(lan[host].unplug, nics[number])
@@ -56,9 +56,9 @@ def test_guests_of_three_hosts_reach_each_other_with_full_frames_and_no_larger_o
     on = vxlan()
     with guests(lan, on, {0: 0, 1: 1, 2: 2}, "g") as inside:
         for number, other in ((0, 1), (1, 2), (2, 0)):
-            assert inside[number].reaches(vif(other, on).address, payload_bytes=on.mtu - HEADERS_BYTES)
+            assert inside[number].reaches(open_vif(other, on).address, payload_bytes=on.mtu - HEADERS_BYTES)
         too_large = on.mtu - HEADERS_BYTES + 1
-        assert not inside[0].reaches(vif(1, on).address, payload_bytes=too_large, limit_s=1.0)
+        assert not inside[0].reaches(open_vif(1, on).address, payload_bytes=too_large, limit_s=1.0)
 
 
 def test_networks_are_apart_also_where_guests_use_the_same_addresses(lan: Lan) -> None:
@@ -66,20 +66,20 @@ def test_networks_are_apart_also_where_guests_use_the_same_addresses(lan: Lan) -
     with guests(lan, blue, {0: 0, 1: 1}, "b") as of_blue, guests(lan, red, {2: 0, 3: 1}, "r") as of_red:
         for number in (2, 3):
             asked(of_red[number].namespace, "ip", "addr", "add", f"10.9.0.{10 + number}/24", "dev", "eth0")
-        assert of_blue[0].reaches(vif(1, blue).address)
+        assert of_blue[0].reaches(open_vif(1, blue).address)
         assert of_red[2].reaches("10.9.0.13"), "its own network carries these addresses, too"
         assert of_blue[0].never_reaches("10.9.0.13")
-        assert of_red[2].never_reaches(vif(1, blue).address)
+        assert of_red[2].never_reaches(open_vif(1, blue).address)
 
 
 def test_a_guest_that_moved_is_reached_within_a_second_of_the_word(lan: Lan) -> None:
     on = vxlan()
     with guests(lan, on, {0: 0, 1: 1, 3: 2}, "g") as inside:
-        assert inside[0].reaches(vif(1, on).address)
-        moved = vif(1, on, lan[2].links)
+        assert inside[0].reaches(open_vif(1, on).address)
+        moved = open_vif(1, on, lan[2].links)
         lan[2].plug(moved)
         with guest_at(lan[2], moved, f"{lan[0].namespace[:6]}m1"):
-            lan[1].unplug(vif(1, on, lan[1].links))
+            lan[1].unplug(open_vif(1, on, lan[1].links))
             now = around(lan, on, {0: 0, 1: 2, 3: 2})
             lan[2].tell(now)
             begun = time.monotonic()
@@ -94,56 +94,56 @@ def test_a_guest_that_moved_is_reached_within_a_second_of_the_word(lan: Lan) -> 
 def test_the_kernel_is_told_the_records_and_nothing_else(lan: Lan) -> None:
     on = vxlan()
     one, two = around(lan, on, {0: 0, 1: 1, 2: 2}), around(lan, on, {0: 0, 1: 2})
-    lan[0].plug(vif(0, on, lan[0].links))
+    lan[0].plug(open_vif(0, on, lan[0].links))
     assert _flooded_to(lan[0]) == set(), "a new tunnel sends nothing anywhere"
     for told, places in ((one, {1: "192.0.2.2", 2: "192.0.2.3"}), (two, {1: "192.0.2.3"})):
         for _ in range(2):
             lan[0].tell(told)
             assert _flooded_to(lan[0]) == set(places.values())
-            assert _behind(lan[0]) == {vif(number, on).mac: end for number, end in places.items()}
-            known = {vif(number, on).address: vif(number, on).mac for number in (0, *places)}
-            assert _neighbours(lan[0], vif(0, on).bridge) == known
-    lan[0].unplug(vif(0, on, lan[0].links))
+            assert _behind(lan[0]) == {open_vif(number, on).mac: end for number, end in places.items()}
+            known = {open_vif(number, on).address: open_vif(number, on).mac for number in (0, *places)}
+            assert _neighbours(lan[0], open_vif(0, on).bridge) == known
+    lan[0].unplug(open_vif(0, on, lan[0].links))
 
 
 def test_converging_sends_only_what_differs(lan: Lan) -> None:
     on = vxlan()
-    lan[0].plug(vif(0, on, lan[0].links))
+    lan[0].plug(open_vif(0, on, lan[0].links))
     lan[0].tell(around(lan, on, {0: 0, 1: 1, 2: 2}))
     seen = _changes_during(lan[0], lambda: lan[0].tell(around(lan, on, {0: 0, 1: 1, 2: 2})))
     assert seen == []
     seen = _changes_during(lan[0], lambda: lan[0].tell(around(lan, on, {0: 0, 1: 2, 2: 2})))
-    assert all(vif(1, on).mac in line or "192.0.2.2" in line for line in seen)
+    assert all(open_vif(1, on).mac in line or "192.0.2.2" in line for line in seen)
     assert seen
-    lan[0].unplug(vif(0, on, lan[0].links))
+    lan[0].unplug(open_vif(0, on, lan[0].links))
 
 
 def test_arp_for_the_gateway_and_for_known_guests_never_leaves_by_the_tunnel(lan: Lan) -> None:
     on = vxlan()
     with guests(lan, on, {0: 0, 1: 1}, "g") as inside, _watching(lan[1]) as seen:
         assert inside[0].reaches(on.gateway)
-        assert inside[0].reaches(vif(1, on).address)
-        lan[0].ask("ping", "-n", "-c", "1", "-W", "5", vif(0, on).address)  # the gateway speaks first
+        assert inside[0].reaches(open_vif(1, on).address)
+        lan[0].ask("ping", "-n", "-c", "1", "-W", "5", open_vif(0, on).address)  # the gateway speaks first
         assert inside[0].never_reaches("10.9.0.200"), "asked for by all who might know"
     assert "10.9.0.200" in seen[0], "the watcher sees what leaves"
     assert [line for line in seen[0].splitlines() if "who-has 10.9.0.1 " in line or "tell 10.9.0.1," in line] == []
-    assert f"who-has {vif(1, on).address} " not in seen[0], "answered by the bridge"
+    assert f"who-has {open_vif(1, on).address} " not in seen[0], "answered by the bridge"
 
 
 def test_the_last_port_takes_tunnel_and_bridge_and_nothing_else(lan: Lan) -> None:
     on, host = vxlan(), lan[0]
     before = _links(host)
     for number in (0, 1):
-        host.plug(vif(number, on, host.links))
-    host.unplug(vif(0, on, host.links))
-    assert {"vxlan-100", vif(1, on).bridge, vif(1, on).tap} == _links(host) - before
-    host.unplug(vif(1, on, host.links))
+        host.plug(open_vif(number, on, host.links))
+    host.unplug(open_vif(0, on, host.links))
+    assert {"vxlan-100", open_vif(1, on).bridge, open_vif(1, on).tap} == _links(host) - before
+    host.unplug(open_vif(1, on, host.links))
     assert _links(host) == before
 
 
 def test_a_strangers_link_on_the_bridge_keeps_bridge_and_tunnel(lan: Lan) -> None:
     on, host = vxlan(), lan[0]
-    nic = vif(0, on, host.links)
+    nic = open_vif(0, on, host.links)
     host.plug(nic)
     host.ask("ip", "link", "add", "stranger", "type", "veth", "peer", "name", "stranger2")
     host.ask("ip", "link", "set", "stranger", "master", nic.bridge)
@@ -157,8 +157,8 @@ def test_a_strangers_link_on_the_bridge_keeps_bridge_and_tunnel(lan: Lan) -> Non
 def test_the_gateway_is_the_same_on_every_host_and_the_tunnel_is_known_by_its_mac(lan: Lan) -> None:
     on = vxlan()
     for host in lan[:2]:
-        host.plug(vif(0, on, host.links))
-        (bridge,) = json.loads(host.ask("ip", "-j", "addr", "show", vif(0, on).bridge))
+        host.plug(open_vif(0, on, host.links))
+        (bridge,) = json.loads(host.ask("ip", "-j", "addr", "show", open_vif(0, on).bridge))
         assert bridge["address"] == bridge_mac_for(on.id)
         assert [held["local"] for held in bridge["addr_info"]] == ["10.9.0.1"]
         (tunnel,) = json.loads(host.ask("ip", "-d", "-j", "link", "show", "vxlan-100"))
@@ -166,7 +166,7 @@ def test_the_gateway_is_the_same_on_every_host_and_the_tunnel_is_known_by_its_ma
         assert (data["id"], data["port"], data["local"], data["learning"]) == (100, 4789, host.address, False)
         assert (tunnel["address"], tunnel["mtu"], tunnel["master"]) == (joint_mac_for(on.id), 1450, bridge["ifname"])
         assert tunnel["ifalias"] == f"taskvisor:network:{on.id}"
-        host.unplug(vif(0, on, host.links))
+        host.unplug(open_vif(0, on, host.links))
 
 
 def test_a_network_whose_frames_do_not_fit_into_the_tunnel_does_not_fit(lan: Lan) -> None:
@@ -174,14 +174,14 @@ def test_a_network_whose_frames_do_not_fit_into_the_tunnel_does_not_fit(lan: Lan
     with pytest.raises(
         DoesNotFit, match=r"MTU of 1451, and a tunnel by eth0 of this host carries 1450 \(1500 less 50\)"
     ):
-        host.plug(vif(0, vxlan(mtu=1451), host.links))
-    host.unplug(vif(0, vxlan(mtu=1451), host.links))
+        host.plug(open_vif(0, vxlan(mtu=1451), host.links))
+    host.unplug(open_vif(0, vxlan(mtu=1451), host.links))
     host.ask("ip", "addr", "add", "fd00:2::1/64", "dev", "eth0", "nodad")
     six = HostLinks(tunnel_address="fd00:2::1")
     with pytest.raises(DoesNotFit, match=r"carries 1430 \(1500 less 70\)"):
-        host.plug(vif(0, vxlan(mtu=1431), six))
-    host.plug(vif(0, vxlan(mtu=1430), six))
-    host.unplug(vif(0, vxlan(mtu=1430), six))
+        host.plug(open_vif(0, vxlan(mtu=1431), six))
+    host.plug(open_vif(0, vxlan(mtu=1430), six))
+    host.unplug(open_vif(0, vxlan(mtu=1430), six))
 
 
 def test_tunnels_by_ipv6_carry_full_frames(lan: Lan) -> None:
@@ -190,7 +190,7 @@ def test_tunnels_by_ipv6_carry_full_frames(lan: Lan) -> None:
     for host in sixes:
         host.ask("ip", "addr", "add", f"{host.address}/64", "dev", "eth0", "nodad")
     with guests(sixes, on, {0: 0, 1: 1}, "g") as inside:
-        assert inside[0].reaches(vif(1, on).address, payload_bytes=1430 - HEADERS_BYTES)
+        assert inside[0].reaches(open_vif(1, on).address, payload_bytes=1430 - HEADERS_BYTES)
 
 
 @pytest.mark.parametrize(
@@ -202,13 +202,13 @@ def test_tunnels_by_ipv6_carry_full_frames(lan: Lan) -> None:
 )
 def test_a_host_without_an_end_of_tunnels_does_not_fit(lan: Lan, links: HostLinks, sentence: str) -> None:
     with pytest.raises(DoesNotFit, match=sentence):
-        lan[0].plug(vif(0, vxlan(), links))
+        lan[0].plug(open_vif(0, vxlan(), links))
     assert "vxlan-100" not in _links(lan[0])
-    lan[0].unplug(vif(0, vxlan(), links))
+    lan[0].unplug(open_vif(0, vxlan(), links))
 
 
 def test_a_vni_that_a_stranger_has_does_not_fit_and_his_link_is_left_alone(lan: Lan) -> None:
-    host, nic = lan[0], vif(0, vxlan(), lan[0].links)
+    host, nic = lan[0], open_vif(0, vxlan(), lan[0].links)
     host.ask("ip", "link", "add", "theirs", "type", "vxlan", "id", "100", "dstport", "4789", "local", host.address)
     with pytest.raises(DoesNotFit, match=r"theirs \(alias none\) has that segment"):
         host.plug(nic)
@@ -217,7 +217,7 @@ def test_a_vni_that_a_stranger_has_does_not_fit_and_his_link_is_left_alone(lan: 
 
 
 def test_a_strangers_link_of_the_tunnels_name_is_left_alone(lan: Lan) -> None:
-    host, nic = lan[0], vif(0, vxlan(), lan[0].links)
+    host, nic = lan[0], open_vif(0, vxlan(), lan[0].links)
     host.ask("ip", "link", "add", "vxlan-100", "type", "vxlan", "id", "100", "dstport", "4789", "local", host.address)
     with pytest.raises(Contradiction, match="left alone"):
         host.plug(nic)
@@ -229,12 +229,12 @@ def test_a_strangers_link_of_the_tunnels_name_is_left_alone(lan: Lan) -> None:
 
 def test_a_tunnel_address_that_was_changed_under_running_guests_is_said(lan: Lan) -> None:
     host, on = lan[0], vxlan()
-    host.plug(vif(0, on, host.links))
+    host.plug(open_vif(0, on, host.links))
     host.ask("ip", "addr", "add", "192.0.2.77/24", "dev", "eth0")
     with pytest.raises(DoesNotFit, match=r"ends at 192\.0\.2\.1, and TASKVISOR_TUNNEL_ADDRESS is 192\.0\.2\.77"):
-        host.plug(vif(1, on, HostLinks(tunnel_address="192.0.2.77")))
-    host.unplug(vif(1, on, host.links))
-    host.unplug(vif(0, on, host.links))
+        host.plug(open_vif(1, on, HostLinks(tunnel_address="192.0.2.77")))
+    host.unplug(open_vif(1, on, host.links))
+    host.unplug(open_vif(0, on, host.links))
 
 
 def test_a_host_without_ports_of_the_network_is_not_touched(lan: Lan) -> None:

@@ -82,7 +82,7 @@ def read_served(state_dir: Path, nic: VifPlan) -> Served:
         links = {link["index"]: link.get("ifname") for link in netlink.get_links()}
         held = {f"{links[at['index']]} {at.get('address')}" for at in netlink.get_addr() if links[at["index"]] != "lo"}
     return Served(
-        world=replace(world, links=frozenset(link for link in world.links if link.name != UPLINK)),
+        world=replace(world, links=frozenset(link for link in world.links if not link.name.startswith(UPLINK))),
         addresses=frozenset(address for address in held if not address.startswith(UPLINK) and " fe80" not in address),
         guarded=frozenset(name for names in read_names().values() for name in names),
         servers=len(list_pids_with(place.pid_argument)),
@@ -103,7 +103,7 @@ def unplug(fabric: LinuxFabric, nic: VifPlan) -> None:
 def nic(request: pytest.FixtureRequest, state_dir: Path) -> Iterator[VifPlan]:
     """A NIC of each kind of site, on a host with an uplink."""
     with IPRoute() as netlink:
-        netlink.link("add", ifname=UPLINK, kind="bridge")
+        netlink.link("add", ifname=UPLINK, kind="veth", peer=f"{UPLINK}p")
         yield request.param
         netlink.link("del", index=netlink.link_lookup(ifname=UPLINK)[0])
 
