@@ -40,7 +40,7 @@ check: static  ## static, and the tests that need no machine
 test: guest static  ## everything: static, and all tests with real guests, links and workers
 	$(VENV)/pytest -q tests -m "not slow" $(AT_ONCE)
 
-slow: setup  ## boot a Debian with cloud-init, and look at it from inside; minutes for each test
+slow: setup  ## what takes minutes each: a Debian with cloud-init, deaths on every kind of network
 	$(VENV)/pytest -q tests -m slow
 
 mutants: setup  ## break the engine on purpose, and show which tests notice

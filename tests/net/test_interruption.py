@@ -28,7 +28,7 @@ from taskvisor.model.plan import VifPlan
 from tests.net.hosts import World, read_world
 from tests.net.plans import member, network, vif
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.timeout(1800)]
 
 DIED = 77
 UNREACHED = 0
@@ -102,15 +102,12 @@ def network_of(kind: NetworkKind) -> Network:
             return on
 
 
+SELDOM = (NetworkKind.FLAT, NetworkKind.ROUTED, NetworkKind.MACVTAP, NetworkKind.EXISTING)
+"""Kinds that have little of their own: `make slow` has them die too."""
+
+
 @pytest.fixture(
-    params=[
-        NetworkKind.NAT,
-        NetworkKind.FLAT,
-        NetworkKind.VXLAN,
-        NetworkKind.ROUTED,
-        NetworkKind.MACVTAP,
-        NetworkKind.EXISTING,
-    ]
+    params=[NetworkKind.NAT, NetworkKind.VXLAN, *(pytest.param(kind, marks=pytest.mark.slow) for kind in SELDOM)]
 )
 def case(request: pytest.FixtureRequest, state_dir: Path) -> Iterator[Case]:
     """A host with an interface and a bridge of its operator's. VLANs need a kernel with 8021q."""

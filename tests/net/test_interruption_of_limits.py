@@ -14,7 +14,7 @@ from tests.net.hosts import EMPTY, read_world
 from tests.net.plans import network, port
 from tests.net.test_interruption import Case
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.timeout(1800)]
 
 BOTH = Qos(inbound=Bandwidth(average_kib_s=700), outbound=Bandwidth(average_kib_s=900, peak_kib_s=1800))
 

@@ -18,7 +18,7 @@ from tests.net.ovs.plans import BRIDGE, nic, switched
 from tests.net.ovs.switches import PrivateSwitch
 from tests.net.test_interruption import Case
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.timeout(1800)]
 
 ASKED = ("has_bridge", "has_interface", "read_port", "ensure_port", "ensure_port_absent", "has_rows_of")
 Seen = tuple[str, frozenset[str], str]

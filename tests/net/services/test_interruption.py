@@ -29,7 +29,7 @@ from taskvisor.model.plan import VifPlan
 from tests.net.hosts import EMPTY, World, read_world
 from tests.net.plans import network, port, vif
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.timeout(1800)]
 
 UPLINK = "up0"
 ON_BRIDGE = vif(on=network(ipv6=Ipv6Mode.DHCPV6))
