@@ -21,23 +21,17 @@ from net.filters.own_changes import OwnChanges
 from net.filters.port_filters import PortFilters
 from net.filters.port_rules import PortRules, port_rules_for
 from net.filters.ruleset import network_rules_for
-from net.filters.service_guard import ServiceGuard
 from net.links.netlink import MACVTAP, TAP, Link, Netlink, open_netlink
 from net.links.outer import ensure_held, ensure_only_held
-from net.links.service_link import ensure_service_link, ensure_service_link_absent
 from net.links.shaping import ensure_shaped, ensure_unshaped, shape_plan_for
 from net.links.sysctl import ensure_forwarding
 from net.locks import ensure_locked
 from net.ovs.segment import SwitchSegment
-from net.plan import FILTERED_KINDS, bridge_name_for, parse_owner
+from net.plan import FILTERED_KINDS, parse_owner
 from net.plugged import LinksSeen, lacking_in
 from net.segments.registry import segment_for
 from net.segments.segment import Segment
-from net.services import metadata
-from net.services.dhcp import ensure_absent, ensure_forgotten, ensure_served, read_entries
-from net.services.dnsmasq import Paths, paths_for
-from net.services.site import ON_LINK_KINDS, site_for
-from taskvisor.model.errors import CannotAsk
+from net.services.provision import Services
 from taskvisor.model.ids import NetworkId, PortId
 from taskvisor.model.network import NetworkKind, Surroundings
 from taskvisor.model.observed import DhcpFacts, LinkFacts, PlugLack
@@ -61,7 +55,7 @@ class LinuxFabric:
         changes = OwnChanges()
         self._firewall = Firewall(self._locks / "firewall", changes)
         self._filters = PortFilters(self._locks / "firewall", self._directory / "filters", changes)
-        self._guard = ServiceGuard(self._locks / "service-guard")
+        self._services = Services(self._directory / "networks", self._locks / "service-guard")
         self._switch = SwitchSegment(ovsdb, self._directory / "ovs")
 
     def ensure_plugged(self, vif: VifPlan) -> None:
@@ -84,7 +78,7 @@ class LinuxFabric:
             if vif.kind is NetworkKind.ROUTED or (rules is not None and rules.nat):
                 ensure_forwarding(self._directory / "forwarding")
             if vif.dhcp and bridge is not None:
-                self._ensure_served(netlink, vif, bridge)
+                self._services.ensure_served(netlink, vif, bridge)
             self._ensure_filtered(vif, bridge)
             segment.ensure_joined(netlink, vif, device)
 
@@ -102,11 +96,10 @@ class LinuxFabric:
             self._filters.ensure_floating_absent(vif)
             ensure_only_held(netlink, self._filters.list_outer())
             self._filters.ensure_port_absent(vif.tap)
-            self._ensure_unserved(netlink, vif)
+            self._services.ensure_unserved(netlink, vif)
             if segment.is_unused(netlink, vif):
                 # Any order would converge: what finds no bridge removes all the rest, too. The users before the used.
-                metadata.ensure_absent(self._metadata(vif))
-                ensure_absent(self._paths(vif))
+                self._services.ensure_network_absent(vif)
                 if network_rules_for(vif) is not None:
                     self._firewall.ensure_network_absent(vif.bridge)
                 self._filters.ensure_bridge_absent(vif.bridge)
@@ -115,10 +108,7 @@ class LinuxFabric:
     def ensure_told(self, vif: VifPlan, documents: Mapping[str, str]) -> None:
         """See `Fabric.ensure_told`. Errors as of net/services/metadata.py; Busy as above."""
         with self._locked(vif.network_id), open_netlink() as netlink:
-            if not documents:
-                metadata.ensure_untold(netlink, vif, place=self._metadata(vif))
-            elif vif.dhcp and (link := netlink.read_link(site_for(vif).interface)) is not None:
-                metadata.ensure_told(netlink, vif, documents, link=link, place=self._metadata(vif))
+            self._services.ensure_told(netlink, vif, documents)
 
     def ensure_surroundings(self, around: Surroundings) -> None:
         """See `Fabric.ensure_surroundings`. Errors as of `ensure_plugged`."""
@@ -138,7 +128,9 @@ class LinuxFabric:
             links = LinksSeen.of(netlink)
         ports = [rules for vif in vifs if (rules := _port_rules_for(vif, links.by_name.get(vif.bridge))) is not None]
         unfiltered = self._filters.list_lacking(ports)
-        lacks = lacking_in(vifs, links=links, filters=read_listing(), unfiltered=unfiltered, paths_of=self._paths)
+        lacks = lacking_in(
+            vifs, links=links, filters=read_listing(), unfiltered=unfiltered, paths_of=self._services.paths_of
+        )
         return tuple(lack for lack in lacks if lack.parts)
 
     def list_links(self) -> tuple[LinkFacts, ...]:
@@ -153,20 +145,7 @@ class LinuxFabric:
 
     def list_dhcp(self) -> tuple[DhcpFacts, ...]:
         """What the dnsmasq of each network is told, in the order of networks. A host without networks has no such files."""
-        networks = self._directory / "networks"
-        try:
-            names = sorted(path.name for path in networks.iterdir())
-            found = [(name, entry) for name in names for entry in read_entries(paths_for(networks, NetworkId(name)))]
-        except FileNotFoundError:
-            return ()
-        except OSError as error:
-            raise CannotAsk(f"cannot read what DHCP is told below {networks}: {error.strerror}") from error
-        return tuple(
-            DhcpFacts(
-                bridge=bridge_name_for(NetworkId(name)), mac=entry.mac, address=entry.address, hostname=entry.hostname
-            )
-            for name, entry in found
-        )
+        return self._services.list_dhcp()
 
     def _segment(self, kind: NetworkKind) -> Segment:
         return self._switch if kind is NetworkKind.OVS else segment_for(kind)
@@ -182,33 +161,6 @@ class LinuxFabric:
         self._filters.ensure_port_absent(vif.tap)
         if vif.anti_spoofing:
             log.warning("port_without_filters", tap=vif.tap, kind=vif.kind)
-
-    def _ensure_served(self, netlink: Netlink, vif: VifPlan, bridge: Link) -> None:
-        """The guard first: no question of a guest may leave this host, and no other may be answered."""
-        self._guard.ensure_guarded(vif)
-        link = ensure_service_link(netlink, vif, bridge) if vif.kind in ON_LINK_KINDS else bridge
-        ensure_served(vif, bridge_index=link.index, paths=self._paths(vif))
-        metadata.ensure_served(netlink, link=link, place=self._metadata(vif))
-
-    def _ensure_unserved(self, netlink: Netlink, vif: VifPlan) -> None:
-        """The port is served no more. The last that was takes the service link with it: nothing but guests keeps a bridge."""
-        paths = self._paths(vif)
-        ensure_forgotten(vif, paths=paths)
-        metadata.ensure_untold(netlink, vif, place=self._metadata(vif))
-        self._guard.ensure_port_unguarded(vif)
-        if read_entries(paths):
-            return
-        if vif.kind in ON_LINK_KINDS:
-            metadata.ensure_absent(self._metadata(vif))
-            ensure_absent(paths)
-            ensure_service_link_absent(netlink, vif)
-        self._guard.ensure_network_unguarded(vif)
-
-    def _paths(self, vif: VifPlan) -> Paths:
-        return paths_for(self._directory / "networks", vif.network_id)
-
-    def _metadata(self, vif: VifPlan) -> metadata.Place:
-        return metadata.Place(directory=self._paths(vif).directory)
 
     @contextmanager
     def _locked(self, network_id: NetworkId) -> Iterator[None]:

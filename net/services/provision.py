@@ -1,0 +1,89 @@
+"""What a network's guests are served on this host, as one: the guard, DHCP and names, metadata, and the link they stand on.
+
+Composes; each part's rules are in its own module. Callers hold the network's lock.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from net.filters.service_guard import ServiceGuard
+from net.links.netlink import Link, Netlink
+from net.links.service_link import ensure_service_link, ensure_service_link_absent
+from net.plan import bridge_name_for
+from net.services import dhcp, metadata
+from net.services.dnsmasq import Paths, paths_for
+from net.services.site import ON_LINK_KINDS, site_for
+from taskvisor.model.errors import CannotAsk
+from taskvisor.model.ids import NetworkId
+from taskvisor.model.observed import DhcpFacts
+from taskvisor.model.plan import VifPlan
+
+
+class Services:
+    """Those of one host. `directory` has one for each network's files; `guard_lock` is a file that all processes agree on."""
+
+    def __init__(self, directory: Path, guard_lock: Path) -> None:
+        self._directory = directory
+        self._guard = ServiceGuard(guard_lock)
+
+    def ensure_served(self, netlink: Netlink, vif: VifPlan, bridge: Link) -> None:
+        """The NIC's guest is served. The guard first: no question of a guest may leave this host, and no other may be answered.
+
+        Errors as of net/services/dhcp.py and net/services/metadata.py.
+        """
+        self._guard.ensure_guarded(vif)
+        link = ensure_service_link(netlink, vif, bridge) if vif.kind in ON_LINK_KINDS else bridge
+        dhcp.ensure_served(vif, bridge_index=link.index, paths=self.paths_of(vif))
+        metadata.ensure_served(netlink, link=link, place=self._place_of(vif))
+
+    def ensure_unserved(self, netlink: Netlink, vif: VifPlan) -> None:
+        """The NIC's guest is served no more. The last one takes the service link with it: nothing but guests keeps a bridge."""
+        paths, place = self.paths_of(vif), self._place_of(vif)
+        dhcp.ensure_forgotten(vif, paths=paths)
+        metadata.ensure_untold(netlink, vif, place=place)
+        self._guard.ensure_port_unguarded(vif)
+        if dhcp.read_entries(paths):
+            return
+        if vif.kind in ON_LINK_KINDS:
+            self.ensure_network_absent(vif)
+            ensure_service_link_absent(netlink, vif)
+        self._guard.ensure_network_unguarded(vif)
+
+    def ensure_network_absent(self, vif: VifPlan) -> None:
+        """No server of the network runs, and its files are gone."""
+        metadata.ensure_absent(self._place_of(vif))
+        dhcp.ensure_absent(self.paths_of(vif))
+
+    def ensure_told(self, netlink: Netlink, vif: VifPlan, documents: Mapping[str, str]) -> None:
+        """See `Fabric.ensure_told`. Of no effect for a NIC whose guest is not served, or not plugged."""
+        if not documents:
+            metadata.ensure_untold(netlink, vif, place=self._place_of(vif))
+        elif vif.dhcp and (link := netlink.read_link(site_for(vif).interface)) is not None:
+            metadata.ensure_told(netlink, vif, documents, link=link, place=self._place_of(vif))
+
+    def list_dhcp(self) -> tuple[DhcpFacts, ...]:
+        """What the dnsmasq of each network is told, in the order of networks. A host without networks has no such files."""
+        try:
+            names = sorted(path.name for path in self._directory.iterdir())
+            found = [
+                (name, entry)
+                for name in names
+                for entry in dhcp.read_entries(paths_for(self._directory, NetworkId(name)))
+            ]
+        except FileNotFoundError:
+            return ()
+        except OSError as error:
+            raise CannotAsk(f"cannot read what DHCP is told below {self._directory}: {error.strerror}") from error
+        return tuple(
+            DhcpFacts(
+                bridge=bridge_name_for(NetworkId(name)), mac=entry.mac, address=entry.address, hostname=entry.hostname
+            )
+            for name, entry in found
+        )
+
+    def paths_of(self, vif: VifPlan) -> Paths:
+        """Where the files of the NIC's network are."""
+        return paths_for(self._directory, vif.network_id)
+
+    def _place_of(self, vif: VifPlan) -> metadata.Place:
+        return metadata.Place(directory=self.paths_of(vif).directory)
