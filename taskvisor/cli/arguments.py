@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import cast
 
 from taskvisor.cli.exits import UsageError
-from taskvisor.client import FlavorFields, NicFields, VolumeFields
+from taskvisor.client import FlavorFields, VolumeFields
 from taskvisor.model.errors import Refused
 from taskvisor.model.flavors import flavor_for
 from taskvisor.model.spec import USER_DATA_LIMIT_BYTES
 
 KEY_TYPES = ("ssh-", "ecdsa-", "sk-")
-NIC_KEYS = ("mac", "address", "address6", "group", "queues")
 KEY_FILE_LIMIT_BYTES = 1024 * 1024
 
 
@@ -26,32 +25,6 @@ def image_for(image: str) -> str:
     if "://" in image or "/" not in image:
         return image
     return os.path.abspath(os.path.expanduser(image))
-
-
-def nic_for(text: str, option: str = "--network") -> str | NicFields:
-    """NAME, or NAME,mac=…,address=…,address6=…,group=…,group=…,queues=…; `group=none`: in no group."""
-    name, *pairs = text.split(",")
-    if not pairs:
-        return name
-    fields: dict[str, object] = {"network": name}
-    groups: list[str] = []
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not equals or not value or key not in NIC_KEYS or key in fields:
-            raise UsageError(f"{option} {text!r}: {pair!r} is none of {', '.join(NIC_KEYS)}=…, or is there twice")
-        if key == "group":
-            groups.append(value)
-        else:
-            fields[key] = _queues(value, f"{option} {text!r}") if key == "queues" else value
-    if groups:
-        fields["security_groups"] = [] if groups == ["none"] else groups
-    return cast("NicFields", fields)
-
-
-def _queues(value: str, where: str) -> int:
-    if not re.fullmatch(r"[0-9]{1,3}", value):
-        raise UsageError(f"{where}: queues must be a number")
-    return int(value)
 
 
 def volume_for(text: str, option: str) -> VolumeFields:

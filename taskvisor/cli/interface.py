@@ -5,11 +5,11 @@ from uuid import uuid4
 
 import typer
 
-from taskvisor.cli.arguments import nic_for
 from taskvisor.cli.exits import UsageError
 from taskvisor.cli.follow import WAIT_LIMIT_S, follow_one
 from taskvisor.cli.launch import TimeoutOption, WaitOption, tell_sent
 from taskvisor.cli.lifecycle import Name, TurnOption
+from taskvisor.cli.nics import NIC_HELP, nic_for
 from taskvisor.cli.records import open_client, open_records, settings_or_usage_error
 from taskvisor.cli.render import Format, FormatOption, show_json, show_table
 from taskvisor.cli.watch import Request
@@ -29,9 +29,7 @@ def attach(
     network: Annotated[
         str,
         typer.Argument(
-            metavar="NETWORK[,KEY=VALUE..]",
-            help="The network, and what more is wanted of the NIC: mac=..,address=..,address6=..,group=.. (more than once),"
-            "queues=..",
+            metavar="NETWORK[,KEY=VALUE..]", help=f"The network, and what more is wanted of the NIC: {NIC_HELP}."
         ),
     ],
     wait_turn: TurnOption = None,

@@ -8,7 +8,6 @@ import typer
 from taskvisor.cli.arguments import (
     flavor_fields_for,
     image_for,
-    nic_for,
     pairs_for,
     ssh_keys_for,
     user_data_for,
@@ -16,6 +15,7 @@ from taskvisor.cli.arguments import (
 )
 from taskvisor.cli.exits import ExitCode, UsageError
 from taskvisor.cli.follow import WAIT_LIMIT_S, follow_one
+from taskvisor.cli.nics import NIC_HELP, nic_for
 from taskvisor.cli.records import Records, open_client, open_records, settings_or_usage_error
 from taskvisor.cli.render import Format, FormatOption, out, say, say_error, show_json
 from taskvisor.cli.watch import Request
@@ -64,7 +64,7 @@ def launch(
     flavor: Annotated[str, typer.Option("--flavor", "-t", help=FLAVOR_HELP)] = "m1.tiny",
     network: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME[,mac=..][,address=..]", help="A NIC; may be repeated. Default: default."),
+        typer.Option(metavar="NAME[,KEY=VALUE..]", help=f"A NIC; may be repeated. Default: default. Keys: {NIC_HELP}."),
     ] = None,
     ssh_key: Annotated[
         list[str] | None, typer.Option(metavar="FILE|KEY", help="A public key, or a file of some; may be repeated.")

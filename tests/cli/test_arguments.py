@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from taskvisor.cli.arguments import flavor_fields_for, image_for, nic_for, pairs_for, ssh_keys_for, user_data_for
+from taskvisor.cli.arguments import flavor_fields_for, image_for, pairs_for, ssh_keys_for, user_data_for
 from taskvisor.cli.exits import UsageError
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFoo me@here"
@@ -17,18 +17,6 @@ def test_a_path_becomes_absolute_and_all_else_stays(tmp_path: Path, monkeypatch:
     assert image_for("/srv/a.qcow2") == "/srv/a.qcow2"
     assert image_for("https://h/a.qcow2") == "https://h/a.qcow2"
     assert image_for("debian-12") == "debian-12"
-
-
-def test_a_network_may_say_mac_and_address() -> None:
-    assert nic_for("blue") == "blue"
-    assert nic_for("blue,mac=52:54:00:00:00:01,address=10.0.0.7") == {
-        "network": "blue",
-        "mac": "52:54:00:00:00:01",
-        "address": "10.0.0.7",
-    }
-    for wrong in ("blue,speed=9", "blue,mac", "blue,mac="):
-        with pytest.raises(UsageError, match="is none of mac, address, address6, group, queues=…"):
-            nic_for(wrong)
 
 
 @pytest.mark.parametrize("option", ["--metadata", "--property"])

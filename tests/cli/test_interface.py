@@ -1,43 +1,10 @@
 """`taskvisor interface` and `launch --network`: what is sent, what is told."""
 
-import pytest
-
-from taskvisor.cli.arguments import nic_for
-from taskvisor.cli.exits import UsageError
 from tests.cli.book import Book, instance
 from tests.cli.conftest import Cli, json_of
 from tests.cli.fake_worker import FakeWorker
 
 VIEW = {"id": "1", "name": "web-1", "vm_state": "active", "host": "host-1", "addresses": [], "volumes": []}
-
-
-def test_a_nic_is_typed_as_its_network_and_its_options() -> None:
-    assert nic_for("blue") == "blue"
-    assert nic_for("blue,mac=52:54:00:00:00:01,address6=fd00::5,group=web,group=ssh,queues=4") == {
-        "network": "blue",
-        "mac": "52:54:00:00:00:01",
-        "address6": "fd00::5",
-        "security_groups": ["web", "ssh"],
-        "queues": 4,
-    }
-    assert nic_for("blue,group=none") == {"network": "blue", "security_groups": []}
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("blue,size=1", "'size=1' is none of mac, address, address6, group, queues=…"),
-        ("blue,address=10.0.0.5,address=10.0.0.6", "'address=10.0.0.6' is none of"),
-        ("blue,network=red", "'network=red' is none of"),
-        ("blue,mac", "'mac' is none of"),
-        ("blue,queues=many", "queues must be a number"),
-    ],
-)
-def test_what_is_typed_wrong_is_told(text: str, said: str) -> None:
-    with pytest.raises(UsageError) as error:
-        nic_for(text, "NETWORK")
-    assert str(error.value).startswith(f"NETWORK {text!r}: ")
-    assert said in str(error.value)
 
 
 def test_nics_are_attached_and_detached(cli: Cli, worker: FakeWorker) -> None:
