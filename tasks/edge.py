@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from math import ceil
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 import structlog
@@ -18,19 +18,17 @@ from celery import Celery, Task, chain
 from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded
 from kombu.exceptions import OperationalError
 
-from tasks.door import BUILD, CHANGES, Admitted, Answer, Door
+from tasks.door import BUILD, CHANGES, Admitted, Answer
 from tasks.flows import ALL_FLOWS, FLOWS
 from tasks.image_requests import Answered
 from tasks.image_tasks import ImageTasks
 from tasks.network_request_tasks import NetworkRequestTasks
 from tasks.network_tasks import NetworkTasks
-from tasks.periodic import HostReport, Settler, Sweep
-from tasks.replug import PlugCheck
+from tasks.node import Asking, Node
 from tasks.telling import Teller
 from tasks.verify import host_seen
-from taskvisor.flow.ports import Ports
 from taskvisor.flow.recovery import wants_settling
-from taskvisor.flow.runner import Dropped, Next, Onward, StepMessage, StepRunner
+from taskvisor.flow.runner import Dropped, Next, Onward, StepMessage
 from taskvisor.flow.step import Flow, Step
 from taskvisor.flow.transitions import messages_for
 from taskvisor.model.errors import (
@@ -72,29 +70,6 @@ COUNTED = {
     Dropped.TWIN_RUNNING: CounterName.MESSAGES_DROPPED_TWIN_RUNNING,
 }
 TIME_UP: tuple[type[Exception], ...] = (SoftTimeLimitExceeded,)
-
-
-Asking = Callable[[Door, OperationId, dict[str, Any]], Answer | Answered]
-"""Asks the door, under an operation id, with the request's fields."""
-
-
-class Node(Protocol):
-    """What this process opened after fork. Each part is opened when it is first asked for, and once."""
-
-    @property
-    def door(self) -> Door: ...
-    @property
-    def runner(self) -> StepRunner: ...
-    @property
-    def sweep(self) -> Sweep: ...
-    @property
-    def settler(self) -> Settler: ...
-    @property
-    def report(self) -> HostReport: ...
-    @property
-    def ports(self) -> Ports: ...
-    @property
-    def plugs(self) -> PlugCheck: ...
 
 
 def steps_queue(host: str) -> str:

@@ -4,22 +4,19 @@ Knows of Celery only how a task is registered and sent; what is done is `image_r
 """
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
 
 import structlog
 from celery import Celery
 from kombu.exceptions import OperationalError
 
+from tasks.door import Door
 from tasks.image_removal import ImageRemoval, RemovalSweep
 from tasks.image_requests import ImageDoor
+from tasks.node import Asking, Node
 from tasks.telling import Teller
 from taskvisor.model.errors import TaskvisorError
 from taskvisor.model.ids import ImageId
 from taskvisor.model.records import Image
-
-if TYPE_CHECKING:
-    from tasks.door import Door
-    from tasks.edge import Asking, Node
 
 log = structlog.get_logger(__name__)
 
@@ -32,7 +29,7 @@ GRACE_S = 15
 class ImageTasks:
     """The tasks that are about images, of one app."""
 
-    def __init__(self, app: Celery, node: "Callable[[], Node]", teller: Teller, queue_of: Callable[[str], str]) -> None:
+    def __init__(self, app: Celery, node: Callable[[], Node], teller: Teller, queue_of: Callable[[str], str]) -> None:
         """`queue_of`: the queue of the node that takes what a host is asked besides steps."""
         self._app = app
         self._node = node
@@ -40,7 +37,7 @@ class ImageTasks:
         self._queue_of = queue_of
 
     @property
-    def requests(self) -> "Mapping[str, Asking]":
+    def requests(self) -> Mapping[str, Asking]:
         """What is asked of no host, by the task's name."""
         return {
             "image.register": lambda door, request_id, fields: self._door(door).register(request_id, fields),
@@ -80,5 +77,5 @@ class ImageTasks:
         sweep = self._node().sweep
         RemovalSweep(store=sweep.store, send=self.send_removal, now=sweep.now, period_s=sweep.period_s).run()
 
-    def _door(self, door: "Door") -> ImageDoor:
+    def _door(self, door: Door) -> ImageDoor:
         return ImageDoor(store=door.store, now=door.now, answers=self._teller)

@@ -5,24 +5,20 @@ Knows of Celery only how a message is sent; what is done is in `network_requests
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import structlog
 from celery import Celery
 from kombu.exceptions import OperationalError
 
-from tasks.door import Already
+from tasks.door import Already, Door
 from tasks.floating_requests import FloatingDoor
 from tasks.group_requests import Changed, GroupDoor
 from tasks.image_requests import Answered
 from tasks.network_requests import NetworkDoor
+from tasks.node import Asking
 from tasks.surroundings import Send, tell_hosts
 from tasks.telling import Teller
 from taskvisor.model.errors import CannotAsk
-
-if TYPE_CHECKING:
-    from tasks.door import Door
-    from tasks.edge import Asking
 
 log = structlog.get_logger(__name__)
 
@@ -37,7 +33,7 @@ class NetworkRequestTasks:
         self._send = send
 
     @property
-    def requests(self) -> "Mapping[str, Asking]":
+    def requests(self) -> Mapping[str, Asking]:
         """What is asked of no host, by the task's name."""
         return {
             "network.create": lambda door, *asked: self._networks(door).create(*asked),
@@ -52,7 +48,7 @@ class NetworkRequestTasks:
             "floating.delete": lambda door, *asked: self._floating(door).delete(*asked),
         }
 
-    def _told(self, door: "Door", answer: Already | Answered) -> Already | Answered:
+    def _told(self, door: Door, answer: Already | Answered) -> Already | Answered:
         """The change is in the records, and its caller knows. Whom it concerns may come late to it: a host that could not be
         told finds out with its next periodic look.
         """
@@ -66,11 +62,11 @@ class NetworkRequestTasks:
             log.warning("hosts_not_told_of_change", host=answer.host, reason=str(silence))
         return answer
 
-    def _networks(self, door: "Door") -> NetworkDoor:
+    def _networks(self, door: Door) -> NetworkDoor:
         return NetworkDoor(store=door.store, answers=self._teller)
 
-    def _groups(self, door: "Door") -> GroupDoor:
+    def _groups(self, door: Door) -> GroupDoor:
         return GroupDoor(store=door.store, answers=self._teller)
 
-    def _floating(self, door: "Door") -> FloatingDoor:
+    def _floating(self, door: Door) -> FloatingDoor:
         return FloatingDoor(store=door.store, answers=self._teller)

@@ -4,20 +4,17 @@ Knows of Celery only how a task is registered and sent; what is done is `port_ne
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import structlog
 from celery import Celery
 from kombu.exceptions import OperationalError
 
+from tasks.node import Node
 from tasks.port_news import tell_of_ports
 from tasks.replug import CHECK, REFRESH
 from taskvisor.model.errors import TaskvisorError
 from taskvisor.model.ids import HostName, NetworkId
 from taskvisor.model.network import Port
-
-if TYPE_CHECKING:
-    from tasks.edge import Node
 
 log = structlog.get_logger(__name__)
 
@@ -31,7 +28,7 @@ GRACE_S = 15
 class NetworkTasks:
     """The tasks that are about what surrounds guests, of one app."""
 
-    def __init__(self, app: Celery, node: "Callable[[], Node]", queue_of: Callable[[str], str]) -> None:
+    def __init__(self, app: Celery, node: Callable[[], Node], queue_of: Callable[[str], str]) -> None:
         """`queue_of`: the queue of the node that takes what a host is asked besides steps."""
         self._app = app
         self._node = node

@@ -9,7 +9,7 @@ from taskvisor.cli.launch import TimeoutOption, WaitOption
 from taskvisor.cli.lifecycle import Name
 from taskvisor.cli.records import open_records, settings_or_usage_error
 from taskvisor.cli.render import Format, FormatOption, show_json, show_table
-from taskvisor.cli.requesting import request_each
+from taskvisor.cli.requesting import request_each, request_one
 from taskvisor.model.network_view import floating_view
 
 AddressArgument = Annotated[str, typer.Argument(metavar="ADDRESS", help="The floating address.")]
@@ -63,9 +63,9 @@ def bind(
     form: FormatOption = Format.TABLE,
 ) -> None:
     """Bind an address to a NIC of an instance, on a nat or routed network. Exits with 3 when it is bound there already."""
-    request_each(
+    request_one(
         "floating bind",
-        [address],
+        address,
         lambda client, subject, request_id: client.bind_floating(subject, name, port=port, operation_id=request_id),
         wait=wait,
         limit_s=timeout,

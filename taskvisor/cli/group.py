@@ -10,7 +10,7 @@ from taskvisor.cli.launch import TimeoutOption, WaitOption
 from taskvisor.cli.lifecycle import Name, TurnOption
 from taskvisor.cli.records import complete_group, open_records, settings_or_usage_error
 from taskvisor.cli.render import Format, FormatOption, show_json, show_table
-from taskvisor.cli.requesting import IdOption, request_each
+from taskvisor.cli.requesting import IdOption, request_each, request_one
 from taskvisor.cli.rules import rule_for, rule_text
 from taskvisor.client import RuleFields
 from taskvisor.model.errors import Refused
@@ -74,9 +74,9 @@ def create(
     """Make a group. Without rules it lets nothing pass but answers. Exits with 3 when it is there already."""
     rules = _rules_for(rule)
     _require_sense(SecurityGroupSpec, {"name": name, "rules": rules})
-    request_each(
+    request_one(
         "group create",
-        [name],
+        name,
         lambda client, subject, request_id: client.create_security_group(subject, rules, operation_id=request_id),
         operation_id=operation_id,
         wait=wait,
@@ -96,9 +96,9 @@ def update(
     """Give a group these rules in place of those that it has. Guests that are in it run on, and their connections with them."""
     rules = _rules_for(rule)
     _require_sense(SecurityGroupSpec, {"name": "group", "rules": rules})
-    request_each(
+    request_one(
         "group update",
-        [group],
+        group,
         lambda client, subject, request_id: client.update_security_group(subject, rules, operation_id=request_id),
         wait=wait,
         limit_s=timeout,
@@ -142,9 +142,9 @@ def set_groups(
     form: FormatOption = Format.TABLE,
 ) -> None:
     """Put a NIC of an instance into these groups, and no others. A guest that runs runs on."""
-    request_each(
+    request_one(
         "group set",
-        [name],
+        name,
         lambda client, subject, request_id: client.update_port(
             subject, groups or [], port=port, wait_turn_s=wait_turn, operation_id=request_id
         ),

@@ -1,18 +1,17 @@
 """`taskvisor interface`: NICs are attached to instances, detached from them, and listed."""
 
 from typing import Annotated
-from uuid import uuid4
 
 import typer
 
 from taskvisor.cli.exits import UsageError
-from taskvisor.cli.follow import WAIT_LIMIT_S, follow_one
-from taskvisor.cli.launch import TimeoutOption, WaitOption, tell_sent
+from taskvisor.cli.follow import WAIT_LIMIT_S
+from taskvisor.cli.launch import TimeoutOption, WaitOption
 from taskvisor.cli.lifecycle import Name, TurnOption
 from taskvisor.cli.nics import NIC_HELP, nic_for
-from taskvisor.cli.records import open_client, open_records, settings_or_usage_error
+from taskvisor.cli.records import open_records, settings_or_usage_error
 from taskvisor.cli.render import Format, FormatOption, show_json, show_table
-from taskvisor.cli.watch import Request
+from taskvisor.cli.requesting import request_one
 from taskvisor.model.errors import Refused
 from taskvisor.model.interface_spec import AttachInterfaceSpec
 from taskvisor.model.network import Port
@@ -38,19 +37,22 @@ def attach(
     form: FormatOption = Format.TABLE,
 ) -> None:
     """Attach a NIC to an instance, running or not. A guest that runs sees it at once."""
-    interface = nic_for(network, "NETWORK")
+    nic = nic_for(network, "NETWORK")
     try:
-        asked = interface if isinstance(interface, str) else dict(interface)
+        asked = nic if isinstance(nic, str) else dict(nic)
         parse_spec(AttachInterfaceSpec, {"instance": name, "interface": asked})
     except Refused as refused:
         raise UsageError(str(refused)) from None
-    settings, operation_id = settings_or_usage_error(), str(uuid4())
-    request = Request(verb="attach_interface", subject=name, operation_id=operation_id)
-    with open_records(settings) as records, open_client(settings) as client:
-        client.attach_interface(name, interface, wait_turn_s=wait_turn, operation_id=operation_id)
-        raise typer.Exit(
-            follow_one(records, client, request, limit_s=timeout, form=form) if wait else tell_sent([request], form)
-        )
+    request_one(
+        "attach_interface",
+        name,
+        lambda client, subject, request_id: client.attach_interface(
+            subject, nic, wait_turn_s=wait_turn, operation_id=request_id
+        ),
+        wait=wait,
+        limit_s=timeout,
+        form=form,
+    )
 
 
 @app.command()
@@ -63,13 +65,16 @@ def detach(
     form: FormatOption = Format.TABLE,
 ) -> None:
     """Detach a NIC. A running guest must let go of it; its addresses are free then."""
-    settings, operation_id = settings_or_usage_error(), str(uuid4())
-    request = Request(verb="detach_interface", subject=name, operation_id=operation_id)
-    with open_records(settings) as records, open_client(settings) as client:
-        client.detach_interface(name, interface, wait_turn_s=wait_turn, operation_id=operation_id)
-        raise typer.Exit(
-            follow_one(records, client, request, limit_s=timeout, form=form) if wait else tell_sent([request], form)
-        )
+    request_one(
+        "detach_interface",
+        name,
+        lambda client, subject, request_id: client.detach_interface(
+            subject, interface, wait_turn_s=wait_turn, operation_id=request_id
+        ),
+        wait=wait,
+        limit_s=timeout,
+        form=form,
+    )
 
 
 @app.command("list")

@@ -1,5 +1,6 @@
 """`taskvisor launch`: a new instance. What can be checked here is checked before anything is sent."""
 
+from collections.abc import Sequence
 from typing import Annotated, Literal, NotRequired, TypedDict
 from uuid import uuid4
 
@@ -178,7 +179,7 @@ def _require_same_request(records: Records, operation_id: str, spec: BuildSpec) 
         )
 
 
-def tell_sent(requests: list[Request], form: Format) -> ExitCode:
+def tell_sent(requests: Sequence[Request], form: Format) -> ExitCode:
     """Say which operations were sent: their ids on stdout, and on stderr how to watch them."""
     if form is Format.JSON:
         show_json([{"operation": request.operation_id, "name": request.subject} for request in requests])

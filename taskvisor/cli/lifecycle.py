@@ -1,19 +1,16 @@
 """What is asked of instances that are there: delete, reboot, stop, start, snapshot. Several names go at once."""
 
-from collections.abc import Callable
 from enum import StrEnum
 from typing import Annotated, Any
-from uuid import uuid4
 
 import typer
 
-from taskvisor.cli.follow import WAIT_LIMIT_S, follow_all, follow_one
-from taskvisor.cli.launch import TimeoutOption, WaitOption, tell_sent
-from taskvisor.cli.records import complete_instance, open_client, open_records, settings_or_usage_error
+from taskvisor.cli.follow import WAIT_LIMIT_S
+from taskvisor.cli.launch import TimeoutOption, WaitOption
+from taskvisor.cli.records import complete_instance
 from taskvisor.cli.render import Format, FormatOption
-from taskvisor.cli.watch import Request
+from taskvisor.cli.requesting import request_each, request_one
 from taskvisor.client import Handle, Taskvisor
-from taskvisor.model.errors import CannotAsk
 from taskvisor.model.snapshot import Compression, Quiesce, SnapshotMethod
 
 Names = Annotated[
@@ -39,10 +36,6 @@ class SnapshotFormat(StrEnum):
     RAW = "raw"
 
 
-Asking = Callable[[Taskvisor, str, str], Handle[Any]]
-"""Asks for one instance, under an operation id."""
-
-
 def delete(
     names: Names,
     wait: WaitOption = True,
@@ -54,7 +47,7 @@ def delete(
     def ask(client: Taskvisor, name: str, operation_id: str) -> Handle[Any]:
         return client.delete(name, operation_id=operation_id)
 
-    _ask_of_each("delete", names, ask, wait=wait, timeout_s=timeout, form=form)
+    request_each("delete", names, ask, wait=wait, limit_s=timeout, form=form)
 
 
 def start(
@@ -69,7 +62,7 @@ def start(
     def ask(client: Taskvisor, name: str, operation_id: str) -> Handle[Any]:
         return client.start(name, wait_turn_s=wait_turn, operation_id=operation_id)
 
-    _ask_of_each("start", names, ask, wait=wait, timeout_s=timeout, form=form)
+    request_each("start", names, ask, wait=wait, limit_s=timeout, form=form)
 
 
 def stop(
@@ -92,7 +85,7 @@ def stop(
     def ask(client: Taskvisor, name: str, operation_id: str) -> Handle[Any]:
         return client.stop(name, timeout_s=shutdown_timeout, wait_turn_s=wait_turn, operation_id=operation_id)
 
-    _ask_of_each("stop", names, ask, wait=wait, timeout_s=wait_timeout, form=form)
+    request_each("stop", names, ask, wait=wait, limit_s=wait_timeout, form=form)
 
 
 def reboot(
@@ -108,7 +101,7 @@ def reboot(
     def ask(client: Taskvisor, name: str, operation_id: str) -> Handle[Any]:
         return client.reboot(name, type="hard" if hard else "soft", wait_turn_s=wait_turn, operation_id=operation_id)
 
-    _ask_of_each("reboot", names, ask, wait=wait, timeout_s=timeout, form=form)
+    request_each("reboot", names, ask, wait=wait, limit_s=timeout, form=form)
 
 
 def snapshot(
@@ -129,40 +122,20 @@ def snapshot(
     form: FormatOption = Format.TABLE,
 ) -> None:
     """Make an image of an instance's root disk as it is now. A running instance goes on."""
-    settings, operation_id = settings_or_usage_error(), str(uuid4())
-    request = Request(verb="snapshot", subject=name, operation_id=operation_id)
-    with open_records(settings) as records, open_client(settings) as client:
-        client.snapshot(
-            name,
+    request_one(
+        "snapshot",
+        name,
+        lambda client, subject, request_id: client.snapshot(
+            subject,
             image,
             method=method.value if method else None,
             quiesce=quiesce.value if quiesce else None,
             format=image_format.value if image_format else None,
             compression=compression.value if compression else None,
             wait_turn_s=wait_turn,
-            operation_id=operation_id,
-        )
-        raise typer.Exit(
-            follow_one(records, client, request, limit_s=timeout, form=form) if wait else tell_sent([request], form)
-        )
-
-
-def _ask_of_each(verb: str, names: list[str], ask: Asking, *, wait: bool, timeout_s: float, form: Format) -> None:
-    settings = settings_or_usage_error()
-    requests = [Request(verb=verb, subject=name, operation_id=str(uuid4())) for name in dict.fromkeys(names)]
-    with open_records(settings) as records, open_client(settings) as client:
-        _ask_all(client, requests, ask)
-        raise typer.Exit(
-            follow_all(records, client, requests, limit_s=timeout_s, form=form) if wait else tell_sent(requests, form)
-        )
-
-
-def _ask_all(client: Taskvisor, requests: list[Request], ask: Asking) -> None:
-    """Ask for each. When Redis falls silent on the way, those that were asked for are told before the error is."""
-    for number, request in enumerate(requests):
-        try:
-            ask(client, request.subject, request.operation_id)
-        except CannotAsk:
-            if number:
-                tell_sent(requests[:number], Format.TABLE)
-            raise
+            operation_id=request_id,
+        ),
+        wait=wait,
+        limit_s=timeout,
+        form=form,
+    )

@@ -11,7 +11,7 @@ from taskvisor.cli.launch import TimeoutOption, WaitOption
 from taskvisor.cli.listing import networks
 from taskvisor.cli.records import complete_network, open_records, settings_or_usage_error
 from taskvisor.cli.render import Format, FormatOption, show_fields, show_json
-from taskvisor.cli.requesting import IdOption, request_each
+from taskvisor.cli.requesting import IdOption, request_each, request_one
 from taskvisor.client import NetworkFields, RouteFields
 from taskvisor.model.errors import Refused
 from taskvisor.model.network import Ipv6Mode, Network, NetworkKind
@@ -112,9 +112,9 @@ def create(
         parse_spec(NetworkSpec, {"name": name, **fields})
     except Refused as refused:
         raise UsageError(str(refused)) from None
-    request_each(
+    request_one(
         "network create",
-        [name],
+        name,
         lambda client, subject, request_id: client.create_network(subject, **fields, operation_id=request_id),
         operation_id=operation_id,
         wait=wait,

@@ -1,4 +1,4 @@
-"""Sending requests that are about records only, and telling how they ended."""
+"""Sending requests about things by their names, and telling how they ended."""
 
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
@@ -12,6 +12,7 @@ from taskvisor.cli.records import open_client, open_records, settings_or_usage_e
 from taskvisor.cli.render import Format
 from taskvisor.cli.watch import Request
 from taskvisor.client import Handle, Taskvisor
+from taskvisor.model.errors import CannotAsk
 
 Ask = Callable[[Taskvisor, str, str], Handle[Any]]
 """Sends the request about a subject, under an id."""
@@ -21,25 +22,36 @@ IdOption = Annotated[
 ]
 
 
-def request_each(
-    verb: str,
-    subjects: Sequence[str],
-    ask: Ask,
-    *,
-    operation_id: str | None = None,
-    wait: bool,
-    limit_s: float,
-    form: Format,
+def request_one(
+    verb: str, subject: str, ask: Ask, *, operation_id: str | None = None, wait: bool, limit_s: float, form: Format
 ) -> None:
-    """Ask about each of the subjects once, and exit with one code for all. The id is for who asks about one."""
+    """Ask about the subject, tell how it ended (as JSON: one object), and exit with its code."""
     settings = settings_or_usage_error()
-    named = dict.fromkeys(subjects)
-    requests = [Request(verb=verb, subject=name, operation_id=operation_id or str(uuid4())) for name in named]
+    request = Request(verb=verb, subject=subject, operation_id=operation_id or str(uuid4()))
     with open_records(settings) as records, open_client(settings) as client:
-        for request in requests:
-            ask(client, request.subject, request.operation_id)
+        ask(client, request.subject, request.operation_id)
+        if not wait:
+            raise typer.Exit(tell_sent([request], form))
+        raise typer.Exit(follow_one(records, client, request, limit_s=limit_s, form=form))
+
+
+def request_each(verb: str, subjects: Sequence[str], ask: Ask, *, wait: bool, limit_s: float, form: Format) -> None:
+    """Ask about each of the subjects once, tell how they ended (as JSON: a list), and exit with one code for all."""
+    settings = settings_or_usage_error()
+    requests = [Request(verb=verb, subject=name, operation_id=str(uuid4())) for name in dict.fromkeys(subjects)]
+    with open_records(settings) as records, open_client(settings) as client:
+        _ask_all(client, requests, ask)
         if not wait:
             raise typer.Exit(tell_sent(requests, form))
-        if len(requests) == 1 and not verb.endswith("delete"):
-            raise typer.Exit(follow_one(records, client, requests[0], limit_s=limit_s, form=form))
         raise typer.Exit(follow_all(records, client, requests, limit_s=limit_s, form=form))
+
+
+def _ask_all(client: Taskvisor, requests: Sequence[Request], ask: Ask) -> None:
+    """Ask for each. When Redis falls silent on the way, those that were asked for are told before the error is."""
+    for number, request in enumerate(requests):
+        try:
+            ask(client, request.subject, request.operation_id)
+        except CannotAsk:
+            if number:
+                tell_sent(requests[:number], Format.TABLE)
+            raise

@@ -1,18 +1,17 @@
 """`taskvisor volume`: storage that outlives its guests is attached to them, detached, and listed."""
 
 from typing import Annotated
-from uuid import uuid4
 
 import typer
 
 from taskvisor.cli.arguments import volume_for
 from taskvisor.cli.exits import UsageError
-from taskvisor.cli.follow import WAIT_LIMIT_S, follow_one
-from taskvisor.cli.launch import TimeoutOption, WaitOption, tell_sent
+from taskvisor.cli.follow import WAIT_LIMIT_S
+from taskvisor.cli.launch import TimeoutOption, WaitOption
 from taskvisor.cli.lifecycle import Name, TurnOption
-from taskvisor.cli.records import open_client, open_records, settings_or_usage_error
+from taskvisor.cli.records import open_records, settings_or_usage_error
 from taskvisor.cli.render import Format, FormatOption, show_json, show_table
-from taskvisor.cli.watch import Request
+from taskvisor.cli.requesting import request_one
 from taskvisor.model.errors import Refused
 from taskvisor.model.records import Instance
 from taskvisor.model.spec import AttachVolumeSpec, parse_spec
@@ -47,13 +46,16 @@ def attach(
         parse_spec(AttachVolumeSpec, {"instance": name, "volume": dict(volume)})
     except Refused as refused:
         raise UsageError(str(refused)) from None
-    settings, operation_id = settings_or_usage_error(), str(uuid4())
-    request = Request(verb="attach_volume", subject=name, operation_id=operation_id)
-    with open_records(settings) as records, open_client(settings) as client:
-        client.attach_volume(name, volume, wait_turn_s=wait_turn, operation_id=operation_id)
-        raise typer.Exit(
-            follow_one(records, client, request, limit_s=timeout, form=form) if wait else tell_sent([request], form)
-        )
+    request_one(
+        "attach_volume",
+        name,
+        lambda client, subject, request_id: client.attach_volume(
+            subject, volume, wait_turn_s=wait_turn, operation_id=request_id
+        ),
+        wait=wait,
+        limit_s=timeout,
+        form=form,
+    )
 
 
 @app.command()
@@ -66,13 +68,16 @@ def detach(
     form: FormatOption = Format.TABLE,
 ) -> None:
     """Detach a volume. A running guest must let go of it: unmount it there first."""
-    settings, operation_id = settings_or_usage_error(), str(uuid4())
-    request = Request(verb="detach_volume", subject=name, operation_id=operation_id)
-    with open_records(settings) as records, open_client(settings) as client:
-        client.detach_volume(name, volume, wait_turn_s=wait_turn, operation_id=operation_id)
-        raise typer.Exit(
-            follow_one(records, client, request, limit_s=timeout, form=form) if wait else tell_sent([request], form)
-        )
+    request_one(
+        "detach_volume",
+        name,
+        lambda client, subject, request_id: client.detach_volume(
+            subject, volume, wait_turn_s=wait_turn, operation_id=request_id
+        ),
+        wait=wait,
+        limit_s=timeout,
+        form=form,
+    )
 
 
 @app.command("list")

@@ -9,7 +9,8 @@ from structlog.testing import capture_logs
 
 from tasks.delete import DeleteFlow
 from tasks.door import Admitted
-from tasks.edge import Edge, Node
+from tasks.edge import Edge
+from tasks.node import Node
 from taskvisor.model.operation import StepRecord
 from tests.support.records import instance, operation
 

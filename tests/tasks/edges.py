@@ -6,7 +6,8 @@ from typing import cast
 
 from celery import Celery
 
-from tasks.edge import Edge, Node
+from tasks.edge import Edge
+from tasks.node import Node
 from taskvisor.model.urls import celery_url_for
 from tests.support.fleet import Fleet
 

@@ -11,7 +11,8 @@ import pytest
 from celery import Celery
 from celery.app.trace import trace_task
 
-from tasks.edge import Edge, Node
+from tasks.edge import Edge
+from tasks.node import Node
 from taskvisor.client import Taskvisor
 from taskvisor.model.errors import Refused
 from taskvisor.model.ids import OperationId, image_id_for

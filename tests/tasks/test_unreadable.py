@@ -5,8 +5,9 @@ from typing import cast
 import pytest
 import structlog
 
-from tasks.edge import Edge, Node, relaunch_all
+from tasks.edge import Edge, relaunch_all
 from tasks.flows import ALL_FLOWS, FLOWS
+from tasks.node import Node
 from taskvisor.model.errors import UnreadableRecord
 from taskvisor.model.ids import HostName
 from taskvisor.model.operation import Operation

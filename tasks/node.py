@@ -1,0 +1,34 @@
+"""What a process has opened, as its tasks see it. Who opens it is `workers`' business."""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from tasks.door import Answer, Door
+from tasks.image_requests import Answered
+from tasks.periodic import HostReport, Settler, Sweep
+from tasks.replug import PlugCheck
+from taskvisor.flow.ports import Ports
+from taskvisor.flow.runner import StepRunner
+from taskvisor.model.ids import OperationId
+
+Asking = Callable[[Door, OperationId, dict[str, Any]], Answer | Answered]
+"""Asks the door, under an operation id, with the request's fields."""
+
+
+class Node(Protocol):
+    """What this process opened after fork. Each part is opened when it is first asked for, and once."""
+
+    @property
+    def door(self) -> Door: ...
+    @property
+    def runner(self) -> StepRunner: ...
+    @property
+    def sweep(self) -> Sweep: ...
+    @property
+    def settler(self) -> Settler: ...
+    @property
+    def report(self) -> HostReport: ...
+    @property
+    def ports(self) -> Ports: ...
+    @property
+    def plugs(self) -> PlugCheck: ...
