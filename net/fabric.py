@@ -1,8 +1,8 @@
 """The network side of this host, for steps: plug, unplug, list. Composes; each part's rules are in its own module.
 
 Layout below the state directory: `net/networks/<network id>/` (DHCP), `net/filters/` (what filters of ports follow from),
-`net/locks/`, `net/ovs/` (a note for each port that may be on an Open vSwitch bridge), and `net/forwarding` when it was we who
-switched forwarding on.
+`net/locks/` (and what the firewall is known to hold), `net/ovs/` (a note for each port that may be on an Open vSwitch bridge),
+and `net/forwarding` when it was we who switched forwarding on.
 
 One lock per network makes plug and unplug take turns, so the last unplug can't take the bridge from under a first
 plug. Order of a plug: what may be refused first (the device's name, the bridge's), the guest's link up last, when its
@@ -16,12 +16,13 @@ from pathlib import Path
 
 import structlog
 
-from net.filters.firewall import Firewall, read_listing
-from net.filters.own_changes import OwnChanges
+from net.filters.firewall import Firewall
 from net.filters.port_filters import PortFilters
 from net.filters.port_rules import PortRules, port_rules_for
 from net.filters.ruleset import network_rules_for
-from net.links.netlink import MACVTAP, TAP, Link, Netlink, open_netlink
+from net.filters.transactions import Transactions
+from net.links.link import MACVTAP, TAP, Link
+from net.links.netlink import Netlink, open_netlink
 from net.links.outer import ensure_held, ensure_only_held
 from net.links.shaping import ensure_shaped, ensure_unshaped, shape_plan_for
 from net.links.sysctl import ensure_forwarding
@@ -52,10 +53,10 @@ class LinuxFabric:
     def __init__(self, state_dir: Path, *, ovsdb: str = OVSDB) -> None:
         self._directory = state_dir / "net"
         self._locks = self._directory / "locks"
-        changes = OwnChanges()
-        self._firewall = Firewall(self._locks / "firewall", changes)
-        self._filters = PortFilters(self._locks / "firewall", self._directory / "filters", changes)
-        self._services = Services(self._directory / "networks", self._locks / "service-guard")
+        transactions = Transactions(self._locks / "firewall")
+        self._firewall = Firewall(transactions)
+        self._filters = PortFilters(transactions, self._directory / "filters")
+        self._services = Services(self._directory / "networks", transactions)
         self._switch = SwitchSegment(ovsdb, self._directory / "ovs")
 
     def ensure_plugged(self, vif: VifPlan) -> None:
@@ -93,9 +94,7 @@ class LinuxFabric:
             segment.ensure_device_absent(netlink, vif)
             if vif.kind is not NetworkKind.MACVTAP:
                 ensure_unshaped(netlink, shape_plan_for(vif))
-            self._filters.ensure_floating_absent(vif)
-            ensure_only_held(netlink, self._filters.list_outer())
-            self._filters.ensure_port_absent(vif.tap)
+            ensure_only_held(netlink, self._filters.ensure_gone(vif))
             self._services.ensure_unserved(netlink, vif)
             if segment.is_unused(netlink, vif):
                 # Any order would converge: what finds no bridge removes all the rest, too. The users before the used.
@@ -129,7 +128,7 @@ class LinuxFabric:
         ports = [rules for vif in vifs if (rules := _port_rules_for(vif, links.by_name.get(vif.bridge))) is not None]
         unfiltered = self._filters.list_lacking(ports)
         lacks = lacking_in(
-            vifs, links=links, filters=read_listing(), unfiltered=unfiltered, paths_of=self._services.paths_of
+            vifs, links=links, filters=self._firewall.read(), unfiltered=unfiltered, services=self._services
         )
         return tuple(lack for lack in lacks if lack.parts)
 

@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 from taskvisor.model.errors import Busy
 
 WAIT_LIMIT_S = 20.0
-POLL_S = 0.01
+POLL_S = 0.005
 RETRY_DELAY_S = 1.0
 
 

@@ -3,16 +3,15 @@
 Looks once for many NICs. It must never conclude anything from what can't be asked: those look-ups raise.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Interface
 
 from net.filters.ruleset import Listing, network_rules_for
-from net.links.netlink import TAP, Link, Netlink
+from net.links.link import TAP, Link
+from net.links.netlink import Netlink
 from net.plan import bridge_plan_for
-from net.services.dhcp import is_served
-from net.services.dnsmasq import Paths
-from taskvisor.model.errors import CannotAsk
+from net.services.provision import Services
 from taskvisor.model.network import NetworkKind
 from taskvisor.model.observed import PlugLack, PlugPart
 from taskvisor.model.plan import VifPlan
@@ -60,7 +59,7 @@ def lacking_in(
     links: LinksSeen,
     filters: Listing,
     unfiltered: frozenset[str],
-    paths_of: Callable[[VifPlan], Paths],
+    services: Services,
 ) -> Iterator[PlugLack]:
     """What each NIC lacks, in their order; of one whose plug is whole, no parts. `unfiltered`: TAPs whose own filters lack."""
     for vif in vifs:
@@ -68,7 +67,8 @@ def lacking_in(
             PlugPart.LINK: links.holds(vif),
             PlugPart.GUEST: links.is_open(vif),
             PlugPart.FILTER: vif.tap not in unfiltered and _holds_network(filters, vif),
-            PlugPart.DHCP: not vif.dhcp or vif.kind in UNBRIDGED or _is_served(vif, paths_of(vif)),
+            PlugPart.DHCP: not vif.dhcp or vif.kind in UNBRIDGED or services.has_dhcp(vif),
+            PlugPart.METADATA: not vif.dhcp or vif.kind in UNBRIDGED or services.has_metadata(vif),
         }
         yield PlugLack(port_id=vif.port_id, parts=tuple(part for part, whole in checks.items() if not whole))
 
@@ -76,10 +76,3 @@ def lacking_in(
 def _holds_network(filters: Listing, vif: VifPlan) -> bool:
     rules = network_rules_for(vif)
     return rules is None or filters.holds(rules)
-
-
-def _is_served(vif: VifPlan, paths: Paths) -> bool:
-    try:
-        return is_served(vif, paths=paths)
-    except OSError as error:
-        raise CannotAsk(f"can't tell whether DHCP knows {vif.mac}: {error}") from error

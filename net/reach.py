@@ -10,8 +10,8 @@ kernel's net/bridge/br_arp_nd_proxy.c.
 from collections.abc import Iterable, Iterator
 from ipaddress import ip_address
 
+from net.links.link import Link
 from net.links.neighbours import ANY_MAC, Neighbour, Table
-from net.links.netlink import Link
 from taskvisor.model.network import Surroundings
 
 

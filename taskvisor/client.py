@@ -10,322 +10,40 @@ and CELERY_BROKER_URL and its kin, which override what an app is configured with
 """
 
 import os
-import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, Literal, NotRequired, TypedDict, TypeVar, Unpack, cast
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
-from taskvisor.model import errors
-from taskvisor.model.errors import CannotAsk, Refused, TaskvisorError
-from taskvisor.model.network_view import FloatingView, NetworkView, SecurityGroupView
+from taskvisor.fields import (
+    ChangedFloatingView,
+    CreatedNetworkView,
+    DeletedFloatingView,
+    DeletedImageView,
+    DeletedRecordView,
+    DeletedView,
+    FlavorFields,
+    NetworkFields,
+    NicFields,
+    PowerView,
+    RegisteredView,
+    RuleFields,
+    SnapshotView,
+    VolumeFields,
+    WishView,
+    WrittenGroupView,
+)
+from taskvisor.handle import Handle
+from taskvisor.model.errors import CannotAsk, Refused
 from taskvisor.model.urls import celery_url_for
-from taskvisor.model.view import ImageView, InstanceView, SnapshotImageView, image_view
+from taskvisor.model.view import ImageView, InstanceView, image_view
+from taskvisor.sending import Door
 
 if TYPE_CHECKING:
-    from celery.result import AsyncResult
-
     from taskvisor.state.catalog import Catalog
 
-COMPUTE_QUEUE = "compute"
-WAIT_LIMIT_S = 3600.0
-"""How long `Handle.wait` waits unless told otherwise."""
-SILENCE_LIMIT_S = 30.0
-"""`Handle.wait` bears a Redis that does not answer for so long: restarts and fail-overs pass, an outage is told."""
-LOOK_FIRST_S, LOOK_LAST_S, LOOK_GROWTH = 0.05, 0.5, 1.3
-"""The result is looked at so soon, then less and less often. It is polled, not subscribed to: a look is safe in any thread,
-inside a task and across a restart of Redis, where Celery's shared subscription is not."""
-PUBLISH_RETRIES = 1
-PUBLISHERS_LIMIT = 10
-"""Threads that publish at once; further ones wait for their turn."""
 DEFAULT_KEY_PREFIX = "taskvisor:"
 CELERY_SCHEMES = ("redis://", "rediss://", "redis+socket://")
-REDACTED_FIELDS = ("user_data", "ssh_keys")
-"""Not for the eyes of those who look at messages in Flower."""
-
-
-class StillRunning(TaskvisorError, TimeoutError):
-    """The operation has not ended yet. It goes on; nothing was cancelled."""
-
-
-class FlavorFields(TypedDict):
-    vcpus: int
-    memory_mib: int
-    disk_gib: NotRequired[int]
-    swap_mib: NotRequired[int]
-    ephemeral_gib: NotRequired[int]
-    extra_specs: NotRequired[dict[str, str]]
-
-
-class BandwidthFields(TypedDict):
-    average_kib_s: int
-    peak_kib_s: NotRequired[int]
-    burst_kib: NotRequired[int]
-
-
-class QosFields(TypedDict):
-    """As the guest sees it: `inbound` is what it receives."""
-
-    inbound: NotRequired[BandwidthFields]
-    outbound: NotRequired[BandwidthFields]
-
-
-class AddressPairFields(TypedDict):
-    address: str
-    mac: NotRequired[str]
-
-
-class NicFields(TypedDict):
-    """As `taskvisor.model.spec.NicSpec` has them."""
-
-    network: str
-    mac: NotRequired[str]
-    address: NotRequired[str]
-    address6: NotRequired[str]
-    security_groups: NotRequired[Sequence[str]]
-    allowed_pairs: NotRequired[Sequence[AddressPairFields]]
-    anti_spoofing: NotRequired[bool]
-    qos: NotRequired[QosFields]
-    queues: NotRequired[int]
-
-
-class VolumeFields(TypedDict):
-    """As `taskvisor.model.spec.VolumeSpec` has them."""
-
-    source: str
-    format: NotRequired[str]
-    serial: NotRequired[str]
-    device: NotRequired[str]
-    bus: NotRequired[str]
-    boot_index: NotRequired[int]
-    shareable: NotRequired[bool]
-    readonly: NotRequired[bool]
-    cache: NotRequired[str]
-    io: NotRequired[str]
-    discard: NotRequired[str]
-    total_bytes_s: NotRequired[int]
-    read_bytes_s: NotRequired[int]
-    write_bytes_s: NotRequired[int]
-    total_iops: NotRequired[int]
-    read_iops: NotRequired[int]
-    write_iops: NotRequired[int]
-
-
-class RouteFields(TypedDict):
-    destination: str
-    via: str
-
-
-class NetworkFields(TypedDict):
-    """As `taskvisor.model.network_spec.NetworkSpec` has them, but for the name."""
-
-    cidr: str
-    kind: NotRequired[str]
-    gateway: NotRequired[str]
-    cidr6: NotRequired[str]
-    gateway6: NotRequired[str]
-    ipv6_mode: NotRequired[str]
-    segment: NotRequired[int]
-    physical: NotRequired[str]
-    bridge: NotRequired[str]
-    mtu: NotRequired[int]
-    dhcp: NotRequired[bool]
-    nat: NotRequired[bool]
-    dns: NotRequired[list[str]]
-    ntp: NotRequired[list[str]]
-    routes: NotRequired[list[RouteFields]]
-
-
-class RuleFields(TypedDict):
-    """As `taskvisor.model.group_spec.SecurityRuleSpec` has them."""
-
-    direction: str
-    family: NotRequired[str]
-    protocol: NotRequired[str]
-    first_port: NotRequired[int]
-    last_port: NotRequired[int]
-    remote: NotRequired[str]
-    remote_group: NotRequired[str]
-
-
-class InstanceRef(TypedDict):
-    id: str
-    name: str
-
-
-class Progress(TypedDict):
-    """How far an operation is: step number `number` of `of`. `step` is None when nothing is left to do."""
-
-    operation: str
-    instance: InstanceRef
-    host: str
-    phase: str
-    step: str | None
-    number: int
-    of: int
-
-
-class DeletedView(TypedDict):
-    """`already`: there was no such instance."""
-
-    id: str
-    name: str
-    vm_state: str
-    already: bool
-
-
-class PowerView(InstanceView):
-    """`already` is there, and true, when the instance was so before."""
-
-    already: NotRequired[bool]
-
-
-class SnapshotView(InstanceView):
-    snapshot: SnapshotImageView
-
-
-class RegisteredView(ImageView):
-    """`already` is there, and true, when that image was registered under that name before."""
-
-    already: NotRequired[bool]
-
-
-class DeletedImageView(TypedDict):
-    """`state` is deleted; `already`: there was no such image."""
-
-    id: str
-    name: str
-    state: str
-    already: NotRequired[bool]
-
-
-class CreatedNetworkView(NetworkView):
-    """`already` is there, and true, when that network was recorded before."""
-
-    already: NotRequired[bool]
-
-
-class WrittenGroupView(SecurityGroupView):
-    """`already` is there, and true, when the group was so before."""
-
-    already: NotRequired[bool]
-
-
-class ChangedFloatingView(FloatingView):
-    """`already` is there, and true, when the address was so before."""
-
-    already: NotRequired[bool]
-
-
-class DeletedRecordView(TypedDict):
-    """A network or a group. `state` is deleted; `already`: there was none."""
-
-    id: str
-    name: str
-    state: str
-    already: NotRequired[bool]
-
-
-class DeletedFloatingView(TypedDict):
-    """`state` is deleted; `already`: there was none."""
-
-    id: str
-    address: str
-    state: str
-    already: NotRequired[bool]
-
-
-class WishView(TypedDict):
-    """The operation that the wish was about, and its phase as the wish was noted."""
-
-    operation: str
-    phase: str
-
-
-R = TypeVar("R")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outcome(Generic[R]):
-    """One look at an operation, as Celery tells it: state, how far it is, and how it ended if it has.
-
-    `held` says which other operation it waits for, at which step, while the state is RETRY.
-    """
-
-    state: str
-    progress: Progress | None = None
-    held: str | None = None
-    result: R | None = None
-    error: TaskvisorError | None = None
-
-    @property
-    def ended(self) -> bool:
-        return self.state == "SUCCESS" or self.error is not None
-
-
-class Handle(Generic[R]):
-    """One request. It outlives the process that made it: `Taskvisor.handle(id)` takes it up anywhere."""
-
-    def __init__(self, async_result: "AsyncResult[Any]", client: "Taskvisor") -> None:
-        self.async_result = async_result
-        """Celery's own handle. Its blocking `get` shares one subscription between all threads; prefer `wait`."""
-        self._client = client
-
-    @property
-    def id(self) -> str:
-        """The operation's id."""
-        return str(self.async_result.id)
-
-    def look(self) -> Outcome[R]:
-        """The operation as it is now. CannotAsk when Redis does not answer."""
-        with self._client.asking(f"read the result of operation {self.id}"):
-            meta = self.async_result.backend.get_task_meta(self.id, cache=False)
-        return _outcome_from(str(meta["status"]), meta.get("result"))
-
-    def state(self) -> str:
-        """PENDING (no worker has taken it, or the id is unknown), RETRY (it waits for its turn), PROGRESS, SUCCESS or FAILURE.
-
-        CannotAsk as in `look`.
-        """
-        return self.look().state
-
-    @property
-    def result(self) -> R:
-        """What the operation came to. Raises its error; StillRunning when it has not ended; CannotAsk as in `look`."""
-        return self._result_of(self.look())
-
-    def wait(self, timeout_s: float = WAIT_LIMIT_S) -> R:
-        """The result, once there is one. Raises the operation's error with its message.
-
-        StillRunning when it has not ended within `timeout_s`; CannotAsk when Redis was silent for SILENCE_LIMIT_S.
-        """
-        deadline = time.monotonic() + timeout_s
-        pause_s, seen = LOOK_FIRST_S, Outcome[R](state="PENDING")
-        silent_since: float | None = None
-        while True:
-            try:
-                seen, silent_since = self.look(), None
-            except CannotAsk:
-                silent_since = silent_since or time.monotonic()
-                if time.monotonic() - silent_since > SILENCE_LIMIT_S:
-                    raise
-            left_s = deadline - time.monotonic()
-            if seen.ended or left_s <= 0:
-                return self._result_of(seen)
-            time.sleep(min(pause_s, left_s))
-            pause_s = min(pause_s * LOOK_GROWTH, LOOK_LAST_S)
-
-    def cancel(self) -> "Handle[WishView]":
-        """Ask the operation to stop and roll back; it does so at its next step boundary."""
-        return self._client.cancel(self.id)
-
-    def _result_of(self, seen: Outcome[R]) -> R:
-        if seen.error is not None:
-            raise seen.error
-        if seen.state == "SUCCESS":
-            return cast(R, seen.result)
-        raise StillRunning(_still_running(self.id, seen))
 
 
 class Taskvisor:
@@ -349,7 +67,7 @@ class Taskvisor:
         if not self._url.startswith(CELERY_SCHEMES):
             raise Refused(f"Redis URL {redis_url!r}: use redis://HOST:PORT/DB, rediss://… or unix:///PATH?db=DB")
         self._timeout_s = timeout_s
-        self._door: _Door | None = None
+        self._door: Door | None = None
 
     def __enter__(self) -> "Taskvisor":
         return self
@@ -658,121 +376,13 @@ class Taskvisor:
         finally:
             client.close()
 
-    def _opened(self) -> "_Door":
+    def _opened(self) -> Door:
         if self._door is None or self._door.pid != os.getpid():
-            self._door = _Door(self._url, self._timeout_s)
+            self._door = Door(self._url, self._timeout_s)
         return self._door
-
-
-class _Door:
-    """All of Celery that is used here: an app that is nobody's current app, a pool of producers, and the result backend.
-
-    Both are made by hand. `app.backend` stays disabled, because with Redis behind it `send_task` subscribes to each
-    request's result, and retries that for minutes when Redis is away.
-    """
-
-    def __init__(self, url: str, timeout_s: float) -> None:
-        from celery import Celery  # noqa: PLC0415 - half a second that `import taskvisor.client` should not take
-        from celery.app.backends import by_url  # noqa: PLC0415
-        from celery.result import AsyncResult  # noqa: PLC0415
-        from kombu.connection import Connection  # noqa: PLC0415
-        from kombu.exceptions import OperationalError  # noqa: PLC0415
-        from kombu.pools import ProducerPool  # noqa: PLC0415
-
-        self.pid = os.getpid()
-        self._app = Celery("taskvisor-client", set_as_current=False, config_source=_config_for(timeout_s))
-        self._app.backend_cls = "disabled"
-        backend_class, backend_url = by_url(url, self._app.loader)
-        self._backend = backend_class(app=self._app, url=backend_url)
-        self._result_class = AsyncResult
-        limits = {"socket_timeout": timeout_s, "socket_connect_timeout": timeout_s}
-        connection = Connection(url, connect_timeout=timeout_s, transport_options=limits)  # type: ignore[no-untyped-call]
-        self._connections = connection.Pool(limit=PUBLISHERS_LIMIT)  # type: ignore[no-untyped-call]
-        self._producers = ProducerPool(self._connections, limit=PUBLISHERS_LIMIT)  # type: ignore[no-untyped-call]
-        silence = (OperationalError, *self._backend.connection_errors)
-        self.silence: tuple[type[Exception], ...] = tuple(kind for kind in silence if kind is not KeyError)
-
-    def send(
-        self,
-        task: str,
-        fields: dict[str, object],
-        operation_id: str,
-        *,
-        queue: str = COMPUTE_QUEUE,
-        expires_s: float | None = None,
-    ) -> None:
-        shown = {name: "…" if name in REDACTED_FIELDS else value for name, value in fields.items()}
-        with self._producers.acquire(block=True) as producer:  # type: ignore[no-untyped-call]
-            self._app.send_task(
-                task,
-                kwargs=fields,
-                kwargsrepr=repr(shown)[:1024],
-                task_id=operation_id,
-                queue=queue,
-                expires=expires_s,
-                producer=producer,
-                add_to_parent=False,
-                retry=True,
-                retry_policy={"max_retries": PUBLISH_RETRIES, "interval_start": 0, "interval_max": 0.2},
-            )
-
-    def result(self, operation_id: str) -> "AsyncResult[Any]":
-        return self._result_class(operation_id, backend=self._backend, app=self._app)
-
-    def close(self) -> None:
-        self._producers.force_close_all()  # type: ignore[no-untyped-call]
-        self._connections.force_close_all()
-        self._backend.client.close()
-        self._app.close()
-
-
-def _config_for(timeout_s: float) -> dict[str, object]:
-    return {
-        "task_serializer": "json",
-        "result_serializer": "json",
-        "accept_content": ["json"],
-        "redis_socket_timeout": timeout_s,
-        "redis_socket_connect_timeout": timeout_s,
-    }
 
 
 def _default_url() -> str:
     from taskvisor.settings import read_settings  # noqa: PLC0415 - pydantic, which a client with a URL does not need
 
     return read_settings().redis_url
-
-
-def _outcome_from(state: str, result: object) -> Outcome[Any]:
-    if state == "SUCCESS":
-        return Outcome(state=state, result=result)
-    if state == "FAILURE":
-        return Outcome(state=state, error=error_for(result))
-    if state == "REVOKED":
-        return Outcome(state=state, error=errors.Cancelled("the request was revoked before a worker took it"))
-    if state == "RETRY":
-        return Outcome(state=state, held=str(result))
-    progress = cast(Progress, result) if state == "PROGRESS" and isinstance(result, dict) else None
-    return Outcome(state=state, progress=progress)
-
-
-def error_for(stored: object) -> TaskvisorError:
-    """The error of `taskvisor.model.errors` that a result stands for; for one that is not ours, its name and its message."""
-    if isinstance(stored, TaskvisorError):
-        return stored
-    name, message = type(stored).__name__, str(stored)
-    kind = getattr(errors, name, None)
-    if isinstance(kind, type) and issubclass(kind, TaskvisorError):
-        return kind(message)
-    return TaskvisorError(f"{name}: {message}" if message else name)
-
-
-def _still_running(operation_id: str, seen: Outcome[Any]) -> str:
-    progress = seen.progress
-    if seen.held is not None:
-        return f"operation {operation_id} waits for its turn: {seen.held}"
-    if progress is None:
-        return f"operation {operation_id} has not been taken by a worker yet; is one up? see `taskvisor hosts`"
-    at = f"at step {progress['step']} ({progress['number']} of {progress['of']})" if progress["step"] else "ending"
-    return (
-        f"operation {operation_id} is still {progress['phase']}, {at} on {progress['host']}; wait again, or cancel it"
-    )

@@ -13,16 +13,9 @@ import redis
 from celery import Celery
 from celery._state import _tls, default_app
 
-from taskvisor.client import (
-    FlavorFields,
-    Handle,
-    NicFields,
-    RuleFields,
-    StillRunning,
-    Taskvisor,
-    VolumeFields,
-    error_for,
-)
+from taskvisor.client import Taskvisor
+from taskvisor.fields import FlavorFields, NicFields, RuleFields, VolumeFields
+from taskvisor.handle import Handle, StillRunning, error_for
 from taskvisor.model.errors import (
     Cancelled,
     CannotAsk,

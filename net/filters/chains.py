@@ -123,6 +123,8 @@ class Listing:
 
     def without(self, unwanted: Unwanted) -> "Listing":
         """What is there once `removal_script_for` that has been run."""
+        if unwanted == Unwanted():
+            return self
         return Listing(
             chains={key: rules for key, rules in self.chains.items() if key not in unwanted.chains},
             uses={key: names for key, names in self.uses.items() if key not in unwanted.chains},

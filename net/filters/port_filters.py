@@ -1,12 +1,10 @@
 """The filters of this host's ports in nftables, kept through `nft`, one atomic transaction per change.
 
-What the tables hold is remembered with the kernel's count of changes (net/filters/generation.py). As long as that count is what
-it was, nobody changed any rule on this host and a look needs no program; our own change raises it by exactly one, and what it
-leaves is known. Anybody else's change, also another process of this worker, costs one listing.
+What the tables hold is known from the changes that this worker's processes made (net/filters/transactions.py), so a look needs no
+program. Anybody else's change of any rule on this host costs one listing.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,8 +20,6 @@ from net.filters.floating import (
     floating_wanted_for,
     outer_in,
 )
-from net.filters.generation import read_generation
-from net.filters.own_changes import OwnChanges
 from net.filters.placement import (
     TABLES,
     bridge_unwanted_for,
@@ -36,33 +32,32 @@ from net.filters.placement import (
 from net.filters.port_rules import PortRules
 from net.filters.remembered import ensure_forgotten, ensure_remembered, read_remembered
 from net.filters.states import ensure_bridged_packets_filtered
-from net.locks import ensure_locked
+from net.filters.transactions import Transactions
 from net.plan import tap_name_for
-from taskvisor.model.errors import CannotAsk, Retryable
+from taskvisor.model.errors import CannotAsk
 from taskvisor.model.ids import PortId
 from taskvisor.model.network import Surroundings
 from taskvisor.model.plan import VifPlan
 
 log = structlog.get_logger(__name__)
 
-TIME_LIMIT_S = 60.0
-LISTING_LIMIT_BYTES = 64 << 20  # 100 ports in groups of 20 rules each are 2 MB
+LISTING_TIME_LIMIT_S = 300.0
+"""nft takes seconds for 1000 ports with 20 rules each, and minutes on a host that is busy tenfold."""
+LISTING_LIMIT_BYTES = 256 << 20  # 1000 ports in groups of 20 rules each are 20 MB
 Decision = Callable[[Listing], tuple[Wanted, Unwanted]]
 """What is to be there and what is not, given what is."""
 
 
 class PortFilters:
-    """One process's view of the tables. Make one in each, after fork. `lock_path`: as of `Firewall`, and the same file;
-    `directory` is where ports are remembered.
+    """One process's view of the tables. Make one in each, after fork. `directory` is where ports are remembered.
 
     Every method: CannotAsk when the tables can't be listed, Retryable when nft fails, DoesNotFit when this process may not.
     """
 
-    def __init__(self, lock_path: Path, directory: Path, changes: OwnChanges) -> None:
-        self._lock_path = lock_path
+    def __init__(self, transactions: Transactions, directory: Path) -> None:
+        self._transactions = transactions
         self._directory = directory
-        self._changes = changes
-        self._known: tuple[int, Listing] | None = None
+        self._known = transactions.known("ports", Listing)
 
     def ensure_port(self, port: PortRules) -> None:
         """The port's frames are filtered, by its groups too as far as this host was told of them."""
@@ -77,6 +72,20 @@ class PortFilters:
             log.info("port_filters_removed", tap=tap)
         ensure_forgotten(self._directory, tap)
 
+    def ensure_gone(self, vif: VifPlan) -> frozenset[str]:
+        """The NIC, whose device is gone, is not filtered, and no floating address is translated to it. Those that still are on
+        this host are returned.
+        """
+
+        def decide(listing: Listing) -> tuple[Wanted, Unwanted]:
+            floating = floating_of_port_in(vif, listing)
+            return Wanted(), floating | port_unwanted_for(vif.tap, listing.without(floating))
+
+        if self._change(decide):
+            log.info("port_filters_removed", tap=vif.tap)
+        ensure_forgotten(self._directory, vif.tap)
+        return self.list_outer()
+
     def ensure_bridge_absent(self, bridge: str) -> None:
         """Nothing of a bridge that no port is on any more is in the tables."""
         self._change(lambda listing: (Wanted(), bridge_unwanted_for(bridge, listing)))
@@ -90,15 +99,9 @@ class PortFilters:
             log.info("floating_addresses_set", network_id=around.network.id)
         return tuple(sorted(key for named in wanted.entries if named.key == OUTER.key for key in named.elements))
 
-    def ensure_floating_absent(self, vif: VifPlan) -> None:
-        """No floating address is translated to the NIC."""
-        if self._change(lambda listing: (Wanted(), floating_of_port_in(vif, listing))):
-            log.info("floating_address_removed", tap=vif.tap)
-
     def list_outer(self) -> frozenset[str]:
         """The floating addresses that are translated on this host."""
-        with self._locked():
-            return outer_in(self._read()[1])
+        return outer_in(self.read())
 
     def ensure_groups(self, around: Surroundings, here: frozenset[PortId]) -> None:
         """The ports that are `here` and filtered have the groups, and these the rules and members, that were told.
@@ -121,9 +124,13 @@ class PortFilters:
 
     def list_lacking(self, ports: Iterable[PortRules]) -> frozenset[str]:
         """The TAPs of those ports whose filters are not all there. Touches nothing."""
-        with self._locked():
-            _, listing = self._read()
+        listing = self.read()
         return frozenset(port.tap for port in ports if script_for(port_wanted_for(port, listing), listing))
+
+    def read(self) -> Listing:
+        """What the tables hold. Touches nothing."""
+        with self._transactions.locked():
+            return self._transactions.read(self._known, read_port_listing).value
 
     def _ports_of(self, around: Surroundings, here: frozenset[PortId]) -> Iterator[PortRules]:
         for member in around.members:
@@ -133,29 +140,17 @@ class PortFilters:
 
     def _change(self, decide: Decision) -> bool:
         """Make it so; False when it was so."""
-        with self._locked():
-            generation, listing = self._read()
-            wanted, unwanted = decide(listing)
-            after = listing.with_all(wanted).without(unwanted)
-            script = script_for(wanted, listing) + removal_script_for(unwanted, listing.with_all(wanted))
+        with self._transactions.locked():
+            held = self._transactions.read(self._known, read_port_listing)
+            wanted, unwanted = decide(held.value)
+            with_all = held.value.with_all(wanted)
+            after = with_all.without(unwanted)
+            script = script_for(wanted, held.value) + removal_script_for(unwanted, with_all)
             if script and not is_used(after):
                 script, after = "".join(f"add table {table}\ndelete table {table}\n" for table in TABLES), Listing()
-            if not script:
-                return False
-            self._known = None
-            _run_script(script)
-            if self._changes.note(generation, read_generation()):
-                self._known = generation + 1, after
-            return True
-
-    def _read(self) -> tuple[int, Listing]:
-        generation = read_generation()  # before the listing: a change in between is then seen the next time
-        if self._known is None or not self._changes.alone_since(self._known[0], generation):
-            self._known = generation, read_port_listing()
-        return generation, self._known[1]
-
-    def _locked(self) -> AbstractContextManager[None]:
-        return ensure_locked(self._lock_path, "the firewall of this host")
+            if script:
+                self._transactions.change(script, self._known, held, after)
+            return bool(script)
 
 
 def read_port_listing() -> Listing:
@@ -169,7 +164,7 @@ def read_port_listing() -> Listing:
 def _read_table(table: str) -> Listing:
     listed = run_command(
         ["nft", "-j", "list", "table", *table.split()],
-        time_limit_s=TIME_LIMIT_S,
+        time_limit_s=LISTING_TIME_LIMIT_S,
         output_limit_bytes=LISTING_LIMIT_BYTES,
     )
     if not listed.ok:
@@ -182,9 +177,3 @@ def _read_table(table: str) -> Listing:
         return parse_listing(listed.stdout)
     except msgspec.MsgspecError as error:
         raise CannotAsk(f"can't read what nft lists of table {table}: {error}; is something else using it?") from error
-
-
-def _run_script(script: str) -> None:
-    ended = run_command(["nft", "-f", "-"], stdin=script, time_limit_s=TIME_LIMIT_S)
-    if not ended.ok:
-        raise Retryable(f"can't change the filters of ports in nftables: {ended}")

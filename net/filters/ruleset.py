@@ -41,6 +41,7 @@ BASE_RULES = (
 KINDS = ("to", "from", "nat", "host")
 REJECT = "reject with icmpx admin-prohibited"
 DIGEST_CHARS = 16
+_BASE = frozenset(name for name, _ in BASE_CHAINS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +79,31 @@ class Listing:
         here = {key: count for key, count in self.rules.items() if key[0] in chains}
         jumps = {(f"{kind}_network", network.bridge): f"{kind}_{network.bridge}" for kind in KINDS}
         return here == _rules_wanted(network) and jumps.items() <= self.jumps.items()
+
+    def with_network(self, network: NetworkRules) -> "Listing":
+        """What is there once `script_for` that has been run."""
+        own = {f"{kind}_{network.bridge}" for kind in KINDS}
+        others = self._rules_but_of(own)
+        return Listing(
+            rules={**others, **_rules_wanted(network)},
+            jumps={**self.jumps, **{(f"{kind}_network", network.bridge): f"{kind}_{network.bridge}" for kind in KINDS}},
+            chains=self.chains | own | _BASE,
+        )
+
+    def without(self, bridge: str) -> "Listing":
+        """What is there once `removal_script_for` that has been run."""
+        if self.bridges() <= {bridge}:
+            return Listing()
+        own = {f"{kind}_{bridge}" for kind in KINDS}
+        return Listing(
+            rules={**self._rules_but_of(own), **_base_rules()},
+            jumps={key: chain for key, chain in self.jumps.items() if key[1] != bridge},
+            chains=(self.chains - own) | _BASE,
+        )
+
+    def _rules_but_of(self, chains: set[str]) -> Mapping[tuple[str, str], int]:
+        """Without the base chains, too, which are set anew by every script."""
+        return {key: count for key, count in self.rules.items() if key[0] not in chains | _BASE}
 
 
 def script_for(network: NetworkRules) -> str:
@@ -154,9 +180,12 @@ def _network_rules(network: NetworkRules) -> tuple[tuple[str, str], ...]:
 
 
 def _rules_wanted(network: NetworkRules) -> Mapping[tuple[str, str], int]:
-    shared = Counter((chain, _digest(BASE_RULES)) for chain, _ in BASE_RULES)
     own = _network_rules(network)
-    return shared + Counter((chain, _digest(own)) for chain, _ in own)
+    return _base_rules() + Counter((chain, _digest(own)) for chain, _ in own)
+
+
+def _base_rules() -> Counter[tuple[str, str]]:
+    return Counter((chain, _digest(BASE_RULES)) for chain, _ in BASE_RULES)
 
 
 def _digest(rules: tuple[tuple[str, str], ...]) -> str:

@@ -8,22 +8,22 @@ answers of others ours. So:
 - through *outer* ports, the tunnels to hosts whose bridge has the same addresses as ours, pass neither DHCP nor router
   advertisements nor the metadata service's address.
 
-The rules are always the same text; a plug adds names to the sets, in one transaction that does nothing when they are
-there. An element may name a link that is not there yet. The chains come before the filters of ports (priority), and drop
-or leave it to those. Source: nft(8), https://wiki.nftables.org/wiki-nftables/index.php/Bridge_filtering.
+The rules are always the same text; a plug adds names to the sets, in one transaction, and runs no program when they are known to
+be there (net/filters/transactions.py). An element may name a link that is not there yet. The chains come before the filters of
+ports (priority), and drop or leave it to those. Source: nft(8),
+https://wiki.nftables.org/wiki-nftables/index.php/Bridge_filtering.
 """
 
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager
-from pathlib import Path
+from dataclasses import dataclass
 
 import msgspec
 import structlog
 
 from net.command import run_command
-from net.locks import ensure_locked
+from net.filters.transactions import Transactions
 from net.services.site import LINK_SERVER_ADDRESS, METADATA_ADDRESS, ON_LINK_KINDS, service_port_for
-from taskvisor.model.errors import CannotAsk, Retryable
+from taskvisor.model.errors import CannotAsk
 from taskvisor.model.network import NetworkKind
 from taskvisor.model.plan import VifPlan
 
@@ -66,18 +66,35 @@ Names = Mapping[str, frozenset[str]]
 """The links in each set."""
 
 
-class ServiceGuard:
-    """The table, as every process of this host's worker changes it: under the lock of that path."""
+@dataclass(frozen=True, kw_only=True)
+class Guarded:
+    """What the table holds. `whole`: its rules are those of `script_for`, which a look at the names does not tell."""
 
-    def __init__(self, lock_path: Path) -> None:
-        self._lock_path = lock_path
+    names: dict[str, frozenset[str]]
+    whole: bool
+
+
+class ServiceGuard:
+    """The table, as every process of this host's worker changes it."""
+
+    def __init__(self, transactions: Transactions) -> None:
+        self._transactions = transactions
+        self._known = transactions.known("services", Guarded)
 
     def ensure_guarded(self, vif: VifPlan) -> None:
-        """What the port's network serves stays on this host. Of no effect for kinds that go nowhere. Retryable when nft fails."""
+        """What the port's network serves stays on this host. Of no effect for kinds that go nowhere. Retryable when nft fails,
+        CannotAsk when the table can't be listed.
+        """
         elements = {**elements_of_network(vif), **elements_of_port(vif)}
-        if elements:
-            with self._locked():
-                _run_script(script_for(elements))
+        if not elements:
+            return
+        with self._transactions.locked():
+            held = self._transactions.read(self._known, _read_guarded)
+            names = held.value.names
+            if held.value.whole and all(name in names[set_name] for set_name, name in elements.items()):
+                return
+            after = {set_name: names[set_name] | _named(elements, set_name) for set_name in SETS}
+            self._transactions.change(script_for(elements), self._known, held, Guarded(names=after, whole=True))
 
     def ensure_port_unguarded(self, vif: VifPlan) -> None:
         """Nothing here names the port. CannotAsk when the table can't be listed."""
@@ -90,13 +107,14 @@ class ServiceGuard:
     def _ensure_removed(self, elements: Mapping[str, str]) -> None:
         if not elements:
             return
-        with self._locked():
-            held = read_names()
-            if any(name in held[set_name] for set_name, name in elements.items()):
-                _run_script(removal_script_for(elements, held))
-
-    def _locked(self) -> AbstractContextManager[None]:
-        return ensure_locked(self._lock_path, "the guard of this host's services")
+        with self._transactions.locked():
+            held = self._transactions.read(self._known, _read_guarded)
+            names = held.value.names
+            if not any(name in names[set_name] for set_name, name in elements.items()):
+                return
+            after = {set_name: names[set_name] - _named(elements, set_name) for set_name in SETS}
+            left = Guarded(names=after, whole=any(after.values()))  # without names, without a table
+            self._transactions.change(removal_script_for(elements, names), self._known, held, left)
 
 
 def elements_of_port(vif: VifPlan) -> Mapping[str, str]:
@@ -123,7 +141,7 @@ def removal_script_for(elements: Mapping[str, str], held: Names) -> str:
     """The nft script, one transaction, after which the sets do not hold the elements; nor is the table there, when they were the
     last. The additions make the removals succeed: nft 1.0.6 has no `destroy` yet.
     """
-    left = {set_name: held[set_name] - {elements.get(set_name, "")} for set_name in SETS}
+    left = {set_name: held[set_name] - _named(elements, set_name) for set_name in SETS}
     if not any(left.values()):
         return f"add table {TABLE}\ndelete table {TABLE}\n"
     named = [f"element {TABLE} {set_name} {{ {name} }}" for set_name, name in elements.items()]
@@ -166,10 +184,12 @@ def _table_lines() -> Iterator[str]:
         yield f"add rule {TABLE} {chain} {rule}"
 
 
-def _run_script(script: str) -> None:
-    ended = run_command(["nft", "-f", "-"], stdin=script)
-    if not ended.ok:
-        raise Retryable(f"can't change the nftables table {TABLE}: {ended}")
+def _named(elements: Mapping[str, str], set_name: str) -> frozenset[str]:
+    return frozenset({elements[set_name]} if set_name in elements else ())
+
+
+def _read_guarded() -> Guarded:
+    return Guarded(names=dict(read_names()), whole=False)
 
 
 class _Set(msgspec.Struct):

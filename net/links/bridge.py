@@ -8,8 +8,8 @@ message: a bridge of our name and our MAC that has no alias is one of ours, half
 import structlog
 
 from net.links.gateway6 import ensure_gateway6
-from net.links.netlink import BRIDGE, Link, Netlink
-from net.links.occupants import list_occupants
+from net.links.link import BRIDGE, Link
+from net.links.netlink import Netlink
 from net.links.sysctl import ensure_no_ipv6, ensure_sysctl
 from net.plan import BridgePlan
 from taskvisor.model.errors import Contradiction, DoesNotFit, Retryable
@@ -55,7 +55,7 @@ def read_bridge(netlink: Netlink, plan: BridgePlan) -> Link | None:
 def ensure_bridge_absent_when_unused(netlink: Netlink, plan: BridgePlan) -> None:
     """Our bridge is gone, unless something is on it. A stranger's link of that name is left alone."""
     bridge = read_bridge(netlink, plan)
-    if bridge is not None and not list_occupants(bridge):
+    if bridge is not None and not netlink.list_ports(bridge):
         netlink.ensure_link_absent(bridge)
         log.info("bridge_removed", bridge=plan.name)
 

@@ -7,7 +7,8 @@ Source: the kernel's Documentation/networking/ip-sysctl.rst.
 
 from ipaddress import IPv6Interface
 
-from net.links.netlink import Link, Netlink
+from net.links.link import Link
+from net.links.netlink import Netlink
 from net.links.sysctl import ROOT, ensure_sysctl
 from taskvisor.model.errors import DoesNotFit
 

@@ -1,4 +1,4 @@
-"""The kernel's links and addresses, by rtnetlink (rtnetlink(7)). With `neighbours`, the only module that imports pyroute2.
+"""The kernel's links and addresses, by rtnetlink (rtnetlink(7)). With its neighbours in this folder, the only user of pyroute2.
 
 Knows no owner and no policy. A socket belongs to the process and the network namespace that opened it, so one is
 opened for each piece of work (0.4 ms) and closed with it. /sys/class/net is never read: it shows the namespace that
@@ -6,103 +6,31 @@ sysfs was mounted in, not the caller's.
 """
 
 import errno
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv6Interface, ip_interface
-from typing import Any, TypeVar
+from typing import Any
 
 from pyroute2 import IPRoute
-from pyroute2.netlink.exceptions import NetlinkDumpInterrupted, NetlinkError
+from pyroute2.netlink.exceptions import NetlinkError
 
+from net.links.link import BRIDGE, IFB, MACVTAP, PAIR, TBF, VLAN, VXLAN, Link, LinkAddress, LinkAddress6, PortSettings
+from net.links.link_messages import address6_of, address_of, held_in, link_of
+from net.links.refusals import asked, changing, dumped, looking
 from net.links.token_bucket import Bucket, Parameters, parameters_for, parse_parameters
-from taskvisor.model.errors import CannotAsk, DoesNotFit, Refused, Retryable, TaskvisorError
+from taskvisor.model.errors import DoesNotFit
 
-TAP = "tap"
-TUN = "tun"
-BRIDGE = "bridge"
-VLAN = "vlan"
-VXLAN = "vxlan"
-MACVTAP = "macvtap"
 VXLAN_PORT = 4789  # RFC 7348 §5; the kernel's default is an older one
 VXLAN_TTL = 64
 ROUTE_PROTOCOL = 84
 """Whose our routes are (`ip route show proto 84`); no routing daemon uses it. See /etc/iproute2/rt_protos."""
-IFB = "ifb"
-TBF = "tbf"  # token bucket filter, a queueing discipline
-PAIR = "veth"
-
-IFF_UP = 0x1  # linux/if.h
-IFF_TAP = 0x2  # linux/if_tun.h; the kernel gives both TAP and TUN the kind "tun"
 AF_INET = 2
 AF_INET6 = 10
 RT_SCOPE_LINK = 253
 BUCKET_HANDLE = 0x54560000  # major:minor 5456:0; proves that the bucket on a link is of our making
 TC_H_ROOT = 0xFFFFFFFF  # linux/pkt_sched.h
 IFA_F_NODAD = 0x02  # linux/if_addr.h
-DUMP_TRIES = 5
-
 _UNREACHABLE = (errno.ENETUNREACH, errno.EHOSTUNREACH)
-_FORBIDDEN = (errno.EPERM, errno.EACCES)
-_REFUSALS: Mapping[int | None, tuple[type[TaskvisorError], str]] = {
-    errno.EINVAL: (Refused, "the kernel does not take the value ({error})"),
-    errno.ERANGE: (Refused, "the kernel does not take the value ({error})"),
-    errno.EADDRNOTAVAIL: (Refused, "the kernel does not take the value ({error})"),
-    errno.EOPNOTSUPP: (DoesNotFit, "this kernel can't ({error}); load its module (see lsmod), or use another host"),
-    errno.EBUSY: (Retryable, "the kernel is busy with it ({error}); it is tried again"),
-    errno.ENOSPC: (DoesNotFit, "the kernel has no room for more ({error}); use another host"),
-}
-"""What a change that the kernel did not make becomes, by the errno that it gave. All others are tried again."""
-T = TypeVar("T")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Link:
-    """A link as it was when asked. `kind` is None for what is not virtual; `mac` is "" for what has none.
-
-    `carrier`: of a TAP, whether a process has it open. `multi_queue`: whether it was made for several queues.
-    """
-
-    index: int
-    name: str
-    kind: str | None
-    alias: str | None
-    mac: str
-    mtu: int
-    master: int | None  # the index of the bridge it is on
-    up: bool
-    lower: int | None = (
-        None  # the index of the link that it stands on (of a VLAN or a macvtap), or of a pair's other end
-    )
-    segment: int | None = None  # of a VLAN its id, of a tunnel its VNI
-    tunnel_address: str | None = None  # of a tunnel: this host's end
-    carrier: bool = True  # of a TAP: whether somebody has it open
-    multi_queue: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class LinkAddress:
-    """An IPv4 address and the link that holds it."""
-
-    index: int
-    interface: IPv4Interface
-    label: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PortSettings:
-    """How a bridge treats one of its ports (bridge(8), `bridge link set`)."""
-
-    learning: bool
-    neigh_suppress: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class LinkAddress6:
-    """An IPv6 address and the link that holds it."""
-
-    index: int
-    interface: IPv6Interface
 
 
 class Netlink:
@@ -117,48 +45,42 @@ class Netlink:
 
     def read_link(self, name: str) -> Link | None:
         """The link; None when the kernel says that there is none of that name."""
-        try:
-            return _link_of(self._ipr.link("get", ifname=name)[0])
-        except NetlinkError as error:
-            if error.code == errno.ENODEV:
-                return None
-            raise _asked(error, f"read link {name}") from error
-        except OSError as error:
-            raise _asked(error, f"read link {name}") from error
+        with looking(f"read link {name}"):
+            try:
+                return link_of(self._ipr.link("get", ifname=name)[0])
+            except NetlinkError as error:
+                if error.code == errno.ENODEV:
+                    return None
+                raise
 
     def list_links(self) -> tuple[Link, ...]:
         """Every link of this namespace."""
-        found = _dumped(lambda: list(self._ipr.get_links()), "list links")
-        return tuple(_link_of(message) for message in found)
+        return tuple(map(link_of, dumped(lambda: list(self._ipr.get_links()), "list links")))
 
     def list_ports(self, bridge: Link) -> tuple[Link, ...]:
-        """The links that are on the bridge, whoever put them there."""
-        found = _dumped(lambda: list(self._ipr.get_links(master=bridge.index)), f"list the ports of {bridge.name}")
-        return tuple(link for link in map(_link_of, found) if link.master == bridge.index)
+        """The links that are on the bridge, whoever put them there. Older kernels don't choose, so it is done here too."""
+        found = dumped(lambda: list(self._ipr.get_links(master=bridge.index)), f"list the ports of {bridge.name}")
+        return tuple(link for link in map(link_of, found) if link.master == bridge.index)
 
     def list_addresses(self) -> tuple[LinkAddress, ...]:
         """Every IPv4 address of this namespace."""
-        found = _dumped(lambda: list(self._ipr.get_addr(family=AF_INET)), "list addresses")
-        return tuple(_address_of(message) for message in found)
+        return tuple(map(address_of, dumped(lambda: list(self._ipr.get_addr(family=AF_INET)), "list addresses")))
 
     def list_addresses_of(self, link: Link) -> tuple[IPv4Interface, ...]:
         """The IPv4 addresses of a link."""
-        found = _dumped(
-            lambda: list(self._ipr.get_addr(family=AF_INET, index=link.index)), f"list the addresses of {link.name}"
-        )
-        return tuple(_address_of(message).interface for message in found if message["index"] == link.index)
+        return tuple(held.interface for held in self.list_addresses() if held.index == link.index)
 
     def ensure_bridge_exists(self, name: str, *, mac: str) -> None:
         """A link of that name exists: a new bridge without spanning tree or forward delay, or what was there before.
 
         Spanning tree would hold back a port's frames for 30 s, longer than a guest's DHCP client waits.
         """
-        with _changing(f"make bridge {name}", harmless=errno.EEXIST):
+        with changing(f"make bridge {name}", harmless=errno.EEXIST):
             self._ipr.link("add", ifname=name, kind=BRIDGE, address=mac, br_stp_state=0, br_forward_delay=0)
 
     def ensure_vlan_exists(self, name: str, *, mac: str, lower: Link, segment: int) -> None:
         """A link of that name exists: a new VLAN (IEEE 802.1Q) of `lower`, or what was there before."""
-        with _changing(f"make VLAN link {name} on {lower.name}", harmless=errno.EEXIST):
+        with changing(f"make VLAN link {name} on {lower.name}", harmless=errno.EEXIST):
             self._ipr.link("add", ifname=name, kind=VLAN, link=lower.index, vlan_id=segment, address=mac)
 
     def ensure_vxlan_exists(self, name: str, *, mac: str, vni: int, local: str) -> None:
@@ -167,7 +89,7 @@ class Netlink:
         Also when another link of this host has that VNI: then there is none of that name.
         """
         end = {"vxlan_local6" if ":" in local else "vxlan_local": local}
-        with _changing(f"make tunnel {name}", harmless=errno.EEXIST):
+        with changing(f"make tunnel {name}", harmless=errno.EEXIST):
             self._ipr.link(
                 "add",
                 ifname=name,
@@ -182,47 +104,47 @@ class Netlink:
 
     def ensure_macvtap_exists(self, name: str, *, mac: str, lower: Link) -> None:
         """A link of that name exists: a new macvtap on `lower`, whose guests reach each other, or what was there before."""
-        with _changing(f"make macvtap {name} on {lower.name}", harmless=errno.EEXIST):
+        with changing(f"make macvtap {name} on {lower.name}", harmless=errno.EEXIST):
             self._ipr.link("add", ifname=name, kind=MACVTAP, link=lower.index, macvtap_mode="bridge", address=mac)
 
     def ensure_link_absent(self, link: Link) -> None:
         """The link is gone."""
-        with _changing(f"remove link {link.name}", harmless=errno.ENODEV):
+        with changing(f"remove link {link.name}", harmless=errno.ENODEV):
             self._ipr.link("del", index=link.index)
 
     def ensure_alias(self, link: Link, alias: str) -> None:
         """The link bears the alias."""
         if link.alias != alias:
-            with _changing(f"set the alias of {link.name}"):
+            with changing(f"set the alias of {link.name}"):
                 self._ipr.link("set", index=link.index, ifalias=alias)
 
     def ensure_mtu(self, link: Link, mtu: int) -> None:
         """The link's MTU is `mtu` bytes."""
         if link.mtu != mtu:
-            with _changing(f"set the MTU of {link.name} to {mtu}"):
+            with changing(f"set the MTU of {link.name} to {mtu}"):
                 self._ipr.link("set", index=link.index, mtu=mtu)
 
     def ensure_mac(self, link: Link, mac: str) -> None:
         """The link's MAC is `mac`."""
         if link.mac != mac:
-            with _changing(f"set the MAC of {link.name} to {mac}"):
+            with changing(f"set the MAC of {link.name} to {mac}"):
                 self._ipr.link("set", index=link.index, address=mac)
 
     def ensure_port(self, link: Link, bridge: Link) -> None:
         """The link is on the bridge."""
         if link.master != bridge.index:
-            with _changing(f"put {link.name} on bridge {bridge.name}"):
+            with changing(f"put {link.name} on bridge {bridge.name}"):
                 self._ipr.link("set", index=link.index, master=bridge.index)
 
     def ensure_no_port(self, link: Link) -> None:
         """The link is on no bridge."""
         if link.master is not None:
-            with _changing(f"take {link.name} off its bridge", harmless=errno.ENODEV):
+            with changing(f"take {link.name} off its bridge", harmless=errno.ENODEV):
                 self._ipr.link("set", index=link.index, master=0)
 
     def ensure_port_settings(self, link: Link, settings: PortSettings) -> None:
         """The bridge that the link is on treats it so."""
-        with _changing(f"set how its bridge treats {link.name}"):
+        with changing(f"set how its bridge treats {link.name}"):
             self._ipr.brport(
                 "set", index=link.index, learning=int(settings.learning), neigh_suppress=int(settings.neigh_suppress)
             )
@@ -230,35 +152,35 @@ class Netlink:
     def list_holders(self, address: str) -> tuple[int, ...]:
         """The indices of the links that hold the address (v4 or v6), whatever its prefix."""
         family = AF_INET6 if ":" in address else AF_INET
-        found = _dumped(lambda: list(self._ipr.get_addr(family=family)), "list addresses")
-        return tuple(message["index"] for message in found if _held_of(message) == address)
+        found = dumped(lambda: list(self._ipr.get_addr(family=family)), "list addresses")
+        return tuple(message["index"] for message in found if held_in(message) == address)
 
     def list_global_addresses_of(self, link: Link) -> tuple[str, ...]:
         """The addresses of a link, v4 and v6, but for the link-local ones that IPv6 gives to every link that is up."""
-        found = _dumped(lambda: list(self._ipr.get_addr(index=link.index)), f"list the addresses of {link.name}")
-        held = (f"{_held_of(message)}/{message['prefixlen']}" for message in found if message["index"] == link.index)
+        found = dumped(lambda: list(self._ipr.get_addr(index=link.index)), f"list the addresses of {link.name}")
+        held = (f"{held_in(message)}/{message['prefixlen']}" for message in found if message["index"] == link.index)
         return tuple(address for address in held if not ip_interface(address).is_link_local or ":" not in address)
 
     def ensure_host_address(self, link: Link, address: str) -> None:
         """The link holds that one address (v4 or v6), and no network with it."""
         family, length = (AF_INET6, 128) if ":" in address else (AF_INET, 32)
-        with _changing(f"give {address} to {link.name}", harmless=errno.EEXIST):
+        with changing(f"give {address} to {link.name}", harmless=errno.EEXIST):
             self._ipr.addr("add", index=link.index, family=family, address=address, prefixlen=length)
 
     def ensure_host_route(self, link: Link, address: str) -> None:
         """The way to that one address (v4 or v6) is the link; a way to it by another link of ours is replaced."""
-        with _changing(f"route {address} to {link.name}"):
+        with changing(f"route {address} to {link.name}"):
             self._ipr.route("replace", oif=link.index, proto=ROUTE_PROTOCOL, **_host_route_to(address))
 
     def ensure_up(self, link: Link) -> None:
         """The link is administratively up."""
         if not link.up:
-            with _changing(f"set {link.name} up"):
+            with changing(f"set {link.name} up"):
                 self._ipr.link("set", index=link.index, state="up")
 
     def ensure_address(self, link: Link, interface: IPv4Interface) -> None:
         """The link holds the address."""
-        with _changing(f"give {interface} to {link.name}", harmless=errno.EEXIST):
+        with changing(f"give {interface} to {link.name}", harmless=errno.EEXIST):
             self._ipr.addr(
                 "add",
                 index=link.index,
@@ -269,31 +191,30 @@ class Netlink:
 
     def ensure_labelled_address(self, link: Link, interface: IPv4Interface, *, label: str) -> None:
         """The link holds the address, under a label (`ip address … label`): programs that go by a link's name pass it over."""
-        with _changing(f"give {interface} to {link.name}", harmless=errno.EEXIST):
+        with changing(f"give {interface} to {link.name}", harmless=errno.EEXIST):
             self._ipr.addr(
                 "add", index=link.index, address=str(interface.ip), prefixlen=interface.network.prefixlen, label=label
             )
 
     def ensure_address_absent(self, link: Link, interface: IPv4Interface) -> None:
         """The link does not hold the address."""
-        with _changing(f"take {interface} from {link.name}", harmless=errno.EADDRNOTAVAIL):
+        with changing(f"take {interface} from {link.name}", harmless=errno.EADDRNOTAVAIL):
             self._ipr.addr("del", index=link.index, address=str(interface.ip), prefixlen=interface.network.prefixlen)
 
     def read_link_towards(self, address: str) -> Link | None:
         """The link by which a packet for the address would leave; None when there is no route to it."""
-        try:
-            route = self._ipr.route("get", dst=address)[0]
-            return _link_of(self._ipr.link("get", index=route.get_attr("RTA_OIF"))[0])
-        except NetlinkError as error:
-            if error.code in _UNREACHABLE:
-                return None
-            raise _asked(error, f"read the route to {address}") from error
-        except OSError as error:
-            raise _asked(error, f"read the route to {address}") from error
+        with looking(f"read the route to {address}"):
+            try:
+                route = self._ipr.route("get", dst=address)[0]
+                return link_of(self._ipr.link("get", index=route.get_attr("RTA_OIF"))[0])
+            except NetlinkError as error:
+                if error.code in _UNREACHABLE:
+                    return None
+                raise
 
     def ensure_ifb_exists(self, name: str, *, mac: str) -> None:
         """A link of that name exists: a new intermediate functional block (kernel: drivers/net/ifb.c), or what was there."""
-        with _changing(f"make {name}", harmless=errno.EEXIST):
+        with changing(f"make {name}", harmless=errno.EEXIST):
             self._ipr.link("add", ifname=name, kind=IFB, address=mac)
 
     def ensure_bucket(self, link: Link, bucket: Bucket) -> None:
@@ -305,7 +226,7 @@ class Netlink:
         if self._read_bucket(link) == wanted:
             return
         options = {"attrs": [("TCA_TBF_PARMS", wanted)]}
-        with _changing(f"limit the rate of {link.name}"):
+        with changing(f"limit the rate of {link.name}"):
             # As raw attributes: pyroute2's own words for tbf know no peak rate.
             attributes = [("TCA_KIND", TBF), ("TCA_OPTIONS", options)]
             try:
@@ -319,12 +240,12 @@ class Netlink:
 
     def ensure_no_bucket(self, link: Link) -> None:
         """What leaves by the link is not limited by a bucket of ours; another's queueing discipline is left alone."""
-        if self._read_bucket(link) is not None:
-            with _changing(f"no longer limit the rate of {link.name}", harmless=errno.ENOENT):
+        if link.discipline == TBF and self._read_bucket(link) is not None:
+            with changing(f"no longer limit the rate of {link.name}", harmless=errno.ENOENT):
                 self._ipr.tc("del", index=link.index, handle=BUCKET_HANDLE, parent=TC_H_ROOT)
 
     def _read_bucket(self, link: Link) -> Parameters | None:
-        found = _dumped(lambda: list(self._ipr.get_qdiscs(index=link.index)), f"list the queues of {link.name}")
+        found = dumped(lambda: list(self._ipr.get_qdiscs(index=link.index)), f"list the queues of {link.name}")
         for message in found:
             ours = message["handle"] == BUCKET_HANDLE and message.get_attr("TCA_KIND") == TBF
             if ours and message["index"] == link.index:
@@ -333,18 +254,12 @@ class Netlink:
 
     def list_addresses6(self) -> tuple[LinkAddress6, ...]:
         """Every IPv6 address of this namespace, the link-local ones too."""
-        found = _dumped(lambda: list(self._ipr.get_addr(family=AF_INET6)), "list IPv6 addresses")
-        return tuple(
-            LinkAddress6(
-                index=message["index"],
-                interface=IPv6Interface(f"{message.get_attr('IFA_ADDRESS')}/{message['prefixlen']}"),
-            )
-            for message in found
-        )
+        found = dumped(lambda: list(self._ipr.get_addr(family=AF_INET6)), "list IPv6 addresses")
+        return tuple(map(address6_of, found))
 
     def ensure_address6(self, link: Link, interface: IPv6Interface) -> None:
         """The link holds the address, usable at once: no duplicate is looked for."""
-        with _changing(f"give {interface} to {link.name}", harmless=errno.EEXIST):
+        with changing(f"give {interface} to {link.name}", harmless=errno.EEXIST):
             self._ipr.addr(
                 "add",
                 family=AF_INET6,
@@ -356,7 +271,7 @@ class Netlink:
 
     def ensure_pair_exists(self, name: str, *, mac: str, peer: str, peer_mac: str) -> None:
         """A link of that name exists: an end of a new pair (veth(4)) whose other end is `peer`, or what was there before."""
-        with _changing(f"make the pair {name} and {peer}", harmless=errno.EEXIST):
+        with changing(f"make the pair {name} and {peer}", harmless=errno.EEXIST):
             self._ipr.link("add", ifname=name, kind=PAIR, address=mac, peer={"ifname": peer, "address": peer_mac})
 
 
@@ -366,109 +281,14 @@ def open_netlink() -> Iterator[Netlink]:
     try:
         ipr = IPRoute()
     except OSError as error:
-        raise _asked(error, "open a netlink socket") from error
+        raise asked(error, "open a netlink socket") from error
     try:
         yield Netlink(ipr)
     finally:
         ipr.close()
 
 
-def _dumped(dump: Callable[[], list[T]], what: str) -> list[T]:
-    """A dump that was not disturbed: the kernel marks one during which links came or went (NLM_F_DUMP_INTR)."""
-    for _ in range(DUMP_TRIES):
-        try:
-            return dump()
-        except NetlinkDumpInterrupted:
-            continue
-        except (NetlinkError, OSError) as error:
-            raise _asked(error, what) from error
-    raise CannotAsk(f"can't {what}: links changed during each of {DUMP_TRIES} looks; try again")
-
-
-def _asked(error: NetlinkError | OSError, what: str) -> DoesNotFit | CannotAsk:
-    """The error of a look-up that failed."""
-    if _code_of(error) in _FORBIDDEN:
-        return _forbidden(what)
-    return CannotAsk(f"can't {what}: {error}; whether it is there is not known")
-
-
-@contextmanager
-def _changing(what: str, *, harmless: int | None = None) -> Iterator[None]:
-    """Translates the errors of a change; `harmless` is the code which says that it is so already."""
-    try:
-        yield
-    except (NetlinkError, OSError) as error:
-        code = _code_of(error)
-        if code == harmless:
-            return
-        if code in _FORBIDDEN:
-            raise _forbidden(what) from error
-        reaction, text = _REFUSALS.get(code, (Retryable, "{error}"))
-        raise reaction(f"can't {what}: {text.format(error=error)}") from error
-
-
-def _forbidden(what: str) -> DoesNotFit:
-    return DoesNotFit(f"can't {what}: this process lacks CAP_NET_ADMIN; run the worker as root or grant it")
-
-
-def _code_of(error: NetlinkError | OSError) -> int | None:
-    code: int | None = error.code if isinstance(error, NetlinkError) else error.errno
-    return code
-
-
-def _link_of(message: Any) -> Link:
-    return Link(
-        index=message["index"],
-        name=message.get_attr("IFLA_IFNAME"),
-        kind=_kind_of(message.get_attr("IFLA_LINKINFO")),
-        alias=message.get_attr("IFLA_IFALIAS"),
-        mac=message.get_attr("IFLA_ADDRESS") or "",
-        mtu=message.get_attr("IFLA_MTU"),
-        master=message.get_attr("IFLA_MASTER"),
-        up=bool(message["flags"] & IFF_UP),
-        lower=message.get_attr("IFLA_LINK"),
-        segment=_first_of(message, "IFLA_VLAN_ID", "IFLA_VXLAN_ID"),
-        tunnel_address=_first_of(message, "IFLA_VXLAN_LOCAL", "IFLA_VXLAN_LOCAL6"),
-        carrier=bool(message.get_attr("IFLA_CARRIER")),
-        multi_queue=_is_multi_queue(message.get_attr("IFLA_LINKINFO")),
-    )
-
-
-def _first_of(message: Any, *names: str) -> Any:
-    """The first of these attributes that the link's own kind has; None when it has none of them."""
-    info = message.get_attr("IFLA_LINKINFO")
-    data = info.get_attr("IFLA_INFO_DATA") if info is not None else None
-    if data is None or not hasattr(data, "get_attr"):
-        return None
-    return next((value for name in names if (value := data.get_attr(name)) is not None), None)
-
-
-def _is_multi_queue(info: Any) -> bool:
-    data = info.get_attr("IFLA_INFO_DATA") if info is not None and info.get_attr("IFLA_INFO_KIND") == TUN else None
-    return data is not None and bool(data.get_attr("IFLA_TUN_MULTI_QUEUE"))
-
-
-def _kind_of(info: Any) -> str | None:
-    if info is None:
-        return None
-    kind: str = info.get_attr("IFLA_INFO_KIND")
-    if kind == TUN:
-        data = info.get_attr("IFLA_INFO_DATA")
-        return TAP if data is not None and data.get_attr("IFLA_TUN_TYPE") == IFF_TAP else TUN
-    return kind
-
-
-def _held_of(message: Any) -> str:
-    held: str = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
-    return held
-
-
 def _host_route_to(address: str) -> dict[str, Any]:
     if ":" in address:
         return {"family": AF_INET6, "dst": address, "dst_len": 128}
     return {"family": AF_INET, "dst": address, "dst_len": 32, "scope": RT_SCOPE_LINK}
-
-
-def _address_of(message: Any) -> LinkAddress:
-    interface = IPv4Interface(f"{_held_of(message)}/{message['prefixlen']}")
-    return LinkAddress(index=message["index"], interface=interface, label=message.get_attr("IFA_LABEL") or "")

@@ -11,7 +11,8 @@ from ipaddress import IPv4Address, IPv4Interface
 
 import structlog
 
-from net.links.netlink import Link, Netlink
+from net.links.link import Link
+from net.links.netlink import Netlink
 from taskvisor.model.errors import DoesNotFit, Retryable
 
 log = structlog.get_logger(__name__)

@@ -11,7 +11,8 @@ from ipaddress import IPv4Interface
 
 import structlog
 
-from net.links.netlink import PAIR, Link, Netlink
+from net.links.link import PAIR, Link
+from net.links.netlink import Netlink
 from net.links.sysctl import ROOT, ensure_no_ipv6, ensure_sysctl
 from net.plan import OWNER_WORD, network_owner_for
 from net.services.site import LINK_SERVER_ADDRESS, service_name_for, service_port_for

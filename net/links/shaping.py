@@ -16,7 +16,8 @@ import structlog
 
 from net.bandwidth import bucket_for
 from net.filters.diversion import ensure_detour, ensure_no_detour
-from net.links.netlink import IFB, Link, Netlink
+from net.links.link import IFB, Link
+from net.links.netlink import Netlink
 from net.links.sysctl import ensure_no_ipv6
 from net.links.token_bucket import Bucket
 from net.plan import ID_CHARS, OWNER_WORD

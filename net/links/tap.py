@@ -4,9 +4,12 @@ libvirt attaches to it as `<interface type='ethernet'><target dev='tap…' manag
 (https://libvirt.org/formatdomain.html#generic-ethernet-connection): the device is ours before, during and after.
 """
 
+from dataclasses import replace
+
 import structlog
 
-from net.links.netlink import TAP, Link, Netlink
+from net.links.link import TAP, Link
+from net.links.netlink import Netlink
 from net.links.sysctl import ensure_no_ipv6
 from net.links.tun import NameTaken, open_new_tap
 from taskvisor.model.errors import Contradiction, Retryable
@@ -69,10 +72,11 @@ def _make_tap(netlink: Netlink, name: str, owner: str, queues: int) -> Link:
             fresh = _seen(netlink, name)
             netlink.ensure_alias(fresh, owner)
             tap.ensure_persistent()
-            log.info("tap_made", tap=name)
     except NameTaken:
         log.warning("tap_name_was_taken_meanwhile", tap=name)
-    return _seen(netlink, name)
+        return _seen(netlink, name)
+    log.info("tap_made", tap=name)
+    return replace(fresh, alias=owner)
 
 
 def _seen(netlink: Netlink, name: str) -> Link:

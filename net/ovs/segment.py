@@ -8,7 +8,8 @@ effect. This kernel has no module openvswitch; with it, frames come by the same 
 
 from pathlib import Path
 
-from net.links.netlink import Link, Netlink
+from net.links.link import Link
+from net.links.netlink import Netlink
 from net.links.tap import ensure_tap, ensure_tap_absent
 from net.ovs.plan import switch_port_for
 from net.ovs.port import SwitchPorts

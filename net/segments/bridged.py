@@ -5,8 +5,8 @@ from typing import Protocol
 import structlog
 
 from net.links.bridge import ensure_bridge, ensure_bridge_absent_when_unused, read_bridge
-from net.links.netlink import Link, Netlink
-from net.links.occupants import Occupant, list_occupants
+from net.links.link import Link
+from net.links.netlink import Netlink
 from net.links.tap import ensure_tap_on_bridge
 from net.plan import bridge_plan_for, parse_owner
 from net.segments.taps import TapSegment
@@ -28,7 +28,7 @@ class Joint(Protocol):
         """The joint is there, on the bridge and up."""
         ...
 
-    def is_joint(self, link: Occupant, vif: VifPlan) -> bool:
+    def is_joint(self, link: Link, vif: VifPlan) -> bool:
         """Whether a link on the network's bridge is its joint."""
         ...
 
@@ -50,7 +50,7 @@ class Unjoined:
     def ensure(self, netlink: Netlink, vif: VifPlan, bridge: Link) -> None:
         """There is none."""
 
-    def is_joint(self, link: Occupant, vif: VifPlan) -> bool:  # noqa: ARG002 - as every Joint
+    def is_joint(self, link: Link, vif: VifPlan) -> bool:  # noqa: ARG002 - as every Joint
         return False
 
     def ensure_absent(self, netlink: Netlink, vif: VifPlan) -> None:
@@ -82,7 +82,7 @@ class BridgedSegment(TapSegment):
         bridge = read_bridge(netlink, bridge_plan_for(vif))
         if bridge is None:
             return True
-        ports = [port for port in list_occupants(bridge) if not self._joint.is_joint(port, vif)]
+        ports = [port for port in netlink.list_ports(bridge) if not self._joint.is_joint(port, vif)]
         strangers = [port.name for port in ports if parse_owner(port.alias) is None]
         if strangers:
             log.warning("bridge_kept_for_links_of_strangers", bridge=bridge.name, links=strangers)

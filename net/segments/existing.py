@@ -1,7 +1,7 @@
 """`existing`: a Linux bridge that the operator made. Our TAP is put on it; the bridge itself is never changed or removed."""
 
-from net.links.netlink import BRIDGE, Link, Netlink
-from net.links.occupants import list_occupants
+from net.links.link import BRIDGE, Link
+from net.links.netlink import Netlink
 from net.links.tap import ensure_tap_on_bridge
 from net.plan import parse_owner
 from net.segments.taps import TapSegment
@@ -21,7 +21,7 @@ class ExistingSegment(TapSegment):
     def is_unused(self, netlink: Netlink, vif: VifPlan) -> bool:
         """Whether no port of ours is on that bridge, of this network or of another that is on it too."""
         bridge = netlink.read_link(vif.bridge)
-        return bridge is None or all(parse_owner(port.alias) is None for port in list_occupants(bridge))
+        return bridge is None or all(parse_owner(port.alias) is None for port in netlink.list_ports(bridge))
 
     def ensure_absent(self, netlink: Netlink, vif: VifPlan) -> None:
         """Nothing was made."""

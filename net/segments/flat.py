@@ -4,8 +4,8 @@ The interface is the operator's: it has no mark of ours, it is only put on the b
 may have no addresses: a bridge port's are dead, and moving them to the bridge would cut the host off if it died in between.
 """
 
-from net.links.netlink import Link, Netlink
-from net.links.occupants import Occupant
+from net.links.link import Link
+from net.links.netlink import Netlink
 from net.segments.uplink import require_free_uplink, require_uplink
 from taskvisor.model.network import Surroundings
 from taskvisor.model.plan import VifPlan
@@ -22,7 +22,7 @@ class FlatJoint:
         netlink.ensure_port(uplink, bridge)
         netlink.ensure_up(uplink)
 
-    def is_joint(self, link: Occupant, vif: VifPlan) -> bool:
+    def is_joint(self, link: Link, vif: VifPlan) -> bool:
         return link.name == vif.uplink
 
     def ensure_absent(self, netlink: Netlink, vif: VifPlan) -> None:

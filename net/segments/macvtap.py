@@ -11,7 +11,8 @@ Documentation/networking, macvlan). The network's router is somebody else's.
 
 import structlog
 
-from net.links.netlink import MACVTAP, Link, Netlink
+from net.links.link import MACVTAP, Link
+from net.links.netlink import Netlink
 from net.links.sysctl import ensure_no_ipv6
 from net.segments.uplink import require_uplink
 from taskvisor.model.errors import Contradiction, DoesNotFit, Retryable

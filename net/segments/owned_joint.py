@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import structlog
 
-from net.links.netlink import BRIDGE, Link, Netlink
-from net.links.occupants import Occupant
+from net.links.link import BRIDGE, Link
+from net.links.netlink import Netlink
 from net.links.sysctl import ensure_no_ipv6
 from net.plan import joint_mac_for, network_owner_for
 from taskvisor.model.errors import Contradiction, DoesNotFit
@@ -50,7 +50,7 @@ def is_ours(link: Link, network_id: NetworkId) -> bool:
     return link.kind != BRIDGE and is_marked(link, network_id)
 
 
-def is_marked(link: Link | Occupant, network_id: NetworkId) -> bool:
+def is_marked(link: Link, network_id: NetworkId) -> bool:
     """Whether a link that is no bridge bears the network's mark, as its joint does."""
     half_made = link.alias is None and link.mac == joint_mac_for(network_id)
     return link.alias == network_owner_for(network_id) or half_made

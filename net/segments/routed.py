@@ -6,7 +6,8 @@ gateway, as router advertisements without the L flag do (RFC 5942): proxying eac
 each pair. The routes bear protocol 84: a routing daemon that tells other hosts the way takes them from there.
 """
 
-from net.links.netlink import TAP, Link, Netlink
+from net.links.link import TAP, Link
+from net.links.netlink import Netlink
 from net.links.sysctl import ensure_no_address_check, ensure_sysctl
 from net.plan import parse_owner
 from net.segments.taps import TapSegment

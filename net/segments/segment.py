@@ -2,7 +2,8 @@
 
 from typing import Protocol
 
-from net.links.netlink import Link, Netlink
+from net.links.link import Link
+from net.links.netlink import Netlink
 from taskvisor.model.network import Surroundings
 from taskvisor.model.plan import VifPlan
 

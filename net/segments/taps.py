@@ -1,6 +1,7 @@
 """The device of kinds whose guests have a TAP, and what kinds without a tunnel need not do. A base, not a kind."""
 
-from net.links.netlink import Link, Netlink
+from net.links.link import Link
+from net.links.netlink import Netlink
 from net.links.tap import ensure_tap, ensure_tap_absent
 from taskvisor.model.network import Surroundings
 from taskvisor.model.plan import VifPlan

@@ -1,6 +1,7 @@
 """This host's interface on a physical network: found, and judged. Never changed here, but for being up."""
 
-from net.links.netlink import Link, Netlink
+from net.links.link import Link
+from net.links.netlink import Netlink
 from taskvisor.model.errors import DoesNotFit
 from taskvisor.model.plan import VifPlan
 

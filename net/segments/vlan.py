@@ -6,8 +6,8 @@ what that kernel answers (EOPNOTSUPP) becomes DoesNotFit; frames with a tag were
 """
 
 from net.kinds import vlan_name_for
-from net.links.netlink import VLAN, Link, Netlink
-from net.links.occupants import Occupant
+from net.links.link import VLAN, Link
+from net.links.netlink import Netlink
 from net.segments.owned_joint import ensure_joint, ensure_joints_absent, is_marked
 from net.segments.uplink import require_uplink
 from taskvisor.model.network import Surroundings
@@ -30,7 +30,7 @@ class VlanJoint:
         netlink.ensure_up(uplink)
         netlink.ensure_up(link)
 
-    def is_joint(self, link: Occupant, vif: VifPlan) -> bool:
+    def is_joint(self, link: Link, vif: VifPlan) -> bool:
         return is_marked(link, vif.network_id)
 
     def ensure_absent(self, netlink: Netlink, vif: VifPlan) -> None:

@@ -13,9 +13,9 @@ another host's, which does not know the guest, refuses what its own has offered 
 """
 
 from net.kinds import tunnel_name_for
+from net.links.link import VXLAN, Link, PortSettings
 from net.links.neighbours import open_neighbours
-from net.links.netlink import VXLAN, Link, Netlink, PortSettings
-from net.links.occupants import Occupant
+from net.links.netlink import Netlink
 from net.links.sysctl import speaks_ipv6
 from net.plan import bridge_name_for
 from net.reach import changes_for, entries_for
@@ -56,7 +56,7 @@ class VxlanJoint:
         netlink.ensure_port_settings(link, TOLD_BY_RECORDS)
         netlink.ensure_up(link)
 
-    def is_joint(self, link: Occupant, vif: VifPlan) -> bool:
+    def is_joint(self, link: Link, vif: VifPlan) -> bool:
         return is_marked(link, vif.network_id)
 
     def ensure_absent(self, netlink: Netlink, vif: VifPlan) -> None:

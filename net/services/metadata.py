@@ -1,7 +1,8 @@
 """The metadata service of a network on this host: one small server, and a file for each port with what its guest is told.
 
-The server is net/services/metadata_server.py, run like dnsmasq: known by its whole command line, adopted when that is the
-wanted one, else replaced. It reads a guest's file when the guest asks, so a change needs no signal. Files belong to the
+The server is net/services/metadata_program.py, run like dnsmasq: known by its whole command line, adopted when that is the
+wanted one, else replaced. It listens before all of it is loaded; one that fails at that is found missing at the next look, as one
+that died is. It reads a guest's file when the guest asks, so a change needs no signal. Files belong to the
 unprivileged user that the server becomes, and to nobody else: user data hold secrets. Callers hold the network's lock.
 Must never know what a document means.
 
@@ -22,19 +23,22 @@ from pathlib import Path
 import structlog
 
 from net.command import run_command
-from net.links.netlink import Link, Netlink
-from net.services import metadata_server
+from net.links.link import Link
+from net.links.netlink import Netlink
+from net.services import metadata_program, metadata_server
+from net.services.metadata_program import FAILED_SUFFIX
 from net.services.metadata_server import DOCUMENTS_LIMIT_BYTES, NOBODY
 from net.services.process import ensure_none_with, open_daemon
 from net.services.site import METADATA_ADDRESS, site_for
-from taskvisor.model.errors import DoesNotFit, Refused, Retryable
+from taskvisor.model.errors import CannotAsk, DoesNotFit, Refused, Retryable
 from taskvisor.model.plan import VifPlan
 
 log = structlog.get_logger(__name__)
 
 Documents = Mapping[str, str]
 """Texts by their paths: `openstack/latest/meta_data.json`."""
-PROGRAM = Path(metadata_server.__file__)
+PROGRAM = Path(metadata_program.__file__)
+LOADED = Path(metadata_server.__file__)
 INTERFACE = IPv4Interface(f"{METADATA_ADDRESS}/32")
 LABEL = "metadata"
 DIRECTORY_MODE = 0o700
@@ -56,6 +60,11 @@ class Place:
     @property
     def pid(self) -> Path:
         return self.directory / "metadata.pid"
+
+    @property
+    def failed(self) -> Path:
+        """Why the last server that was started did not come to answer; not there when it did."""
+        return Path(f"{self.pid}{FAILED_SUFFIX}")
 
     @property
     def pid_argument(self) -> str:
@@ -91,10 +100,22 @@ def ensure_served(netlink: Netlink, *, link: Link, place: Place) -> None:
         if daemon is not None and daemon.argv == argv:
             return
     ensure_none_with(place.pid_argument)
+    _tell_of_failure(link, place)
     started = run_command(argv)
     if not started.ok:
         raise Retryable(f"the metadata server on {link.name} does not start: {started}")
     log.info("metadata_started", link=link.name)
+
+
+def is_served(vif: VifPlan, *, place: Place) -> bool:
+    """A server runs, if the port's guest was told anything. Touches nothing. CannotAsk when it can't be told."""
+    try:
+        if not place.file_of(vif).exists():
+            return True
+        with open_daemon(place.pid, place.pid_argument) as daemon:
+            return daemon is not None
+    except OSError as error:
+        raise CannotAsk(f"can't tell whether the metadata service runs: {error}") from error
 
 
 def ensure_untold(netlink: Netlink, vif: VifPlan, *, place: Place) -> None:
@@ -121,6 +142,7 @@ def ensure_absent(place: Place) -> None:
             file.unlink(missing_ok=True)
         place.documents.rmdir()
     place.pid.unlink(missing_ok=True)
+    place.failed.unlink(missing_ok=True)
 
 
 def argv_for(link: Link, place: Place) -> tuple[str, ...]:
@@ -141,7 +163,14 @@ def argv_for(link: Link, place: Place) -> tuple[str, ...]:
 
 @lru_cache(maxsize=1)
 def _code() -> str:
-    return hashlib.sha256(PROGRAM.read_bytes()).hexdigest()[:CODE_CHARS]
+    return hashlib.sha256(PROGRAM.read_bytes() + LOADED.read_bytes()).hexdigest()[:CODE_CHARS]
+
+
+def _tell_of_failure(link: Link, place: Place) -> None:
+    """It had nobody to tell: who started it had gone on."""
+    if place.failed.exists():
+        log.warning("metadata_had_failed", link=link.name, reason=place.failed.read_text().strip())
+        place.failed.unlink()
 
 
 def _any_told(place: Place) -> bool:

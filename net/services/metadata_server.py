@@ -1,8 +1,8 @@
-"""A program of its own: answers the guests of one network at http://169.254.169.254/, each with what it alone was told.
+"""Answers the guests of one network at http://169.254.169.254/, each with what it alone was told.
 
-Run by its path (net/services/metadata.py does), with Python's standard library and nothing else, so that it starts at
-once and depends on nothing that an upgrade may move. It binds to one link as root, then locks itself into its directory
-as an unprivileged user and goes into the background; whoever started it is told by its exit code that it listens.
+A module of the metadata program (net/services/metadata_program.py), which loads it by its path, with Python's standard library
+and nothing else, so that it depends on nothing that an upgrade may move. Before it answers, the process locks itself into its
+directory as an unprivileged user.
 
 Who asks is known by the sender's address: <directory>/<address>.json is an object of texts by their paths. That no guest
 speaks as another is the filters' work. A path above documents is answered with their names, one a line, as EC2 and Nova
@@ -10,16 +10,14 @@ do. Guests are strangers: a request has few bytes and little time as a whole, ho
 answered at once. Never logs what it serves.
 """
 
-import argparse
 import asyncio
 import json
 import os
 import resource
 import signal
 import socket
-import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -28,7 +26,6 @@ EXCHANGE_LIMIT_S = 10.0
 CONNECTIONS_LIMIT = 128
 CONNECTIONS_PER_GUEST_LIMIT = 8
 DOCUMENTS_LIMIT_BYTES = 4 << 20
-BACKLOG = 64
 FILES_LIMIT = 512
 NOBODY = 65534
 SLASHED = "latest/meta-data"
@@ -116,23 +113,13 @@ async def _exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, 
     await reader.read(REQUEST_LIMIT_BYTES)  # its end, or more: until then a reset could overtake the answer
 
 
-async def run_server(listening: socket.socket) -> None:
-    """Answers until the process is ended."""
-    server = await asyncio.start_server(Server().serve, sock=listening, limit=REQUEST_LIMIT_BYTES)
-    await server.serve_forever()
+def run_server(listening_fd: int) -> None:
+    """Answers who connects to that socket, until the process is ended."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    asyncio.run(_serve(socket.socket(fileno=listening_fd)))
 
 
-def open_listening(device: str, address: str, port: int) -> socket.socket:
-    """A socket that hears what comes in by that link only, and whose answers leave by it, whatever routes the host has."""
-    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode())
-    listening.bind((address, port))
-    listening.listen(BACKLOG)
-    return listening
-
-
-def ensure_confined(directory: Path) -> None:
+def ensure_confined(directory: str) -> None:
     """This process sees that directory only, as nobody; it can't take more files or memory than it needs."""
     os.chroot(directory)
     os.chdir("/")
@@ -142,45 +129,6 @@ def ensure_confined(directory: Path) -> None:
     os.setuid(NOBODY)
 
 
-def run_in_background(arguments: argparse.Namespace) -> None:
-    """The parent returns once the child listens, confined; the child never returns. OSError when it can't."""
-    listening = open_listening(arguments.device, arguments.address, arguments.port)
-    ready, told = os.pipe()
-    if os.fork():
-        os.close(told)
-        if os.read(ready, 1) != b"1":
-            raise OSError("the server ended before it listened")
-        return
-    os.setsid()
-    nothing = os.open(os.devnull, os.O_RDWR)
-    arguments.pid_file.write_text(f"{os.getpid()}\n")
-    ensure_confined(arguments.directory)
-    os.write(told, b"1")
-    for fd in (0, 1, 2):
-        os.dup2(nothing, fd)
-    for fd in (ready, told, nothing):
-        os.close(fd)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    asyncio.run(run_server(listening))
-
-
-def main(argv: Sequence[str]) -> int:
-    """`--link` and `--code` are not used: they make another command line of another link, or of another version of this file."""
-    parser = argparse.ArgumentParser(description="Answers the guests of one network with what each was told.")
-    parser.add_argument("--device", required=True)
-    parser.add_argument("--address", required=True)
-    parser.add_argument("--port", type=int, default=80)
-    parser.add_argument("--directory", type=Path, required=True)
-    parser.add_argument("--pid-file", type=Path, required=True)
-    parser.add_argument("--link")
-    parser.add_argument("--code")
-    try:
-        run_in_background(parser.parse_args(argv))
-    except OSError as error:
-        print(f"metadata server: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+async def _serve(listening: socket.socket) -> None:
+    server = await asyncio.start_server(Server().serve, sock=listening, limit=REQUEST_LIMIT_BYTES)
+    await server.serve_forever()

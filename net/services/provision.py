@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from net.filters.service_guard import ServiceGuard
-from net.links.netlink import Link, Netlink
+from net.filters.transactions import Transactions
+from net.links.link import Link
+from net.links.netlink import Netlink
 from net.links.service_link import ensure_service_link, ensure_service_link_absent
 from net.plan import bridge_name_for
 from net.services import dhcp, metadata
@@ -20,11 +22,11 @@ from taskvisor.model.plan import VifPlan
 
 
 class Services:
-    """Those of one host. `directory` has one for each network's files; `guard_lock` is a file that all processes agree on."""
+    """Those of one host. `directory` has one for each network's files."""
 
-    def __init__(self, directory: Path, guard_lock: Path) -> None:
+    def __init__(self, directory: Path, transactions: Transactions) -> None:
         self._directory = directory
-        self._guard = ServiceGuard(guard_lock)
+        self._guard = ServiceGuard(transactions)
 
     def ensure_served(self, netlink: Netlink, vif: VifPlan, bridge: Link) -> None:
         """The NIC's guest is served. The guard first: no question of a guest may leave this host, and no other may be answered.
@@ -60,6 +62,17 @@ class Services:
             metadata.ensure_untold(netlink, vif, place=self._place_of(vif))
         elif vif.dhcp and (link := netlink.read_link(site_for(vif).interface)) is not None:
             metadata.ensure_told(netlink, vif, documents, link=link, place=self._place_of(vif))
+
+    def has_dhcp(self, vif: VifPlan) -> bool:
+        """The network's DHCP runs, and was told of the NIC. Touches nothing. CannotAsk when it can't be told."""
+        try:
+            return dhcp.is_served(vif, paths=self.paths_of(vif))
+        except OSError as error:
+            raise CannotAsk(f"can't tell whether DHCP knows {vif.mac}: {error}") from error
+
+    def has_metadata(self, vif: VifPlan) -> bool:
+        """The NIC's guest is answered, if it was told anything. Touches nothing. CannotAsk when it can't be told."""
+        return metadata.is_served(vif, place=self._place_of(vif))
 
     def list_dhcp(self) -> tuple[DhcpFacts, ...]:
         """What the dnsmasq of each network is told, in the order of networks. A host without networks has no such files."""

@@ -24,7 +24,7 @@ from taskvisor.cli import (
 )
 from taskvisor.cli.exits import ExitCode, UsageError, code_for
 from taskvisor.cli.render import say_error
-from taskvisor.client import StillRunning
+from taskvisor.handle import StillRunning
 from taskvisor.model.errors import TaskvisorError
 
 

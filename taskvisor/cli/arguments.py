@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import cast
 
 from taskvisor.cli.exits import UsageError
-from taskvisor.client import FlavorFields, VolumeFields
+from taskvisor.fields import FlavorFields, VolumeFields
 from taskvisor.model.errors import Refused
 from taskvisor.model.flavors import flavor_for
 from taskvisor.model.spec import USER_DATA_LIMIT_BYTES

@@ -12,7 +12,7 @@ from taskvisor.cli.records import complete_group, open_records, settings_or_usag
 from taskvisor.cli.render import Format, FormatOption, show_json, show_table
 from taskvisor.cli.requesting import IdOption, request_each, request_one
 from taskvisor.cli.rules import rule_for, rule_text
-from taskvisor.client import RuleFields
+from taskvisor.fields import RuleFields
 from taskvisor.model.errors import Refused
 from taskvisor.model.group_spec import SecurityGroupSpec
 from taskvisor.model.network_view import group_view

@@ -20,7 +20,7 @@ from taskvisor.cli.nics import NIC_HELP, nic_for
 from taskvisor.cli.records import Records, open_client, open_records, settings_or_usage_error
 from taskvisor.cli.render import Format, FormatOption, out, say, say_error, show_json
 from taskvisor.cli.watch import Request
-from taskvisor.client import FlavorFields, NicFields, VolumeFields
+from taskvisor.fields import FlavorFields, NicFields, VolumeFields
 from taskvisor.model.errors import CannotAsk, Refused
 from taskvisor.model.flavors import DEFAULT_FLAVORS, flavor_for
 from taskvisor.model.ids import OPERATION_ID_RULE, OperationId

@@ -10,7 +10,8 @@ from taskvisor.cli.launch import TimeoutOption, WaitOption
 from taskvisor.cli.records import complete_instance
 from taskvisor.cli.render import Format, FormatOption
 from taskvisor.cli.requesting import request_each, request_one
-from taskvisor.client import Handle, Taskvisor
+from taskvisor.client import Taskvisor
+from taskvisor.handle import Handle
 from taskvisor.model.snapshot import Compression, Quiesce, SnapshotMethod
 
 Names = Annotated[

@@ -12,7 +12,7 @@ from taskvisor.cli.listing import networks
 from taskvisor.cli.records import complete_network, open_records, settings_or_usage_error
 from taskvisor.cli.render import Format, FormatOption, show_fields, show_json
 from taskvisor.cli.requesting import IdOption, request_each, request_one
-from taskvisor.client import NetworkFields, RouteFields
+from taskvisor.fields import NetworkFields, RouteFields
 from taskvisor.model.errors import Refused
 from taskvisor.model.network import Ipv6Mode, Network, NetworkKind
 from taskvisor.model.network_spec import NetworkSpec

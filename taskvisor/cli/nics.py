@@ -4,7 +4,7 @@ import re
 from typing import cast
 
 from taskvisor.cli.exits import UsageError
-from taskvisor.client import NicFields
+from taskvisor.fields import NicFields
 
 NIC_HELP = (
     "mac=.., address=.., address6=.., group=.. (more than once; none: in no group), queues=.., pair=ADDRESS or"

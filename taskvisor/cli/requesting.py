@@ -11,7 +11,8 @@ from taskvisor.cli.launch import tell_sent
 from taskvisor.cli.records import open_client, open_records, settings_or_usage_error
 from taskvisor.cli.render import Format
 from taskvisor.cli.watch import Request
-from taskvisor.client import Handle, Taskvisor
+from taskvisor.client import Taskvisor
+from taskvisor.handle import Handle
 from taskvisor.model.errors import CannotAsk
 
 Ask = Callable[[Taskvisor, str, str], Handle[Any]]

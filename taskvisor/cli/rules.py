@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import cast
 
 from taskvisor.cli.exits import UsageError
-from taskvisor.client import RuleFields
+from taskvisor.fields import RuleFields
 from taskvisor.model.ids import SecurityGroupId
 from taskvisor.model.network import Direction, IpFamily, SecurityRule
 

@@ -11,8 +11,9 @@ import typer
 from taskvisor.cli.exits import ExitCode
 from taskvisor.cli.records import Records, open_client, open_records, settings_or_usage_error
 from taskvisor.cli.render import Format, FormatOption, say, show_json, show_table
-from taskvisor.client import Handle, Taskvisor
+from taskvisor.client import Taskvisor
 from taskvisor.compute.audit import confirmed, findings_for
+from taskvisor.handle import Handle
 from taskvisor.model.errors import Refused, TaskvisorError
 from taskvisor.model.finding import ADVICE, AuditLimits, Finding
 from taskvisor.model.ids import HostName

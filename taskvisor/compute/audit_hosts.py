@@ -207,6 +207,9 @@ def _plugs(instance: Instance, found: HostSeen, records: Records) -> Iterator[Fi
         if PlugPart.FILTER in lacked:
             said = f"{instance.name} runs without the filters of NIC {port.index}"
             yield _finding(Code.FILTER_MISSING, port.id, said, instance.host)
+        if PlugPart.METADATA in lacked:
+            said = f"{instance.name} runs, and nothing answers its NIC {port.index} at the metadata address"
+            yield _finding(Code.METADATA_MISSING, port.id, said, instance.host)
         network = records.networks.get(port.network_id)
         wanted = network is not None and network.network is not None and network.network.dhcp
         if wanted and (port.mac.lower(), port.address) not in told:

@@ -24,6 +24,7 @@ class Code(StrEnum):
     FILTER_MISSING = "filter-missing"
     DHCP_WITHOUT_RECORD = "dhcp-without-record"
     DHCP_MISSING = "dhcp-missing"
+    METADATA_MISSING = "metadata-missing"
     IMAGE_FILE_WITHOUT_RECORD = "image-file-without-record"
     IMAGE_FILE_MISSING = "image-file-missing"
     IMAGE_DELETION_OVERDUE = "image-deletion-overdue"
@@ -122,6 +123,7 @@ ADVICE: Mapping[Code, str] = {
     Code.FILTER_MISSING: _RESTORED,
     Code.DHCP_WITHOUT_RECORD: "remove the line from the network's `hosts` file on the host and SIGHUP its dnsmasq",
     Code.DHCP_MISSING: _RESTORED,
+    Code.METADATA_MISSING: _RESTORED,
     Code.IMAGE_FILE_WITHOUT_RECORD: _LEFT_ON_HOST,
     Code.IMAGE_FILE_MISSING: "guests can't be built from it: restore the file, or take the snapshot again",
     Code.IMAGE_DELETION_OVERDUE: "put right what the host says; it is asked again. See the log of its control node",

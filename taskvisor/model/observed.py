@@ -104,6 +104,7 @@ class PlugPart(StrEnum):
     LINK = "link"  # its device, on its bridge and up
     FILTER = "filter"  # the rules that let it speak, and be spoken to
     DHCP = "dhcp"  # its entry, and the server that answers
+    METADATA = "metadata"  # the server that tells its guest, if it is told anything
     GUEST = "guest"  # the guest's end of the link: a QEMU that has it open
 
 

@@ -1,4 +1,4 @@
-"""Filters of 100 ports with 20 rules each: time and size of one change, and what of spoofed frames arrives.
+"""Filters of 100 ports with 20 rules each: time and size of one change, and what of spoofed frames arrives. Also with 1000 ports.
 
 Run as root: `python -m tests.bench.filters [ports] [rules]`. It works in a network namespace of its own.
 """
@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from net.fabric import LinuxFabric
-from net.filters import port_filters
-from net.filters.own_changes import OwnChanges
+from net.filters import transactions
 from net.filters.port_filters import PortFilters, read_port_listing
 from net.filters.port_rules import PortRules, Segment
+from net.filters.transactions import Transactions
 from net.plan import tap_name_for
 from taskvisor.model.ids import HostName, PortId, SecurityGroupId
 from taskvisor.model.network import Direction, IpFamily, Member, SecurityGroup, SecurityRule, Surroundings
@@ -43,13 +43,13 @@ def main(ports: int, rules: int) -> None:
 
 def bench(directory: Path, ports: int, rules: int) -> None:
     sizes: list[int] = []
-    run_script = port_filters._run_script
+    run_script = transactions.run_script
 
     def counted(script: str) -> None:
         sizes.append(len(script.encode()))
         run_script(script)
 
-    port_filters._run_script = counted
+    transactions.run_script = counted
     filters = _filters(directory)
     ids = [PortId(f"{number:08x}-0000-4000-8000-000000000000") for number in range(ports)]
     around = _around(ids, rules)
@@ -112,7 +112,7 @@ def _times(act: Callable[[T], object], each: Iterable[T]) -> list[float]:
 
 
 def _filters(directory: Path) -> PortFilters:
-    return PortFilters(directory / "lock", directory / "filters", OwnChanges())
+    return PortFilters(Transactions(directory / "lock"), directory / "filters")
 
 
 def _port(number: int, port_id: PortId) -> PortRules:

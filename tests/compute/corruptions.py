@@ -190,6 +190,10 @@ def the_filters_are_flushed(fleet: Fleet) -> None:
     host(fleet).neighbour.ensure_lost(tap_of(fleet.instance()), PlugPart.FILTER)
 
 
+def the_metadata_server_dies(fleet: Fleet) -> None:
+    host(fleet).neighbour.ensure_lost(tap_of(fleet.instance()), PlugPart.METADATA)
+
+
 def the_link_is_taken_from_its_guest(fleet: Fleet) -> None:
     host(fleet).neighbour.ensure_lost(tap_of(fleet.instance()), PlugPart.GUEST)
 
@@ -481,6 +485,7 @@ CORRUPTIONS: list[tuple[Callable[[Fleet], None], Code]] = [
     (the_link_is_taken_from_its_guest, Code.LINK_NOT_OPEN),
     (a_dhcp_entry_is_left, Code.DHCP_WITHOUT_RECORD),
     (the_dhcp_entry_is_removed, Code.DHCP_MISSING),
+    (the_metadata_server_dies, Code.METADATA_MISSING),
     (a_copy_of_a_disk_is_left, Code.IMAGE_FILE_WITHOUT_RECORD),
     (the_image_is_removed, Code.IMAGE_FILE_MISSING),
     (an_image_that_is_to_go_is_forgotten, Code.IMAGE_DELETION_OVERDUE),

@@ -16,8 +16,9 @@ from net.filters.diversion import table_name_for
 from net.filters.firewall import read_listing
 from net.filters.port_filters import read_port_listing
 from net.filters.ruleset import Listing
+from net.links.link import VXLAN, Link
 from net.links.neighbours import open_neighbours
-from net.links.netlink import ROUTE_PROTOCOL, VXLAN, Link, open_netlink
+from net.links.netlink import ROUTE_PROTOCOL, open_netlink
 from net.services.dnsmasq import PROGRAM
 from net.services.process import PROC
 from tests.fixtures.machine import run_or_fail

@@ -10,7 +10,8 @@ import pytest
 from net.fabric import LinuxFabric
 from net.filters.firewall import read_listing
 from net.filters.ruleset import NetworkRules
-from net.links.netlink import TAP, open_netlink
+from net.links.link import TAP
+from net.links.netlink import open_netlink
 from taskvisor.model.plan import VifPlan
 from tests.net.hosts import EMPTY, daemons_of, read_world
 from tests.net.plans import network, vif

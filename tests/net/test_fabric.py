@@ -11,7 +11,7 @@ import pytest
 from pyroute2 import IPRoute
 
 from net.fabric import LinuxFabric
-from net.links.netlink import TAP
+from net.links.link import TAP
 from taskvisor.model.errors import Busy, Contradiction, DoesNotFit
 from taskvisor.model.observed import LinkFacts
 from tests.fixtures.namespaces import open_namespace

@@ -16,7 +16,7 @@ import pytest
 from pyroute2 import IPRoute
 
 from net.fabric import LinuxFabric
-from net.filters import firewall, port_filters
+from net.filters import firewall, port_filters, transactions
 from net.links import sysctl, tun
 from net.links.neighbours import Neighbours
 from net.links.netlink import Netlink
@@ -42,6 +42,7 @@ DANGEROUS: tuple[tuple[Any, str], ...] = (
     (sysctl, "ensure_sysctl"),
     (firewall, "run_command"),
     (port_filters, "run_command"),
+    (transactions, "run_command"),
     (dhcp, "run_command"),
     (dhcp, "_replace"),
     (dhcp, "send_release"),

@@ -5,8 +5,8 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
+from net.links.link import VXLAN, Link
 from net.links.neighbours import ANY_MAC, Neighbour, Table
-from net.links.netlink import VXLAN, Link
 from net.reach import changes_for, entries_for
 from taskvisor.model.ids import HostName
 from taskvisor.model.network import NetworkKind, Surroundings

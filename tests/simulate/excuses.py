@@ -26,6 +26,7 @@ LEFT_BY_LOST_WRITES = frozenset(
         Code.FILTER_MISSING,
         Code.DHCP_WITHOUT_RECORD,
         Code.DHCP_MISSING,
+        Code.METADATA_MISSING,
         Code.IMAGE_FILE_WITHOUT_RECORD,
         Code.IMAGE_FILE_MISSING,
         Code.CONNECTION_WITHOUT_RECORD,

@@ -10,6 +10,7 @@ from net.command import Ended, run_command
 from net.filters import firewall
 from net.filters.firewall import Firewall, read_listing
 from net.filters.ruleset import Listing, NetworkRules
+from net.filters.transactions import Transactions
 from taskvisor.model.errors import CannotAsk, Retryable
 
 pytestmark = pytest.mark.real
@@ -20,7 +21,7 @@ SECOND = NetworkRules(bridge="brq00000000-02", cidr="10.2.0.0/24", nat=False)
 
 @pytest.fixture
 def rules(host_namespace: str, tmp_state_dir: Path) -> Firewall:
-    return Firewall(tmp_state_dir / "lock")
+    return Firewall(Transactions(tmp_state_dir / "lock"))
 
 
 def test_what_was_set_is_read_back_as_held(rules: Firewall) -> None:
@@ -50,7 +51,7 @@ def test_the_table_goes_with_the_last_network_and_strangers_tables_stay(rules: F
 
 
 def test_another_process_sees_a_change_that_this_one_made(rules: Firewall, tmp_state_dir: Path) -> None:
-    other = Firewall(tmp_state_dir / "lock")
+    other = Firewall(Transactions(tmp_state_dir / "lock"))
     rules.ensure_network(FIRST)
     rules.ensure_network(FIRST)
     other.ensure_network_absent(FIRST.bridge)
@@ -78,7 +79,7 @@ def test_a_listing_that_is_not_understood_is_not_taken_for_empty(
 
 
 def test_a_script_that_nft_refuses_changes_nothing_and_says_why(rules: Firewall) -> None:
-    with pytest.raises(Retryable, match="can't change the nftables table"):
+    with pytest.raises(Retryable, match="can't change nftables"):
         rules.ensure_network(NetworkRules(bridge="brq00000000-03", cidr="10.0.0.0/99", nat=True))
     assert read_listing() == Listing()
 

@@ -14,7 +14,7 @@ import pytest
 from pyroute2 import IPRoute
 
 from net.fabric import LinuxFabric
-from net.filters import port_filters
+from net.filters import port_filters, transactions
 from net.links import sysctl
 from net.links.netlink import Netlink
 from taskvisor.model.ids import FloatingId, HostName, SecurityGroupId
@@ -38,6 +38,7 @@ OTHER = SecurityGroupId("22222222-0000-4000-8000-000000000002")
 NIC = replace(vif(), security_groups=(GROUP,))
 DANGEROUS: tuple[tuple[Any, str], ...] = (
     (port_filters, "run_command"),
+    (transactions, "run_command"),
     (sysctl, "ensure_sysctl"),
     *((Netlink, name) for name in ("list_links", "ensure_labelled_address", "ensure_address_absent")),
     (Path, "write_bytes"),

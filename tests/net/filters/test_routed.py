@@ -9,9 +9,9 @@ import pytest
 from pyroute2 import IPRoute
 
 from net.filters.chains import Listing
-from net.filters.own_changes import OwnChanges
 from net.filters.port_filters import PortFilters, read_port_listing
 from net.filters.port_rules import PortRules
+from net.filters.transactions import Transactions
 from net.links.sysctl import ensure_sysctl
 from net.plan import tap_name_for
 from taskvisor.model.ids import HostName, OperationId, SecurityGroupId, instance_id_for, network_id_for, port_id_for
@@ -42,7 +42,7 @@ ANSWER_LIMIT_S, SILENCE_S = 20.0, 0.5
 
 @pytest.fixture
 def filters(tmp_state_dir: Path) -> PortFilters:
-    return PortFilters(tmp_state_dir / "lock", tmp_state_dir / "filters", OwnChanges())
+    return PortFilters(Transactions(tmp_state_dir / "lock"), tmp_state_dir / "filters")
 
 
 @pytest.fixture

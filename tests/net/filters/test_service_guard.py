@@ -12,6 +12,7 @@ import pytest
 from pyroute2 import IPRoute
 
 from net.filters.service_guard import OUTER, SERVED, SERVICE, ServiceGuard, read_names, removal_script_for, script_for
+from net.filters.transactions import Transactions
 from net.services.site import METADATA_ADDRESS
 from taskvisor.model.network import NetworkKind
 from tests.fixtures.namespaces import open_namespace
@@ -89,7 +90,7 @@ class Bridge:
 def bridge(host_namespace: str, tmp_path: Path) -> Iterator[Bridge]:
     """A guarded bridge. The tunnel is a cable, so that its far end can be listened at."""
     guest, far = f"{host_namespace[:11]}g", f"{host_namespace[:11]}f"
-    guard = ServiceGuard(tmp_path / "lock")
+    guard = ServiceGuard(Transactions(tmp_path / "lock"))
     with ExitStack() as stack:
         for name in (guest, far):
             stack.enter_context(open_namespace(name))

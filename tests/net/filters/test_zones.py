@@ -11,10 +11,10 @@ from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Raw
 
-from net.filters.own_changes import OwnChanges
 from net.filters.port_filters import PortFilters
 from net.filters.port_rules import PortRules, Segment
 from net.filters.states import zone_for
+from net.filters.transactions import Transactions
 from taskvisor.model.ids import network_id_for
 from tests.net.hosts import guest_on, run_in
 from tests.net.wired import arrivals
@@ -60,7 +60,7 @@ def _arrived(guests: tuple[str, str], question: Ether, answer: Ether) -> int:
 @contextmanager
 def _network(name: str, zone: int, state_dir: Path) -> Iterator[tuple[str, str]]:
     """Two guests on a bridge, the first of them filtered. Yields their namespaces."""
-    filters = PortFilters(state_dir / "lock", state_dir / "filters", OwnChanges())
+    filters = PortFilters(Transactions(state_dir / "lock"), state_dir / "filters")
     with ExitStack() as stack:
         with IPRoute() as host:
             host.link("add", ifname=name, kind="bridge", address=BRIDGE_MAC, br_stp_state=0, br_forward_delay=0)

@@ -7,7 +7,8 @@ import pytest
 from pyroute2 import IPRoute
 
 from net.links.bridge import ensure_bridge, ensure_bridge_absent_when_unused
-from net.links.netlink import BRIDGE, open_netlink
+from net.links.link import BRIDGE
+from net.links.netlink import open_netlink
 from net.plan import BridgePlan
 from taskvisor.model.errors import Contradiction
 

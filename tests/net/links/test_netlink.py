@@ -8,7 +8,9 @@ import pytest
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkDumpInterrupted, NetlinkError
 
-from net.links.netlink import BRIDGE, DUMP_TRIES, TAP, TUN, Netlink, open_netlink
+from net.links.link import BRIDGE, TAP, TUN
+from net.links.netlink import Netlink, open_netlink
+from net.links.refusals import DUMP_TRIES
 from taskvisor.model.errors import CannotAsk, DoesNotFit, Refused, Retryable, TaskvisorError
 
 

@@ -9,7 +9,8 @@ from pyroute2 import IPBatch
 from pyroute2.netlink.exceptions import NetlinkError
 
 from net.kinds import vlan_name_for
-from net.links.netlink import VLAN, Link, Netlink
+from net.links.link import VLAN, Link
+from net.links.netlink import Netlink
 from net.plan import joint_mac_for, network_owner_for
 from net.segments.vlan import VlanJoint
 from taskvisor.model.errors import Contradiction, DoesNotFit

@@ -16,7 +16,7 @@ import pytest
 from pyroute2 import IPRoute
 
 from net.fabric import LinuxFabric
-from net.filters import service_guard
+from net.filters import service_guard, transactions
 from net.filters.service_guard import read_names
 from net.links import gateway6, service_link, sysctl
 from net.links.netlink import Netlink
@@ -45,6 +45,7 @@ DEADLY: tuple[tuple[Any, str], ...] = (
     (service_link, "ensure_sysctl"),
     (gateway6, "ensure_sysctl"),
     (service_guard, "run_command"),
+    (transactions, "run_command"),
     (dhcp, "run_command"),
     (dhcp, "_replace"),
     (dhcp, "send_release"),

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from net.fabric import LinuxFabric
 from net.links.netlink import open_netlink
-from net.services import metadata
+from net.services import metadata, metadata_program
 from net.services.dnsmasq import Paths
 from net.services.metadata import Place
 from net.services.metadata_server import (
@@ -31,6 +31,7 @@ from net.services.metadata_server import (
 from net.services.process import ensure_none_with, list_pids_with
 from net.services.site import METADATA_ADDRESS
 from taskvisor.model.errors import Refused
+from taskvisor.model.observed import PlugPart
 from taskvisor.model.plan import VifPlan
 from tests.net.hosts import guest_on, run_in
 from tests.net.plans import network, vif
@@ -66,6 +67,10 @@ def servers_of(place: Place) -> tuple[int, ...]:
 
 def get(path: str) -> bytes:
     return f"GET {path} HTTP/1.1\r\nHost: 169.254.169.254\r\n\r\n".encode()
+
+
+def parts_missing(fabric: LinuxFabric, nic: VifPlan) -> tuple[PlugPart, ...]:
+    return tuple(part for lack in fabric.list_missing((nic,)) for part in lack.parts)
 
 
 @contextmanager
@@ -141,6 +146,32 @@ def test_a_server_that_died_is_there_again_after_the_next_plug_or_telling(fabric
 
 
 @pytest.mark.real
+def test_a_server_that_fails_once_it_listens_is_missed_says_why_and_is_started_again(
+    fabric: LinuxFabric, state_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after an upgrade that left half of the program: it can't be loaded, and whoever started it has gone on."""
+    nic, place = vif(), place_of(state_dir, vif())
+    half = tmp_path / "metadata_program.py"
+    half.write_bytes(metadata.PROGRAM.read_bytes())
+    with told(fabric, nic), guest_of(nic, state_dir) as guest:
+        with monkeypatch.context() as upgraded:
+            upgraded.setattr(metadata, "PROGRAM", half)
+            ensure_none_with(place.pid_argument)
+            fabric.ensure_plugged(nic)
+        assert eventually(lambda: PlugPart.METADATA in parts_missing(fabric, nic))
+        assert "metadata_server.py" in place.failed.read_text()
+        fabric.ensure_plugged(nic)
+        assert PlugPart.METADATA not in parts_missing(fabric, nic)
+        assert not place.failed.exists()
+        assert curl(guest, "latest/meta-data/instance-id") == "i-1"
+
+
+def test_a_command_line_without_its_directory_is_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    assert metadata_program.main(["--device=lo", "--address=127.0.0.1"]) == 1
+    assert "--directory=… is missing" in capsys.readouterr().err
+
+
+@pytest.mark.real
 def test_after_a_reboot_of_the_host_a_plug_brings_back_what_was_told(fabric: LinuxFabric, state_dir: Path) -> None:
     """Links, processes and firewall are gone then; files are not."""
     nic = vif()
@@ -197,7 +228,7 @@ def test_nobody_but_the_server_may_read_and_it_is_confined(fabric: LinuxFabric, 
             assert (found.st_uid, stat.S_IMODE(found.st_mode)) == (NOBODY, mode)
         (pid,) = servers_of(place)
         proc = Path(f"/proc/{pid}")
-        assert proc.stat().st_uid == NOBODY
+        assert eventually(lambda: proc.stat().st_uid == NOBODY), "before that, nothing that a guest sent is read"
         assert (proc / "root").readlink() == place.documents
         assert "CapEff:\t0000000000000000" in (proc / "status").read_text()
 
