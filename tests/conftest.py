@@ -13,11 +13,14 @@ Nothing is skipped: what a test asks for and the machine lacks is a failure with
 `real`, `tests/fixtures/leftovers.py` proves that the test left nothing on its host.
 """
 
+import gc
 import signal
 
+import structlog
 from hypothesis import HealthCheck, settings
 
 pytest_plugins = (
+    "tests.fixtures.turns",
     "tests.fixtures.redis_servers",
     "tests.fixtures.hosts",
     "tests.fixtures.guests",
@@ -33,3 +36,17 @@ settings.load_profile("taskvisor")
 # A shell's background job ignores these two, and all that it starts does too: what is tested must be interruptible.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+
+# Of the traceback of an error that a test provokes, a drawing of every frame's source costs a second and is read by nobody.
+structlog.configure(
+    processors=[
+        *structlog.get_config()["processors"][:-1],
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
+    ]
+)
+
+
+def pytest_collection_finish() -> None:
+    """What was imported and collected stays: no search for garbage, and some tests ask for one, goes through it again."""
+    gc.collect()
+    gc.freeze()

@@ -325,6 +325,7 @@ def test_what_one_of_two_audits_found_is_not_confirmed(fleet: Fleet) -> None:
     assert confirmed((), first) == ()
 
 
+@pytest.mark.crash
 @pytest.mark.parametrize("flow", ALL_FLOWS, ids=[flow.name for flow in ALL_FLOWS])
 def test_no_flow_is_taken_for_drift_at_any_moment(flow: Any, redis_url: str, memory_dir: Path) -> None:
     harness = Harness(flow, redis_url, memory_dir)
@@ -343,6 +344,7 @@ def test_no_flow_is_taken_for_drift_at_any_moment(flow: Any, redis_url: str, mem
     fleet.close()
 
 
+@pytest.mark.crash
 @pytest.mark.parametrize("flow", ALL_FLOWS, ids=[flow.name for flow in ALL_FLOWS])
 def test_what_a_dead_worker_left_is_under_way_until_it_is_carried_on(
     flow: Any, redis_url: str, memory_dir: Path

@@ -3,7 +3,7 @@
 import multiprocessing
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from threading import Barrier
+from multiprocessing.synchronize import Barrier
 
 from taskvisor.model.errors import Busy, Retryable
 
@@ -25,17 +25,23 @@ def repeat_at_once(
     Spawned, not forked: a fork would share the test's connections.
     """
     context = multiprocessing.get_context("spawn")
-    with context.Manager() as manager, ProcessPoolExecutor(len(calls_of), mp_context=context) as pool:
-        barrier = manager.Barrier(len(calls_of))
-        for future in [pool.submit(_make_calls, open_port, list(calls), barrier, passed_over) for calls in calls_of]:
+    barrier = context.Barrier(len(calls_of))
+    with ProcessPoolExecutor(len(calls_of), mp_context=context, initializer=_meet_at, initargs=(barrier,)) as pool:
+        for future in [pool.submit(_make_calls, open_port, list(calls), passed_over) for calls in calls_of]:
             future.result(LIMIT_S)
 
 
-def _make_calls(
-    open_port: Callable[[], object], calls: Calls, barrier: Barrier, passed_over: tuple[type[Exception], ...]
-) -> None:
+_barriers: list[Barrier] = []
+"""Of a process that makes calls: where it waits for the others. Such a thing can be given to a process that starts only."""
+
+
+def _meet_at(barrier: Barrier) -> None:
+    _barriers.append(barrier)
+
+
+def _make_calls(open_port: Callable[[], object], calls: Calls, passed_over: tuple[type[Exception], ...]) -> None:
     port = open_port()
-    barrier.wait(LIMIT_S)
+    _barriers[0].wait(LIMIT_S)
     for verb, arguments in calls:
         try:
             getattr(port, verb)(*arguments)

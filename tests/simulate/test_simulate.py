@@ -18,6 +18,8 @@ from tests.support.fixtures import memory_dir
 
 __all__ = ["memory_dir"]
 
+pytestmark = pytest.mark.crash
+
 EVENTS = 150
 SEEDS = tuple(range(1, 41))
 AGAIN_LIMIT_S = 240

@@ -235,6 +235,7 @@ def allocate_many(redis_url: str, first: int) -> None:
         list(pool.map(lambda number: allocate(addresses, number, WIDE), range(first, first + THREADS * EACH)))
 
 
+@pytest.mark.crash
 @pytest.mark.timeout(600)
 def test_of_ten_thousand_requests_at_once_none_gets_anothers_addresses_and_none_is_lost_with_its_caller(
     addresses: Addresses, networks: Networks, redis_url: str, client: redis.Redis, keys: Keys

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
@@ -130,6 +131,7 @@ def _port(name: str) -> Allocated:
     return Allocated(network_id=records.NETWORK.id, port_id=port_id, mac=mac_for(port_id))
 
 
+@pytest.mark.crash
 def test_the_store_holds_what_the_model_holds(redis_url: str) -> None:
     class OnThisServer(Store):
         url = redis_url

@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import redis
+
 from net.simulated import SimulatedFabric, SimulatedNeighbour
 from tasks.door import Admitted, Answer, Door
 from tasks.flows import FLOWS
@@ -85,10 +87,13 @@ class Fleet:
         flows: Flows = FLOWS,
         outcome_for: OutcomeFor = lambda *_: None,
         choices: OperatorChoices = NO_CHOICES,
+        client: redis.Redis | None = None,
     ) -> None:
+        """`client` is one that is open already; who opened it closes it."""
         self._choices = choices
+        self._lent = client is not None
         self.clock = FakeClock()
-        self.client = open_redis(redis_url, timeout_s=5.0)
+        self.client = client or open_redis(redis_url, timeout_s=5.0)
         self.flows = flows
         writer = Writer(keys=KEYS, operation_keep_s=3600, events_kept=1000, outcome_for=outcome_for)
         self.store = Store(
@@ -213,7 +218,8 @@ class Fleet:
         self.store.hosts.note_alive(HostName(host), INCARNATION, keep_s=3600)
 
     def close(self) -> None:
-        self.client.close()
+        if not self._lent:
+            self.client.close()
 
     def answer(self, flow: str, operation_id: str, fields: Mapping[str, Any]) -> Answer:
         """What the door says."""

@@ -17,6 +17,7 @@ from taskvisor.flow.step import Flow, Step
 from taskvisor.model.operation import Operation
 from taskvisor.model.operator import OperatorChoices
 from taskvisor.model.states import InstanceAction, VmState
+from taskvisor.state.connection import open_redis
 from tests.support.fleet import NO_CHOICES, PERIOD_S, SMALL, Fleet
 from tests.support.spies import DieAt, Moment, OnCall, WorkerDied, watched
 from tests.support.world import outcome_of, read_held, read_hosts
@@ -66,6 +67,7 @@ class Harness:
         self._choices = choices
         self._redis_url = redis_url
         self._raw = redis.Redis.from_url(redis_url)
+        self._client = open_redis(redis_url, timeout_s=5.0)  # of all fleets: to open one costs as much as a step
         self._root = root / "fleet"
         self._saved_root = root / "saved"
         self._saved_keys: dict[bytes, bytes] | None = None
@@ -82,7 +84,7 @@ class Harness:
         shutil.copytree(self._saved_root, self._root)
         self.write_store(self._saved_keys)
         flows = FLOWS if flow is None else {**FLOWS, flow.name: flow}
-        return Fleet(self._redis_url, self._root, flows=flows, choices=self._choices)
+        return Fleet(self._redis_url, self._root, flows=flows, choices=self._choices, client=self._client)
 
     def open_twin(self) -> Fleet:
         """Another process of the same node, so to speak: its own connection and ports, the same store and directories."""
@@ -117,6 +119,7 @@ class Harness:
 
     def close(self) -> None:
         self._raw.close()
+        self._client.close()
 
     def begin(self, fleet: Fleet) -> Operation:
         """The flow is asked for."""

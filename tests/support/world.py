@@ -73,17 +73,39 @@ def _read_host(host: SimulatedHost) -> Value:
 
 def read_held(fleet: Fleet) -> dict[str, Value]:
     """What the store says belongs to somebody, and what operations and requests are under way; without times."""
-    prefix = "taskvisor:"
+    beginnings = (*HELD, "allocating", "ops:", "used:")
     found = {}
-    for key in sorted(fleet.client.scan_iter(f"{prefix}*", count=1000)):
-        name = str(key).removeprefix(prefix)
-        if name.startswith((*HELD, "allocating", "ops:")):
-            found[name] = _content(fleet, str(key))
-        elif name.startswith("used:"):
-            amounts = {kind: amount for kind, amount in fleet.client.hgetall(str(key)).items() if amount != "0"}
-            if amounts:
-                found[name] = amounts
+    for key, kind, content in sorted(fleet.client.register_script(CONTENTS)(args=["taskvisor:", *beginnings])):
+        value = _value(kind, content)
+        if not key.startswith("used:"):
+            found[key] = value
+        elif amounts := {name: amount for name, amount in value.items() if amount != "0"}:
+            found[key] = amounts
     return found
+
+
+CONTENTS = """
+local prefix, found = ARGV[1], {}
+local function contents_of(key, kind)
+  if kind == 'hash' then return redis.call('HGETALL', key) end
+  if kind == 'set' then return redis.call('SMEMBERS', key) end
+  if kind == 'zset' then return redis.call('ZRANGE', key, 0, -1) end
+  return redis.call('GET', key)
+end
+for _, key in ipairs(redis.call('KEYS', prefix .. '*')) do
+  local name = string.sub(key, #prefix + 1)
+  for number = 2, #ARGV do
+    if string.sub(name, 1, #ARGV[number]) == ARGV[number] then
+      local kind = redis.call('TYPE', key).ok
+      table.insert(found, {name, kind, contents_of(key, kind)})
+      break
+    end
+  end
+end
+return found
+"""
+"""In one call, for it is made after each of thousands of deaths: name (without the prefix), type and content of the keys
+whose names begin so."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,16 +130,13 @@ def world_of(fleet: Fleet, name: str = "web") -> World:
     return World(hosts=read_hosts(fleet), held=read_held(fleet), instance=instance)
 
 
-def _content(fleet: Fleet, key: str) -> Value:
-    kind = fleet.client.type(key)
+def _value(kind: str, content: Value) -> Value:
     if kind == "hash":
-        fields = {str(name): str(text) for name, text in fleet.client.hgetall(key).items()}
+        fields = dict(zip(content[::2], content[1::2], strict=True))
         return {name: text for name, text in fields.items() if name != "token"}  # it counts tries
-    if kind == "set":
-        return sorted(fleet.client.smembers(key))
-    if kind == "zset":
-        return sorted(fleet.client.zrange(key, 0, -1))
-    return timeless(msgspec.json.decode(str(fleet.client.get(key))))
+    if kind in ("set", "zset"):
+        return sorted(content)
+    return timeless(msgspec.json.decode(content))
 
 
 def timeless(value: Value) -> Value:

@@ -20,6 +20,8 @@ from tests.support.world import world_of
 
 __all__ = ["no_logs"]
 
+pytestmark = pytest.mark.crash
+
 BACKENDS = [DiskBackend(kind=BackendKind.RAW), DiskBackend(kind=BackendKind.LVM, pool="guests")]
 """Files, and what lies apart from the instance's directory: to a simulated host a Ceph pool is as a volume group."""
 

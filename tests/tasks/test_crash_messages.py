@@ -16,6 +16,8 @@ from tests.support.world import read_everything, read_hosts
 
 __all__ = ["harness", "no_logs"]
 
+pytestmark = pytest.mark.crash
+
 THREAD_LIMIT_S = 60.0
 RACES = 4
 

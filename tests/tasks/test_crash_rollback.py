@@ -31,6 +31,8 @@ from tests.support.world import World, read_held, read_hosts, world_of
 
 __all__ = ["harness", "no_logs"]
 
+pytestmark = pytest.mark.crash
+
 DEATHS_LIMIT = 20
 
 

@@ -51,6 +51,8 @@ __all__ = [
     "unharmed",
 ]
 
+pytestmark = pytest.mark.crash
+
 WAYS = {
     "cold": {"method": "cold"},
     "raw": {"method": "live", "quiesce": "required", "format": "raw"},

@@ -10,6 +10,8 @@ from tests.support.spies import Moment, WorkerDied
 
 __all__ = ["harness", "no_logs"]
 
+pytestmark = pytest.mark.crash
+
 COMMIT = "journal.commit"
 
 

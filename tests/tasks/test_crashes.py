@@ -27,6 +27,8 @@ from tests.support.world import world_of
 
 __all__ = ["harness", "no_logs"]
 
+pytestmark = pytest.mark.crash
+
 
 @pytest.fixture
 def build(redis_url: str, memory_dir: Path) -> Iterator[Harness]:

@@ -5,6 +5,7 @@ The rules are Nova's (nova/virt/hardware.py). Where Nova refuses, the refusal he
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 from taskvisor.model.errors import Refused
 from virt.options.kinds import Kind, shown
@@ -50,10 +51,20 @@ class Option:
     default: str
     effect: str
 
-    @property
+    @cached_property
     def keys(self) -> tuple[str, ...]:
         """All its keys: the flavor's, then the image's."""
-        return tuple(key for key in (self.flavor_key, self.other_flavor_key, self.image_key) if key is not None)
+        return self.flavor_keys if self.image_key is None else (*self.flavor_keys, self.image_key)
+
+    @cached_property
+    def flavor_keys(self) -> tuple[str, ...]:
+        """Those of a flavor: its own, then its older name."""
+        return tuple(key for key in (self.flavor_key, self.other_flavor_key) if key is not None)
+
+    @cached_property
+    def numbered(self) -> bool:
+        """It is asked for once for each number."""
+        return all(key.endswith(".N") for key in self.keys)
 
 
 def conflict(flavor: Given, image: Given, reason: str) -> Refused:

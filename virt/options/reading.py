@@ -17,6 +17,8 @@ NUMBER = "(?:0|[1-9][0-9]?)"
 """One spelling for each: `hw:numa_mem.00` would be a second value of node 0."""
 
 _TOPOLOGY = ("sockets", "cores", "threads")
+_FLAVOR_KEYS = tuple(key for options in THEMES.values() for option in options for key in option.flavor_keys)
+_IMAGE_KEYS = tuple(option.image_key for options in THEMES.values() for option in options if option.image_key)
 
 
 def guest_options_for(extra_specs: Mapping[str, str], image_properties: Mapping[str, str]) -> GuestOptions:
@@ -25,10 +27,8 @@ def guest_options_for(extra_specs: Mapping[str, str], image_properties: Mapping[
     Refused, in a sentence with the key and the value, when a key of our namespaces is not known, a text is none that its
     option takes, the two say what can't both be met, or options contradict each other.
     """
-    _require_known(extra_specs, "flavor", FLAVOR_NAMESPACES, [key for option in _all() for key in _flavor_keys(option)])
-    _require_known(
-        image_properties, "image", IMAGE_NAMESPACES, [option.image_key for option in _all() if option.image_key]
-    )
+    _require_known(extra_specs, "flavor", FLAVOR_NAMESPACES, _FLAVOR_KEYS)
+    _require_known(image_properties, "image", IMAGE_NAMESPACES, _IMAGE_KEYS)
     extra_specs = _without_overridden_topology(extra_specs, image_properties)
     chosen = {theme: _chosen(options, extra_specs, image_properties) for theme, options in THEMES.items()}
     options = GuestOptions(
@@ -48,8 +48,7 @@ def require_image_properties(image_properties: Mapping[str, str]) -> None:
 
     Whether they and a flavor can be met together is for `guest_options_for` to say.
     """
-    known = [option.image_key for option in _all() if option.image_key]
-    _require_known(image_properties, "image", IMAGE_NAMESPACES, known)
+    _require_known(image_properties, "image", IMAGE_NAMESPACES, _IMAGE_KEYS)
     for options in THEMES.values():
         _chosen(options, {}, image_properties)
 
@@ -63,15 +62,7 @@ def _require_sense(options: GuestOptions) -> None:
     device.require_sense(options.device)
 
 
-def _all() -> Iterable[Option]:
-    return (option for options in THEMES.values() for option in options)
-
-
-def _flavor_keys(option: Option) -> tuple[str, ...]:
-    return tuple(key for key in (option.flavor_key, option.other_flavor_key) if key is not None)
-
-
-def _require_known(texts: Mapping[str, str], where: str, namespaces: tuple[str, ...], known: list[str]) -> None:
+def _require_known(texts: Mapping[str, str], where: str, namespaces: tuple[str, ...], known: tuple[str, ...]) -> None:
     if len(texts) > MOST_KEYS:
         raise Refused(f"the {where} says {len(texts)} things; at most {MOST_KEYS} are read")
     for key in sorted(texts):
@@ -110,15 +101,21 @@ def _without_overridden_topology(specs: Mapping[str, str], properties: Mapping[s
 
 def _chosen(options: Iterable[Option], specs: Mapping[str, str], properties: Mapping[str, str]) -> dict[str, Any]:
     chosen: dict[str, Any] = {}
+    said = specs.keys() | properties.keys()
     for option in options:
-        value = _by_number(option, specs, properties) if _is_numbered(option) else _one(option, specs, properties)
+        if option.numbered:
+            value = _by_number(option, specs, properties)
+        elif said.isdisjoint(option.keys):
+            continue  # as of nearly all options of nearly all guests, and every step asks: of nothing a rule makes nothing
+        else:
+            value = _one(option, specs, properties)
         if value is not None:
             chosen[option.field] = value
     return chosen
 
 
 def _one(option: Option, specs: Mapping[str, str], properties: Mapping[str, str]) -> object | None:
-    flavor = _agreed(_given(option, key, specs) for key in _flavor_keys(option))
+    flavor = _agreed(_given(option, key, specs) for key in option.flavor_keys)
     image = None if option.image_key is None else _given(option, option.image_key, properties)
     return option.rule.choose(flavor, image)
 
@@ -128,10 +125,6 @@ def _agreed(given: Iterable[Given | None]) -> Given | None:
     if len({value.value for value in found}) > 1:
         raise Refused(f"the flavor says {found[0]} and {found[1]}, which are the same option; remove one of them")
     return found[0] if found else None
-
-
-def _is_numbered(option: Option) -> bool:
-    return all(key.endswith(".N") for key in option.keys)
 
 
 def _by_number(option: Option, specs: Mapping[str, str], properties: Mapping[str, str]) -> object | None:

@@ -351,6 +351,12 @@ def test_each_option_fills_a_field_of_its_theme_and_can_be_asked_for(theme: str,
     assert option.effect.endswith(".")
 
 
+@pytest.mark.parametrize("option", ALL_OPTIONS, ids=lambda option: option.field)
+def test_of_nothing_a_rule_makes_nothing(option: Option) -> None:
+    """So an option of which nobody says anything need not be asked about."""
+    assert option.rule.choose(None, None) is None
+
+
 def test_each_field_is_filled_by_one_option() -> None:
     for theme, options in THEMES.items():
         fields = [field.name for field in dataclasses.fields(get_type_hints(GuestOptions)[theme])]
