@@ -16,6 +16,7 @@ from pathlib import Path
 
 import structlog
 
+from net.filters.connections import Connections
 from net.filters.firewall import Firewall
 from net.filters.port_filters import PortFilters
 from net.filters.port_rules import PortRules, port_rules_for
@@ -23,12 +24,12 @@ from net.filters.ruleset import network_rules_for
 from net.filters.transactions import Transactions
 from net.links.link import MACVTAP, TAP, Link
 from net.links.netlink import Netlink, open_netlink
-from net.links.outer import ensure_held, ensure_only_held
+from net.links.outer import announce, ensure_held, ensure_let_go, list_held
 from net.links.shaping import ensure_shaped, ensure_unshaped, shape_plan_for
 from net.links.sysctl import ensure_forwarding
 from net.locks import ensure_locked
 from net.ovs.segment import SwitchSegment
-from net.plan import FILTERED_KINDS, parse_owner
+from net.plan import FILTERED_KINDS, bridge_name_for, parse_owner
 from net.plugged import LinksSeen, lacking_in
 from net.segments.registry import segment_for
 from net.segments.segment import Segment
@@ -56,6 +57,7 @@ class LinuxFabric:
         transactions = Transactions(self._locks / "firewall")
         self._firewall = Firewall(transactions)
         self._filters = PortFilters(transactions, self._directory / "filters")
+        self._connections = Connections(self._directory / "filters")
         self._services = Services(self._directory / "networks", transactions)
         self._switch = SwitchSegment(ovsdb, self._directory / "ovs")
 
@@ -78,9 +80,10 @@ class LinuxFabric:
                 self._firewall.ensure_network(rules)
             if vif.kind is NetworkKind.ROUTED or (rules is not None and rules.nat):
                 ensure_forwarding(self._directory / "forwarding")
-            if vif.dhcp and bridge is not None:
+            if vif.dhcp:
                 self._services.ensure_served(netlink, vif, bridge)
             self._ensure_filtered(vif, bridge)
+            self._filters.ensure_tap_served(vif)
             segment.ensure_joined(netlink, vif, device)
 
     def ensure_unplugged(self, vif: VifPlan) -> None:
@@ -94,7 +97,10 @@ class LinuxFabric:
             segment.ensure_device_absent(netlink, vif)
             if vif.kind is not NetworkKind.MACVTAP:
                 ensure_unshaped(netlink, shape_plan_for(vif))
-            ensure_only_held(netlink, self._filters.ensure_gone(vif))
+            # Held is read before translated: another network's new address is that first, then held.
+            held = list_held(netlink)
+            ensure_let_go(netlink, held - self._filters.ensure_gone(vif))
+            self._connections.ensure_forgotten(vif)
             self._services.ensure_unserved(netlink, vif)
             if segment.is_unused(netlink, vif):
                 # Any order would converge: what finds no bridge removes all the rest, too. The users before the used.
@@ -102,6 +108,7 @@ class LinuxFabric:
                 if network_rules_for(vif) is not None:
                     self._firewall.ensure_network_absent(vif.bridge)
                 self._filters.ensure_bridge_absent(vif.bridge)
+                self._connections.ensure_network_absent(bridge_name_for(vif.network_id))
                 segment.ensure_absent(netlink, vif)
 
     def ensure_told(self, vif: VifPlan, documents: Mapping[str, str]) -> None:
@@ -114,10 +121,9 @@ class LinuxFabric:
         with self._locked(around.network.id), open_netlink() as netlink:
             self._segment(around.network.kind).ensure_reached(netlink, around)
             here = _ports_in(netlink)
-            self._filters.ensure_groups(around, here)
-            for address in self._filters.ensure_floating(around, here):
-                ensure_held(netlink, address)
-            ensure_only_held(netlink, self._filters.list_outer())
+            ports = self._filters.ensure_groups(around, here)
+            self._connections.ensure_judged(ports, around, lambda: _addresses_of(netlink))
+            self._ensure_floating(netlink, around, here)
 
     def list_missing(self, vifs: Sequence[VifPlan]) -> tuple[PlugLack, ...]:
         """See `Fabric.list_missing`: one look at all links, one at the filters, and one at each network's DHCP."""
@@ -149,6 +155,22 @@ class LinuxFabric:
     def _segment(self, kind: NetworkKind) -> Segment:
         return self._switch if kind is NetworkKind.OVS else segment_for(kind)
 
+    def _ensure_floating(self, netlink: Netlink, around: Surroundings, here: frozenset[PortId]) -> None:
+        """What is translated, then who answers for it. An address that has come is announced even if whoever gave it to the
+        host died before it did; one that goes is let go last, so that it is known until nothing uses it.
+        """
+        name, before = bridge_name_for(around.network.id), self._filters.list_outer()
+        pairs = self._filters.ensure_floating(around, here)
+        for address in sorted(pairs):
+            ensure_held(netlink, address)
+        held = list_held(netlink)  # before what is translated: another network's new address is that first, then held
+        gone = (before | held) - self._filters.list_outer()
+        if gone or not self._connections.is_translation_settled(name, pairs):
+            for address in sorted(pairs):
+                announce(netlink, address)
+            self._connections.ensure_translated(name, pairs, gone)
+        ensure_let_go(netlink, gone)
+
     def _ensure_filtered(self, vif: VifPlan, bridge: Link | None) -> None:
         """The port's filter is there, before its device is up. A port without anti-spoofing has none, nor has one whose frames
         pass neither a bridge nor the routing of this host.
@@ -175,6 +197,12 @@ def _port_rules_for(vif: VifPlan, bridge: Link | None) -> PortRules | None:
     if not vif.anti_spoofing or vif.kind not in FILTERED_KINDS:
         return None
     return port_rules_for(vif, bridge_mac=bridge.mac if bridge else None)
+
+
+def _addresses_of(netlink: Netlink) -> frozenset[str]:
+    """This host's own addresses, of both families."""
+    own = (str(held.interface.ip) for held in netlink.list_addresses())
+    return frozenset((*own, *(str(held.interface.ip) for held in netlink.list_addresses6())))
 
 
 def _ports_in(netlink: Netlink) -> frozenset[PortId]:

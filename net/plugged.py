@@ -17,7 +17,7 @@ from taskvisor.model.observed import PlugLack, PlugPart
 from taskvisor.model.plan import VifPlan
 
 UNBRIDGED = frozenset({NetworkKind.ROUTED, NetworkKind.OVS, NetworkKind.MACVTAP})
-"""Kinds whose device is on no Linux bridge, so that no DHCP server of ours answers there."""
+"""Kinds whose device is on no Linux bridge."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,8 +67,8 @@ def lacking_in(
             PlugPart.LINK: links.holds(vif),
             PlugPart.GUEST: links.is_open(vif),
             PlugPart.FILTER: vif.tap not in unfiltered and _holds_network(filters, vif),
-            PlugPart.DHCP: not vif.dhcp or vif.kind in UNBRIDGED or services.has_dhcp(vif),
-            PlugPart.METADATA: not vif.dhcp or vif.kind in UNBRIDGED or services.has_metadata(vif),
+            PlugPart.DHCP: not vif.dhcp or services.has_dhcp(vif),
+            PlugPart.METADATA: not vif.dhcp or services.has_metadata(vif),
         }
         yield PlugLack(port_id=vif.port_id, parts=tuple(part for part, whole in checks.items() if not whole))
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from net.command import run_command
 from net.filters.chains import Listing
 from net.filters.chains import script_for as port_script_for
+from net.filters.floating import TRANSLATION
 from net.filters.generation import read_generation
 from net.filters.placement import port_wanted_for
 from net.filters.port_rules import PortRules, Segment
@@ -14,6 +15,7 @@ from net.filters.ruleset import NetworkRules, script_for
 from net.filters.service_guard import SERVED
 from net.filters.service_guard import script_for as guard_script_for
 from net.filters.states import BRIDGE_FILTERING_MISSING, is_bridge_filtering_there
+from net.filters.tap_services import SERVED_BY_TAPS
 from net.links.netlink import open_netlink
 from net.links.sysctl import FORWARDING, ROOT
 from net.links.tun import NameTaken, open_new_tap
@@ -85,7 +87,8 @@ def _links(links: HostLinks) -> Iterator[str]:
 def _nft() -> Iterator[str]:
     """The kernel takes the rules of a network, of a port and of bridges' ports (nft -c: checked by the kernel, not committed)."""
     read_generation()
-    port_script = port_script_for(port_wanted_for(TRIAL_PORT, Listing()), Listing())
+    wanted = port_wanted_for(TRIAL_PORT, Listing()) + TRANSLATION + SERVED_BY_TAPS
+    port_script = port_script_for(wanted, Listing())
     script = script_for(TRIAL_RULES) + port_script + guard_script_for(TRIAL_GUARD)
     checked = run_command(["nft", "-c", "-f", "-"], stdin=script)
     if not checked.ok:

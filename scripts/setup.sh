@@ -20,7 +20,7 @@ readonly PACKAGES=(
   util-linux e2fsprogs dosfstools
   lvm2 ceph-common qemu-block-extra ceph-mon ceph-osd xfsprogs
   redis-server
-  dnsmasq-base nftables iproute2 iputils-ping openvswitch-switch isc-dhcp-client ndisc6 tcpdump iperf3
+  dnsmasq-base bind9-dnsutils conntrack nftables iproute2 iputils-ping openvswitch-switch isc-dhcp-client ndisc6 tcpdump iperf3
   busybox-static cpio fdisk mtools syslinux syslinux-common mmdebstrap openssh-client
   ovmf systemd-boot-efi
   libvirt-dev pkg-config gcc libc6-dev

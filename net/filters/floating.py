@@ -11,8 +11,9 @@ nothing back to the port that it came from.
 
 Source addresses come before the network's masquerade, so a port with a floating address leaves by that one. By a hairpin a guest
 without one is seen as the gateway: were it seen as itself, the answer would take the short way and be a stranger's. Only what
-is routed is translated, never what passes from port to port of a bridge (net/filters/states.py). Connections that stand when an
-address comes or goes keep the translation that they began with (nf_nat: the first packet decides).
+is routed is translated, never what passes from port to port of a bridge (net/filters/states.py). A connection keeps the
+translation that it began with (nf_nat: the first packet decides), so those that stand when an address goes are forgotten
+(net/filters/connections.py).
 """
 
 from dataclasses import replace

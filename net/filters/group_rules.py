@@ -4,8 +4,8 @@ A group is two chains, `begin_<group>` (what its guests may begin) and `reach_<g
 number of ports is in it: a change of its rules is one of two chains. For a group that rules name as remote there is a set of
 its members' addresses of each family, `members4_<group>` and `members6_<group>`: a member that comes or goes is a change of
 elements alone.
-Every rule is about what *begins* a connection: answers have passed before. So a connection that was let through once lives
-until it ends, also when the rule that let it through is taken away.
+Every rule is about what *begins* a connection: answers have passed before. Those that stand when a rule is taken away are held
+against the rest of them by net/filters/revocation.py.
 """
 
 from collections.abc import Mapping

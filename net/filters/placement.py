@@ -10,6 +10,7 @@ from net.filters.floating import hairpin_of_bridge_in, outer_in
 from net.filters.group_rules import CHAIN_PREFIXES, SET_PREFIXES, group_for
 from net.filters.port_rules import FILTERED, KINDS, PortRules, port_for, unknown_groups_for
 from net.filters.states import BRIDGE_TABLE, GATEWAYS, INET_TABLE, ZONES
+from net.filters.tap_services import is_any_served
 from taskvisor.model.network import Surroundings
 
 TABLES = (BRIDGE_TABLE, INET_TABLE)
@@ -62,5 +63,9 @@ def unused_for(listing: Listing) -> Unwanted:
 
 
 def is_used(listing: Listing) -> bool:
-    """Whether any port here is filtered or has a floating address."""
-    return bool(outer_in(listing)) or any(listing.entries.get((table, "from_port")) for table in TABLES)
+    """Whether any port here is filtered, has a floating address, or is served by its TAP."""
+    return (
+        bool(outer_in(listing))
+        or is_any_served(listing)
+        or any(listing.entries.get((table, "from_port")) for table in TABLES)
+    )

@@ -4,7 +4,7 @@ What the tables hold is known from the changes that this worker's processes made
 program. Anybody else's change of any rule on this host costs one listing.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,8 +32,10 @@ from net.filters.placement import (
 from net.filters.port_rules import PortRules
 from net.filters.remembered import ensure_forgotten, ensure_remembered, read_remembered
 from net.filters.states import ensure_bridged_packets_filtered
+from net.filters.tap_services import served_unwanted_for, served_wanted_for
 from net.filters.transactions import Transactions
 from net.plan import tap_name_for
+from net.services.site import ON_TAPS_KINDS
 from taskvisor.model.errors import CannotAsk
 from taskvisor.model.ids import PortId
 from taskvisor.model.network import Surroundings
@@ -72,14 +74,22 @@ class PortFilters:
             log.info("port_filters_removed", tap=tap)
         ensure_forgotten(self._directory, tap)
 
+    def ensure_tap_served(self, vif: VifPlan) -> None:
+        """What the NIC's guest asks its network's server for gets there; of effect where a TAP is a link of its own."""
+        wanted = served_wanted_for(vif)
+        if wanted.chains:
+            self._change(lambda _: (wanted, Unwanted()))
+
     def ensure_gone(self, vif: VifPlan) -> frozenset[str]:
-        """The NIC, whose device is gone, is not filtered, and no floating address is translated to it. Those that still are on
-        this host are returned.
+        """The NIC, whose device is gone, is not filtered, no floating address is translated to it, and nothing leads from it to a
+        server. The floating addresses that still are on this host are returned.
         """
 
         def decide(listing: Listing) -> tuple[Wanted, Unwanted]:
-            floating = floating_of_port_in(vif, listing)
-            return Wanted(), floating | port_unwanted_for(vif.tap, listing.without(floating))
+            unwanted = floating_of_port_in(vif, listing)
+            if vif.kind in ON_TAPS_KINDS:
+                unwanted |= served_unwanted_for(vif, listing.without(unwanted))
+            return Wanted(), unwanted | port_unwanted_for(vif.tap, listing.without(unwanted))
 
         if self._change(decide):
             log.info("port_filters_removed", tap=vif.tap)
@@ -90,27 +100,29 @@ class PortFilters:
         """Nothing of a bridge that no port is on any more is in the tables."""
         self._change(lambda listing: (Wanted(), bridge_unwanted_for(bridge, listing)))
 
-    def ensure_floating(self, around: Surroundings, here: frozenset[PortId]) -> tuple[str, ...]:
-        """Floating addresses are translated to those ports of the network that are `here`: these, which are returned."""
+    def ensure_floating(self, around: Surroundings, here: frozenset[PortId]) -> Mapping[str, str]:
+        """Floating addresses are translated to those ports of the network that are `here`: these, to their own addresses."""
         wanted = floating_wanted_for(around, here)
         if wanted.chains:
             ensure_bridged_packets_filtered()
         if self._change(lambda listing: (wanted, floating_unwanted_for(around, here, listing))):
             log.info("floating_addresses_set", network_id=around.network.id)
-        return tuple(sorted(key for named in wanted.entries if named.key == OUTER.key for key in named.elements))
+        return {
+            key: value for named in wanted.entries if named.key == OUTER.key for key, value in named.elements.items()
+        }
 
     def list_outer(self) -> frozenset[str]:
         """The floating addresses that are translated on this host."""
         return outer_in(self.read())
 
-    def ensure_groups(self, around: Surroundings, here: frozenset[PortId]) -> None:
-        """The ports that are `here` and filtered have the groups, and these the rules and members, that were told.
+    def ensure_groups(self, around: Surroundings, here: frozenset[PortId]) -> tuple[PortRules, ...]:
+        """The ports that are `here` and filtered have the groups, and these the rules and members, that were told. Those ports.
 
         So have those whose filters somebody else has removed since they were plugged.
         """
         ports = tuple(self._ports_of(around, here))
         if not ports:
-            return
+            return ()
         for port in ports:
             ensure_remembered(self._directory, port)
         ensure_bridged_packets_filtered()
@@ -121,6 +133,7 @@ class PortFilters:
 
         if self._change(decide):
             log.info("groups_set", network_id=around.network.id, ports=len(ports), groups=len(around.groups))
+        return ports
 
     def list_lacking(self, ports: Iterable[PortRules]) -> frozenset[str]:
         """The TAPs of those ports whose filters are not all there. Touches nothing."""

@@ -13,7 +13,11 @@ by the bridge's later chains, which know the TAP:
     bridge prerouting  100   iifname -> out_<tap>     what the guest may begin
     bridge postrouting   0   oifname -> in_<tap>      what may reach it, by bridge or from the host itself
 
-A mark without a state (invalid, or br_netfilter switched off behind our back) is let through by no chain: it fails closed.
+A connection that was let through and would be no more bears a bit of REVOKED in its own mark (net/filters/revocation.py): its
+packets get no state either.
+
+A mark without a state (invalid, revoked, or br_netfilter switched off behind our back) is let through by no chain: it fails
+closed.
 What a host sends to its own guests is let through: whoever waits for a guest to be ready does so from there, and a host has its
 guests' memory anyway. What it forwards is not its own.
 A TAP without a bridge (`routed`) has the same chains on the same places of the inet family, where it is the link itself.
@@ -41,6 +45,8 @@ NEW = 0x2000
 BRIDGED = 0x800
 MASK = ANSWER | NEW | BRIDGED
 """Three bits of the packet's mark, free of those of Kubernetes (0xc000), Tailscale (0xff0000); Cilium (0xf00) has one of them."""
+REVOKED = 0x0C00_0000
+"""Two bits of the connection's mark, which other programs' rules may not touch."""
 IS_ANSWER = f"meta mark & {ANSWER:#x} == {ANSWER:#x}"
 IS_NEW = f"meta mark & {NEW:#x} == {NEW:#x}"
 IS_NOT_BRIDGED = f"meta mark & {BRIDGED:#x} == 0"
@@ -49,7 +55,7 @@ GATEWAYS = Entries(table=INET_TABLE, name="gateways", declared="set {} {{ typeof
 SWITCHES = ("bridge/bridge-nf-call-iptables", "bridge/bridge-nf-call-ip6tables")
 
 _STAMP = (
-    f"ct state established,related meta mark set meta mark | {ANSWER:#x}",
+    f"ct state established,related ct mark & {REVOKED:#x} == 0 meta mark set meta mark | {ANSWER:#x}",
     f"ct state new,untracked meta mark set meta mark | {NEW:#x}",  # neighbour discovery is never tracked
 )
 STATES = Wanted(

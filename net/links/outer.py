@@ -13,7 +13,7 @@ import structlog
 
 from net.links.link import Link
 from net.links.netlink import Netlink
-from taskvisor.model.errors import DoesNotFit, Retryable
+from taskvisor.model.errors import Retryable
 
 log = structlog.get_logger(__name__)
 
@@ -26,25 +26,36 @@ BROADCAST = b"\xff" * 6
 def ensure_held(netlink: Netlink, address: str) -> None:
     """This host answers for the address. One that it has by somebody else's hand stays theirs.
 
-    DoesNotFit when no link leads to it.
+    Where no link leads to it nobody could be answered, which is told and is no error: routers may send it here all the same, and
+    guests on its network that it is not bound to have nothing to do with it.
     """
     if any(str(held.interface.ip) == address for held in netlink.list_addresses()):
         return
     link = netlink.read_link_towards(address)
     if link is None:
-        raise DoesNotFit(
-            f"no link of this host leads to {address}; give it a route to that network, or use another host"
-        )
+        log.warning("outer_address_led_to_by_no_link", address=address)
+        return
     netlink.ensure_labelled_address(link, IPv4Interface(f"{address}/32"), label=LABEL)
     _announce(link, IPv4Address(address))
     log.info("outer_address_held", address=address, link=link.name)
 
 
-def ensure_only_held(netlink: Netlink, addresses: frozenset[str]) -> None:
-    """Of the addresses with our label, none is held but these."""
-    stale = [
-        held for held in netlink.list_addresses() if held.label == LABEL and str(held.interface.ip) not in addresses
-    ]
+def announce(netlink: Netlink, address: str) -> None:
+    """Who hears the link that holds the address with our label learns that it is here. Of no effect where none does."""
+    held = [one.index for one in netlink.list_addresses() if one.label == LABEL and str(one.interface.ip) == address]
+    for link in netlink.list_links() if held else ():
+        if link.index in held:
+            _announce(link, IPv4Address(address))
+
+
+def list_held(netlink: Netlink) -> frozenset[str]:
+    """The addresses with our label."""
+    return frozenset(str(held.interface.ip) for held in netlink.list_addresses() if held.label == LABEL)
+
+
+def ensure_let_go(netlink: Netlink, addresses: frozenset[str]) -> None:
+    """None of these addresses is held with our label."""
+    stale = [held for held in netlink.list_addresses() if held.label == LABEL and str(held.interface.ip) in addresses]
     links = {link.index: link for link in netlink.list_links()} if stale else {}
     for held in stale:
         if held.index in links:

@@ -43,7 +43,7 @@ DIRECTORY_MODE = 0o755
 FILE_MODE = 0o644
 
 
-def ensure_served(vif: VifPlan, *, bridge_index: int, paths: Paths) -> None:
+def ensure_served(vif: VifPlan, *, bridge_index: int | None, paths: Paths) -> None:
     """The network's dnsmasq runs, as wanted, and knows the port; its address is not leased to another MAC.
 
     A running dnsmasq is adopted when its command line is the wanted one, else replaced; leases survive that.
@@ -66,18 +66,20 @@ def ensure_served(vif: VifPlan, *, bridge_index: int, paths: Paths) -> None:
     log.info("dhcp_started", bridge=vif.bridge, network_id=vif.network_id)
 
 
-def ensure_forgotten(vif: VifPlan, *, paths: Paths) -> None:
-    """The network's dnsmasq, if it runs, no longer knows the port, and is told that the port's lease has ended."""
+def ensure_forgotten(vif: VifPlan, *, interface: str | None, paths: Paths) -> None:
+    """The network's dnsmasq, if it runs, no longer knows the port, and is told by the link `interface` that the port's lease has
+    ended; with None it is not: the lease goes when another port gets the address (`ensure_served`).
+    """
     leased = any(lease.mac == vif.mac.lower() for lease in _read_leases(paths))
     leases6 = _read_leases6_of(paths, vif)
     _ensure_no_entry(paths, vif)
     with open_daemon(paths.pid, paths.pid_argument) as daemon:
         if daemon is not None:
-            site = site_for(vif)
-            if leased:
-                send_release(bridge=site.interface, server=site.server, address=vif.address, mac=vif.mac)
+            if interface is not None and leased:
+                send_release(bridge=interface, server=site_for(vif).server, address=vif.address, mac=vif.mac)
             for lease in leases6:
-                send_release6(site.interface, lease)
+                if interface is not None:
+                    send_release6(interface, lease)
             daemon.send(signal.SIGHUP)
 
 

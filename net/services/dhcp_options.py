@@ -6,7 +6,7 @@ A client that is told classless routes has to ignore the router option (RFC 3442
 from collections.abc import Iterator
 from ipaddress import ip_address, ip_network
 
-from net.services.site import METADATA_ADDRESS, Site
+from net.services.site import METADATA_ADDRESS, ON_TAPS_KINDS, Site
 from taskvisor.model.plan import VifPlan
 
 CLASSLESS_ROUTES = 121
@@ -28,12 +28,12 @@ def option_arguments_for(vif: VifPlan, site: Site) -> tuple[str, ...]:
 
 def dns_arguments_for(vif: VifPlan, site: Site) -> tuple[str, ...]:
     """A network that names servers has its guests ask those, and dnsmasq serves none. Otherwise dnsmasq does, on the gateway's
-    address: guests by their names, all else by the host's own resolvers (by none on a network without NAT). On a service link it
-    never does: the host has no route to those guests.
+    address: guests by their names, all else by the host's own resolvers (by none on a network that leads nowhere). On a service
+    link it never does: the host has no route to those guests.
     """
     if vif.dns or site.on_link:
         return ("--port=0", *_listed("option:dns-server", of_family(vif.dns, 4)))
-    forwarding = () if vif.nat else ("--no-resolv",)
+    forwarding = () if _leads_out(vif) else ("--no-resolv",)
     return ("--domain-needed", "--bogus-priv", *forwarding)
 
 
@@ -55,8 +55,12 @@ def of_family(addresses: tuple[str, ...], version: int) -> tuple[str, ...]:
 
 
 def _routers(vif: VifPlan, site: Site) -> tuple[str, ...]:
-    """A network without NAT leads nowhere, unless its router is somebody else."""
-    return (vif.gateway,) if vif.nat or site.on_link else ()
+    return (vif.gateway,) if _leads_out(vif) or site.on_link else ()
+
+
+def _leads_out(vif: VifPlan) -> bool:
+    """A network whose gateway is ours leads nowhere without NAT, but for one that is routed."""
+    return vif.nat or vif.kind in ON_TAPS_KINDS
 
 
 def _listed(option: str, addresses: tuple[str, ...]) -> tuple[str, ...]:

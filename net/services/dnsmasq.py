@@ -90,20 +90,19 @@ def paths_for(directory: Path, network_id: NetworkId) -> Paths:
     return Paths(directory=directory / network_id)
 
 
-def argv_for(vif: VifPlan, *, bridge_index: int, paths: Paths) -> tuple[str, ...]:
+def argv_for(vif: VifPlan, *, bridge_index: int | None, paths: Paths) -> tuple[str, ...]:
     """The command line of the network's dnsmasq.
 
     `bridge_index` (of the link that it stands on) is in it, as a tag that nothing uses, because dnsmasq's socket is bound to
-    that very link: when it has been made anew, the daemon has to be, too.
+    that very link: when it has been made anew, the daemon has to be, too. None for one that stands on no single link.
     """
     site, cidr = site_for(vif), IPv4Network(vif.cidr)
     return (
         PROGRAM,
         "--conf-file=/dev/null",
         paths.pid_argument,
-        f"--interface={site.interface}",
+        *_listening_arguments(site),
         "--except-interface=lo",
-        "--bind-interfaces",  # nothing on 0.0.0.0: each network has its own dnsmasq, and the host may have one more
         *_range_arguments(site, cidr, bridge_index),
         f"--dhcp-hostsfile={paths.hosts}",
         f"--dhcp-leasefile={paths.leases}",
@@ -120,13 +119,28 @@ def argv_for(vif: VifPlan, *, bridge_index: int, paths: Paths) -> tuple[str, ...
     )
 
 
-def _range_arguments(site: Site, cidr: IPv4Network, link_index: int) -> tuple[str, ...]:
+def _listening_arguments(site: Site) -> tuple[str, ...]:
+    """Nothing on 0.0.0.0 but DHCP: each network has its own dnsmasq, and the host may have one more.
+
+    Where the links are TAPs that come and go, dnsmasq is told the address that they hold instead of their names. It hears those
+    that there are now, and any that comes, without a restart; what comes by a link without that address it leaves to others. One
+    thing is lost with several such networks on a host: their sockets for DHCP are bound to no link, so a renewal, which is sent
+    to the server alone, may come to another network's dnsmasq, which passes it over. The client then asks everybody, at 7/8 of
+    its lease (RFC 2131 §4.4.5), and is answered.
+    """
+    if site.interface is None:
+        return ("--bind-dynamic", f"--listen-address={site.server}")
+    return (f"--interface={site.interface}", "--bind-interfaces")
+
+
+def _range_arguments(site: Site, cidr: IPv4Network, link_index: int | None) -> tuple[str, ...]:
     """Known MACs only. On a service link the subnet is not that of the link's own address, and has to be named as shared."""
     first, mask = cidr.network_address, cidr.netmask
+    tag = "" if link_index is None else f"set:bridge{link_index},"
     if not site.on_link:
-        return (f"--dhcp-range=set:bridge{link_index},{first},static,{mask},{LEASE_TIME_S}",)
+        return (f"--dhcp-range={tag}{first},static,{mask},{LEASE_TIME_S}",)
     return (
-        f"--dhcp-range=set:bridge{link_index},{first},static,{mask},{cidr.broadcast_address},{LEASE_TIME_S}",
+        f"--dhcp-range={tag}{first},static,{mask},{cidr.broadcast_address},{LEASE_TIME_S}",
         f"--shared-network={site.server},{first}",
     )
 

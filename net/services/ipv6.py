@@ -1,8 +1,10 @@
 """IPv6 for a network's guests: dnsmasq's arguments for router advertisements (RFC 4861, RFC 8106) and DHCPv6 (RFC 8415). Pure.
 
-Advertised where our bridge holds the IPv6 gateway; elsewhere that segment's router does it. The advertised router lifetime is 0:
-addresses are not translated for IPv6 and no route leads out of the bridge, so guests reach their network, its DNS and each
-other, and must not take us for their way to anywhere else.
+Advertised where our bridge holds the IPv6 gateway; elsewhere that segment's router does it. Where each TAP is a link of its own
+(`routed`) nobody does: dnsmasq would advertise a prefix on one of the links that have it, and on the others answer only who asks
+(its radv.c, iface_search), so that other guests' default routes would run out. Those guests are told by their seed. The
+advertised router lifetime is 0: addresses are not translated for IPv6 and no route leads out of the bridge, so guests reach their
+network, its DNS and each other, and must not take us for their way to anywhere else.
 """
 
 from ipaddress import IPv6Network
@@ -21,7 +23,7 @@ NO_ROUTER_S = 0
 
 def ipv6_arguments_for(vif: VifPlan, site: Site) -> tuple[str, ...]:
     """None for a network without IPv6, or whose IPv6 router is elsewhere."""
-    if vif.cidr6 is None or vif.gateway6 is None or site.on_link:
+    if vif.cidr6 is None or vif.gateway6 is None or site.on_link or site.interface is None:
         return ()
     return (
         "--enable-ra",

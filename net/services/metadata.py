@@ -8,6 +8,8 @@ Must never know what a document means.
 
 169.254.169.254 is an address of the network's link while a guest of it is told anything, under a label of its own, so
 that dnsmasq, which goes by the link's name, does not bind to it: two networks of a host would be in each other's way.
+Where a network has no one link (`routed`), its server listens at the gateway's address, which is on every TAP and the network's
+own, and filters send there what is meant for 169.254.169.254 (net/filters/tap_services.py).
 """
 
 import hashlib
@@ -29,7 +31,7 @@ from net.services import metadata_program, metadata_server
 from net.services.metadata_program import FAILED_SUFFIX
 from net.services.metadata_server import DOCUMENTS_LIMIT_BYTES, NOBODY
 from net.services.process import ensure_none_with, open_daemon
-from net.services.site import METADATA_ADDRESS, site_for
+from net.services.site import METADATA_ADDRESS, TAPS_PORT, site_for
 from taskvisor.model.errors import CannotAsk, DoesNotFit, Refused, Retryable
 from taskvisor.model.plan import VifPlan
 
@@ -41,6 +43,7 @@ PROGRAM = Path(metadata_program.__file__)
 LOADED = Path(metadata_server.__file__)
 INTERFACE = IPv4Interface(f"{METADATA_ADDRESS}/32")
 LABEL = "metadata"
+PORT = 80
 DIRECTORY_MODE = 0o700
 FILE_MODE = 0o600
 CODE_CHARS = 16
@@ -76,35 +79,49 @@ class Place:
         return self.documents / f"{vif.address}.json"
 
 
-def ensure_told(netlink: Netlink, vif: VifPlan, documents: Documents, *, link: Link, place: Place) -> None:
-    """The port's guest is answered with these documents, at METADATA_ADDRESS by `link`.
+@dataclass(frozen=True, kw_only=True)
+class Post:
+    """Where a server listens: on a link, which holds the address; `link` None: at the address, by whatever link it is reached."""
+
+    link: Link | None
+    address: str = METADATA_ADDRESS
+    port: int = PORT
+
+
+def post_for(vif: VifPlan, link: Link | None) -> Post:
+    """Of the NIC's network; `link` is the one that its services stand on, None where they stand on all of its TAPs."""
+    return Post(link=link) if link is not None else Post(link=None, address=vif.gateway, port=TAPS_PORT)
+
+
+def ensure_told(netlink: Netlink, vif: VifPlan, documents: Documents, *, post: Post, place: Place) -> None:
+    """The port's guest is answered with these documents, at METADATA_ADDRESS.
 
     Refused when they are more than DOCUMENTS_LIMIT_BYTES; DoesNotFit when this process may not give files away (it is not root);
     Retryable when the server does not start.
     """
     _ensure_file(place, vif, documents)
-    ensure_served(netlink, link=link, place=place)
+    ensure_served(netlink, post=post, place=place)
 
 
-def ensure_served(netlink: Netlink, *, link: Link, place: Place) -> None:
-    """What the network's guests were told is served by `link`, also after the server died or the link was made anew.
+def ensure_served(netlink: Netlink, *, post: Post, place: Place) -> None:
+    """What the network's guests were told is served at `post`, also after the server died or the link was made anew.
 
     Of no effect where none was told anything. Retryable when the server does not start.
     """
     if not _any_told(place):
         return
-    if INTERFACE not in netlink.list_addresses_of(link):
-        netlink.ensure_labelled_address(link, INTERFACE, label=LABEL)
-    argv = argv_for(link, place)
+    if post.link is not None and INTERFACE not in netlink.list_addresses_of(post.link):
+        netlink.ensure_labelled_address(post.link, INTERFACE, label=LABEL)
+    argv = argv_for(post, place)
     with open_daemon(place.pid, place.pid_argument) as daemon:
         if daemon is not None and daemon.argv == argv:
             return
     ensure_none_with(place.pid_argument)
-    _tell_of_failure(link, place)
+    _tell_of_failure(place)
     started = run_command(argv)
     if not started.ok:
-        raise Retryable(f"the metadata server on {link.name} does not start: {started}")
-    log.info("metadata_started", link=link.name)
+        raise Retryable(f"the metadata server of {place.directory.name} does not start: {started}")
+    log.info("metadata_started", network_id=place.directory.name)
 
 
 def is_served(vif: VifPlan, *, place: Place) -> bool:
@@ -125,7 +142,8 @@ def ensure_untold(netlink: Netlink, vif: VifPlan, *, place: Place) -> None:
     place.file_of(vif).unlink(missing_ok=True)
     if _any_told(place):
         return
-    link = netlink.read_link(site_for(vif).interface)
+    interface = site_for(vif).interface
+    link = None if interface is None else netlink.read_link(interface)
     if link is not None and INTERFACE in netlink.list_addresses_of(link):
         netlink.ensure_address_absent(link, INTERFACE)
     ensure_absent(place)
@@ -145,18 +163,19 @@ def ensure_absent(place: Place) -> None:
     place.failed.unlink(missing_ok=True)
 
 
-def argv_for(link: Link, place: Place) -> tuple[str, ...]:
+def argv_for(post: Post, place: Place) -> tuple[str, ...]:
     """The server's command line: another when the link was made anew, or when the program has changed."""
+    device = () if post.link is None else (f"--device={post.link.name}", f"--link={post.link.index}")
     return (
         sys.executable,
         "-I",  # nothing of the environment or of the user's own packages
         "-S",
         str(PROGRAM),
-        f"--device={link.name}",
-        f"--address={METADATA_ADDRESS}",
+        *device,
+        f"--address={post.address}",
+        f"--port={post.port}",
         f"--directory={place.documents}",
         place.pid_argument,
-        f"--link={link.index}",
         f"--code={_code()}",
     )
 
@@ -166,10 +185,10 @@ def _code() -> str:
     return hashlib.sha256(PROGRAM.read_bytes() + LOADED.read_bytes()).hexdigest()[:CODE_CHARS]
 
 
-def _tell_of_failure(link: Link, place: Place) -> None:
+def _tell_of_failure(place: Place) -> None:
     """It had nobody to tell: who started it had gone on."""
     if place.failed.exists():
-        log.warning("metadata_had_failed", link=link.name, reason=place.failed.read_text().strip())
+        log.warning("metadata_had_failed", network_id=place.directory.name, reason=place.failed.read_text().strip())
         place.failed.unlink()
 
 

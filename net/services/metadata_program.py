@@ -16,7 +16,8 @@ SERVER = "metadata_server.py"
 FAILED_SUFFIX = ".failed"
 READY = b"1"
 PORT = "80"
-REQUIRED = ("device", "address", "directory", "pid-file")
+REQUIRED = ("address", "directory", "pid-file")
+IP_FREEBIND = 15  # linux/in.h; the socket module has no name for it
 
 
 def options_of(argv: list[str]) -> dict[str, str]:
@@ -31,11 +32,17 @@ def options_of(argv: list[str]) -> dict[str, str]:
     return options
 
 
-def open_listening(device: str, address: str, port: int) -> _socket.socket:
-    """A socket that hears what comes in by that link only, and whose answers leave by it, whatever routes the host has."""
+def open_listening(device: str | None, address: str, port: int) -> _socket.socket:
+    """A socket that hears what comes in by that link only, and whose answers leave by it, whatever routes the host has.
+
+    Without a link it hears what comes to the address by any, also when none holds it yet.
+    """
     listening = _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM)
     listening.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1)
-    listening.setsockopt(_socket.SOL_SOCKET, _socket.SO_BINDTODEVICE, device.encode())
+    if device is None:
+        listening.setsockopt(_socket.SOL_IP, IP_FREEBIND, 1)
+    else:
+        listening.setsockopt(_socket.SOL_SOCKET, _socket.SO_BINDTODEVICE, device.encode())
     listening.bind((address, port))
     listening.listen(BACKLOG)
     return listening
@@ -43,7 +50,7 @@ def open_listening(device: str, address: str, port: int) -> _socket.socket:
 
 def run_in_background(options: dict[str, str]) -> None:
     """The parent returns once the child listens and its pid is written; the child never returns. OSError when it can't."""
-    listening = open_listening(options["device"], options["address"], int(options["port"]))
+    listening = open_listening(options.get("device"), options["address"], int(options["port"]))
     ready, told = os.pipe()
     if os.fork():
         os.close(told)

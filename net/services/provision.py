@@ -28,20 +28,23 @@ class Services:
         self._directory = directory
         self._guard = ServiceGuard(transactions)
 
-    def ensure_served(self, netlink: Netlink, vif: VifPlan, bridge: Link) -> None:
-        """The NIC's guest is served. The guard first: no question of a guest may leave this host, and no other may be answered.
+    def ensure_served(self, netlink: Netlink, vif: VifPlan, bridge: Link | None) -> None:
+        """The NIC's guest is served; `bridge` is that of its network, None for a kind that has none. The guard first: no question
+        of a guest may leave this host, and no other may be answered.
 
         Errors as of net/services/dhcp.py and net/services/metadata.py.
         """
         self._guard.ensure_guarded(vif)
-        link = ensure_service_link(netlink, vif, bridge) if vif.kind in ON_LINK_KINDS else bridge
-        dhcp.ensure_served(vif, bridge_index=link.index, paths=self.paths_of(vif))
-        metadata.ensure_served(netlink, link=link, place=self._place_of(vif))
+        link = bridge
+        if bridge is not None and vif.kind in ON_LINK_KINDS:
+            link = ensure_service_link(netlink, vif, bridge)
+        dhcp.ensure_served(vif, bridge_index=link.index if link else None, paths=self.paths_of(vif))
+        metadata.ensure_served(netlink, post=metadata.post_for(vif, link), place=self._place_of(vif))
 
     def ensure_unserved(self, netlink: Netlink, vif: VifPlan) -> None:
         """The NIC's guest is served no more. The last one takes the service link with it: nothing but guests keeps a bridge."""
         paths, place = self.paths_of(vif), self._place_of(vif)
-        dhcp.ensure_forgotten(vif, paths=paths)
+        dhcp.ensure_forgotten(vif, interface=_link_heard(netlink, vif), paths=paths)
         metadata.ensure_untold(netlink, vif, place=place)
         self._guard.ensure_port_unguarded(vif)
         if dhcp.read_entries(paths):
@@ -60,8 +63,12 @@ class Services:
         """See `Fabric.ensure_told`. Of no effect for a NIC whose guest is not served, or not plugged."""
         if not documents:
             metadata.ensure_untold(netlink, vif, place=self._place_of(vif))
-        elif vif.dhcp and (link := netlink.read_link(site_for(vif).interface)) is not None:
-            metadata.ensure_told(netlink, vif, documents, link=link, place=self._place_of(vif))
+            return
+        interface = site_for(vif).interface
+        link = netlink.read_link(interface or vif.tap) if vif.dhcp else None
+        if link is not None:
+            post = metadata.post_for(vif, link if interface else None)
+            metadata.ensure_told(netlink, vif, documents, post=post, place=self._place_of(vif))
 
     def has_dhcp(self, vif: VifPlan) -> bool:
         """The network's DHCP runs, and was told of the NIC. Touches nothing. CannotAsk when it can't be told."""
@@ -100,3 +107,15 @@ class Services:
 
     def _place_of(self, vif: VifPlan) -> metadata.Place:
         return metadata.Place(directory=self.paths_of(vif).directory)
+
+
+def _link_heard(netlink: Netlink, vif: VifPlan) -> str | None:
+    """A link by which the network's dnsmasq hears what this host itself sends; None when there is none.
+
+    Where it stands on all TAPs, that of the port has gone by then, and any other will do.
+    """
+    site = site_for(vif)
+    if site.interface is not None:
+        return site.interface
+    holders = netlink.list_holders(site.server)
+    return next((link.name for link in netlink.list_links() if link.index in holders), None) if holders else None

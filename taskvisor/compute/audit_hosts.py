@@ -12,6 +12,7 @@ from taskvisor.compute.audit_volumes import connection_findings
 from taskvisor.compute.power_sync import synced
 from taskvisor.model.finding import AuditLimits, Code, Finding
 from taskvisor.model.ids import HostName, ImageId, InstanceId, PortId, image_id_for
+from taskvisor.model.network import SEED_ONLY_KINDS
 from taskvisor.model.observed import DomainFacts, HostSeen, PlugPart
 from taskvisor.model.records import Image, Instance
 from taskvisor.model.states import Phase, PowerState, VmState
@@ -210,8 +211,9 @@ def _plugs(instance: Instance, found: HostSeen, records: Records) -> Iterator[Fi
         if PlugPart.METADATA in lacked:
             said = f"{instance.name} runs, and nothing answers its NIC {port.index} at the metadata address"
             yield _finding(Code.METADATA_MISSING, port.id, said, instance.host)
-        network = records.networks.get(port.network_id)
-        wanted = network is not None and network.network is not None and network.network.dhcp
+        record = records.networks.get(port.network_id)
+        network = record.network if record is not None else None
+        wanted = network is not None and network.dhcp and network.kind not in SEED_ONLY_KINDS
         if wanted and (port.mac.lower(), port.address) not in told:
             said = f"{instance.name} runs, and DHCP does not know its {port.address} ({port.mac})"
             yield _finding(Code.DHCP_MISSING, port.id, said, instance.host)

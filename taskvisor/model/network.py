@@ -28,6 +28,10 @@ PHYSICAL_KINDS = frozenset({NetworkKind.FLAT, NetworkKind.VLAN, NetworkKind.MACV
 """Those that stand on an interface of the host."""
 
 
+SEED_ONLY_KINDS = frozenset({NetworkKind.OVS, NetworkKind.MACVTAP})
+"""Whose guests no host serves, `dhcp` or not: they are told all by their seed."""
+
+
 class Ipv6Mode(StrEnum):
     """How guests come by their IPv6 address: RFC 4862 from advertisements, or RFC 8415 from DHCPv6."""
 

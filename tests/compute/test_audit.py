@@ -19,8 +19,10 @@ from taskvisor.model.drift import Difference, Holds
 from taskvisor.model.errors import CannotAsk
 from taskvisor.model.finding import ADVICE, Code, Finding
 from taskvisor.model.ids import InstanceId
+from taskvisor.model.network import NetworkKind
 from taskvisor.model.observed import HostSeen
 from taskvisor.model.states import Phase
+from taskvisor.state.codec import encode
 from taskvisor.state.survey import Survey
 from tests.compute import corruptions
 from tests.compute.corruptions import CORRUPTIONS, GHOST, H1, H2, healthy, host, xml_of_web
@@ -50,6 +52,14 @@ def test_one_thing_put_wrong_is_found_and_nothing_else(
     assert audit(fleet) == ()
     corrupt(fleet)
     assert codes(audit(fleet)) == [code]
+
+
+@pytest.mark.parametrize(("kind", "found"), [(NetworkKind.MACVTAP, []), (NetworkKind.FLAT, [Code.DHCP_MISSING])])
+def test_dhcp_is_missed_only_where_a_host_serves_it(fleet: Fleet, kind: NetworkKind, found: list[Code]) -> None:
+    (network,) = healthy(fleet).store.networks.read_list().networks
+    corruptions.the_dhcp_entry_is_removed(fleet)
+    fleet.client.set(KEYS.network(network.id), encode(replace(network, kind=kind)))
+    assert codes(audit(fleet)) == found
 
 
 def test_every_code_is_found_by_some_test() -> None:

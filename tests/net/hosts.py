@@ -86,7 +86,7 @@ def read_world(state_dir: Path) -> World:
         addresses=frozenset(f"{links[held.index].name} {held.interface}" for held in addresses),
         listing=_plain(read_listing()),
         ports=read_port_listing(),
-        filtered="".join(sorted(path.read_text() for path in remembered.glob("*.json"))),
+        filtered="".join(sorted(path.read_text() for path in remembered.glob("*") if path.suffix != ".new")),
         files=frozenset(str(path.relative_to(networks)) for path in files),
         hosts="".join(sorted(path.read_text() for path in files if path.name == "hosts")),
         daemons=tuple(sorted(_without_index(argv) for argv in daemons_of(state_dir).values())),

@@ -18,6 +18,7 @@ from pyroute2 import IPRoute
 from net.fabric import LinuxFabric
 from net.filters import firewall, port_filters, transactions
 from net.links import sysctl, tun
+from net.links.conntrack import Conntrack
 from net.links.neighbours import Neighbours
 from net.links.netlink import Netlink
 from net.services import dhcp
@@ -37,6 +38,7 @@ LEAST_CALLS = 5
 DANGEROUS: tuple[tuple[Any, str], ...] = (
     *((Netlink, name) for name, _ in inspect.getmembers(Netlink, inspect.isfunction) if not name.startswith("_")),
     *((Neighbours, name) for name, _ in inspect.getmembers(Neighbours, inspect.isfunction) if not name.startswith("_")),
+    *((Conntrack, name) for name, _ in inspect.getmembers(Conntrack, inspect.isfunction) if not name.startswith("_")),
     (tun, "_make_tap"),
     (tun.NewTap, "ensure_persistent"),
     (sysctl, "ensure_sysctl"),
@@ -91,7 +93,7 @@ Act = Callable[[], None]
 
 
 def network_of(kind: NetworkKind) -> Network:
-    on = replace(network(dhcp=kind is NetworkKind.NAT), kind=kind)
+    on = replace(network(dhcp=kind in (NetworkKind.NAT, NetworkKind.ROUTED)), kind=kind)
     match kind:
         case NetworkKind.VXLAN:
             return replace(on, segment=100)

@@ -15,7 +15,7 @@ from typing import Final
 
 from taskvisor.model.plan import ConfigDrive, VifPlan
 from taskvisor.model.records import Instance
-from virt.seeds.nic6 import asks_by_dhcp6, leads_out6, prefix_length6_of
+from virt.seeds.nic6 import asks_by_dhcp6, is_told6_by_seed, leads_out6, prefix_length6_of
 from virt.seeds.nocloud import guest_host_name_for
 from virt.seeds.text import Value, json_for
 
@@ -109,7 +109,7 @@ def _networks6(vif: VifPlan, number: int) -> list[Value]:
     if vif.address6 is None:
         return []
     common: dict[str, Value] = {"id": f"network{number}-ipv6", "link": vif.tap, "network_id": vif.network_id}
-    if vif.dhcp:
+    if not is_told6_by_seed(vif):
         return [{**common, "type": "ipv6_dhcp" if asks_by_dhcp6(vif) else "ipv6_slaac"}]
     default = {"network": "::", "netmask": "::", "gateway": vif.gateway6}
     return [

@@ -14,7 +14,12 @@ LOCAL_KINDS = frozenset({NetworkKind.NAT, NetworkKind.VXLAN})
 
 def asks_by_dhcp6(vif: VifPlan) -> bool:
     """Whether the guest has to ask for its IPv6 address."""
-    return vif.address6 is not None and vif.ipv6_mode is Ipv6Mode.DHCPV6
+    return vif.address6 is not None and not is_told6_by_seed(vif) and vif.ipv6_mode is Ipv6Mode.DHCPV6
+
+
+def is_told6_by_seed(vif: VifPlan) -> bool:
+    """Whether the seed has to tell the guest its IPv6 address: nobody advertises or hands it out."""
+    return vif.address6 is not None and (not vif.dhcp or vif.kind is NetworkKind.ROUTED)
 
 
 def leads_out6(vif: VifPlan) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from taskvisor.model.plan import Seed, VifPlan
 from taskvisor.model.records import Instance
-from virt.seeds.nic6 import asks_by_dhcp6, leads_out6, prefix_length6_of
+from virt.seeds.nic6 import asks_by_dhcp6, is_told6_by_seed, leads_out6, prefix_length6_of
 from virt.seeds.text import Value, yaml_for
 
 HOST_NAME_LIMIT = 63
@@ -63,17 +63,22 @@ def _nic(vif: VifPlan, number: int) -> Value:
         "set-name": f"nic{number}",
         "mtu": vif.mtu,
         "dhcp4": vif.dhcp,
-        **({"dhcp6": True} if vif.dhcp and asks_by_dhcp6(vif) else {}),
-        **({} if vif.dhcp else _static(vif, number)),
+        **({"dhcp6": True} if asks_by_dhcp6(vif) else {}),
+        **_static(vif, number),
     }
 
 
 def _static(vif: VifPlan, number: int) -> dict[str, Value]:
-    address6 = [f"{vif.address6}/{prefix_length6_of(vif)}"] if vif.address6 else []
-    static: dict[str, Value] = {"addresses": [f"{vif.address}/{vif.prefix_length}", *address6]}
-    if number == 0:  # one default route of a family; netplan refuses more
-        default6 = [{"to": "::/0", "via": vif.gateway6}] if leads_out6(vif) else []
-        static["routes"] = [{"to": "0.0.0.0/0", "via": vif.gateway}, *default6]
-    if vif.dns:
+    """What nobody will tell the guest on that network. One default route of a family: netplan refuses more."""
+    own = [] if vif.dhcp else [f"{vif.address}/{vif.prefix_length}"]
+    own6 = [f"{vif.address6}/{prefix_length6_of(vif)}"] if is_told6_by_seed(vif) else []
+    default = [] if vif.dhcp or number else [{"to": "0.0.0.0/0", "via": vif.gateway}]
+    default6 = [{"to": "::/0", "via": vif.gateway6}] if own6 and leads_out6(vif) and not number else []
+    static: dict[str, Value] = {}
+    if own or own6:
+        static["addresses"] = [*own, *own6]
+    if default or default6:
+        static["routes"] = [*default, *default6]
+    if vif.dns and not vif.dhcp:
         static["nameservers"] = {"addresses": list(vif.dns)}
     return static

@@ -6,13 +6,10 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-from pyroute2 import IPRoute
 
 from net.fabric import LinuxFabric
-from taskvisor.model.errors import DoesNotFit
 from taskvisor.model.ids import FloatingId, HostName, SecurityGroupId
 from taskvisor.model.network import (
     Direction,
@@ -24,14 +21,15 @@ from taskvisor.model.network import (
     Surroundings,
 )
 from taskvisor.model.plan import VifPlan
-from tests.fixtures.namespaces import open_namespace
-from tests.net.hosts import run_in, veth
+from tests.net.filters.outer import FLOATING, HOST, OUTSIDE, SECOND
+from tests.net.hosts import run_in
 from tests.net.plans import network, vif
 from tests.net.wired import Wired, wired
 
 pytestmark = pytest.mark.real
 
-HOST, OUTSIDE, FLOATING, SECOND = "192.0.2.1", "192.0.2.2", "192.0.2.77", "192.0.2.78"
+NOWHERE = "203.0.113.5"
+"""No link of the host leads there."""
 GROUP = SecurityGroupId("11111111-0000-4000-8000-000000000001")
 FIRST, OTHER = replace(vif(0), security_groups=(GROUP,)), replace(vif(1), security_groups=(GROUP,))
 ELSEWHERE = replace(vif(0, network(8)), security_groups=(GROUP,))
@@ -39,20 +37,6 @@ IN = SecurityRule(direction=Direction.INGRESS, family=IpFamily.V4)
 OUT = SecurityRule(direction=Direction.EGRESS, family=IpFamily.V4)
 PORT = 80
 ANSWER_LIMIT_S, SILENCE_S = 20.0, 0.5
-
-
-@pytest.fixture
-def outside(state_dir: Path) -> Iterator[str]:
-    """A machine on the host's outer network; it has no way to the guests' own addresses."""
-    name = f"{state_dir.name[-8:]}o"
-    with open_namespace(name), veth("uplink", name) as index:
-        with IPRoute() as host:
-            host.addr("add", index=index, address=HOST, prefixlen=24)
-        with IPRoute(netns=name) as outer:
-            peer = outer.link_lookup(ifname="eth0")[0]
-            outer.link("set", index=peer, state="up")
-            outer.addr("add", index=peer, address=OUTSIDE, prefixlen=24)
-        yield name
 
 
 @pytest.fixture
@@ -171,10 +155,14 @@ def test_neighbours_are_told_whose_the_address_is_now(
         assert frame[38:42] == socket.inet_aton(FLOATING)
 
 
-def test_an_address_that_no_link_leads_to_does_not_fit(fabric: LinuxFabric, guests: tuple[Wired, Wired]) -> None:
-    with pytest.raises(DoesNotFit, match=r"no link of this host leads to 203\.0\.113\.5"):
-        fabric.ensure_surroundings(_around({"203.0.113.5": FIRST}))
-    fabric.ensure_surroundings(_around({}))
+def test_an_address_that_no_link_leads_to_is_translated_for_whom_routers_send_here_and_hinders_no_other(
+    fabric: LinuxFabric, outside: str, guests: tuple[Wired, Wired]
+) -> None:
+    fabric.ensure_surroundings(_around({NOWHERE: FIRST, SECOND: OTHER}))
+    run_in(outside, lambda: subprocess.run(["ip", "route", "add", NOWHERE, "via", HOST], check=True))
+    assert _seen_as(outside, NOWHERE, guests[0]) == OUTSIDE
+    assert _seen_as(outside, SECOND, guests[1]) == OUTSIDE
+    assert _outer_addresses() == {HOST, SECOND}
 
 
 def _around(floating: dict[str, VifPlan], *, rules: tuple[SecurityRule, ...] = (OUT, IN), on: int = 9) -> Surroundings:

@@ -16,6 +16,7 @@ from pyroute2 import IPRoute
 from net.fabric import LinuxFabric
 from net.filters import port_filters, transactions
 from net.links import sysctl
+from net.links.conntrack import Conntrack
 from net.links.netlink import Netlink
 from taskvisor.model.ids import FloatingId, HostName, SecurityGroupId
 from taskvisor.model.network import (
@@ -41,6 +42,8 @@ DANGEROUS: tuple[tuple[Any, str], ...] = (
     (transactions, "run_command"),
     (sysctl, "ensure_sysctl"),
     *((Netlink, name) for name in ("list_links", "ensure_labelled_address", "ensure_address_absent")),
+    *((Conntrack, name) for name in ("list_begun_by", "list_begun_to", "ensure_marked", "ensure_absent")),
+    (Path, "write_text"),
     (Path, "write_bytes"),
     (Path, "rename"),
     (Path, "unlink"),

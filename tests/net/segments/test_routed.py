@@ -9,7 +9,7 @@ from taskvisor.model.errors import DoesNotFit
 from taskvisor.model.network import Network, NetworkKind
 from taskvisor.model.plan import VifPlan
 from tests.net.lan import LanHost, asked, guest_at
-from tests.net.plans import network, open_vif, port
+from tests.net.plans import network, open_vif
 
 pytestmark = pytest.mark.real
 
@@ -85,9 +85,3 @@ def test_a_host_that_has_the_gateways_address_elsewhere_does_not_fit(lan: Lan) -
     with pytest.raises(DoesNotFit, match=r"eth0 of this host has 10\.9\.0\.1"):
         host.plug(nic_of(0))
     host.unplug(nic_of(0))
-
-
-def test_guests_are_told_their_addresses_by_their_seed(lan: Lan) -> None:
-    assert routed().dhcp
-    assert not open_vif(0, routed()).dhcp
-    assert port(0, routed()).address == open_vif(0, routed()).address

@@ -34,6 +34,7 @@ pytestmark = [pytest.mark.real, pytest.mark.timeout(1800)]
 UPLINK = "up0"
 ON_BRIDGE = vif(on=network(ipv6=Ipv6Mode.DHCPV6))
 FLAT = replace(network(kind=NetworkKind.FLAT), physical="physnet1")
+ROUTED = vif(on=replace(network(kind=NetworkKind.ROUTED), nat=False))
 ON_LINK = vif_plan_for(port(0, FLAT), FLAT, hostname="web-0", links=HostLinks(uplinks={"physnet1": UPLINK}))
 DIED = 77
 MOMENTS_LIMIT = 400
@@ -100,7 +101,9 @@ def unplug(fabric: LinuxFabric, nic: VifPlan) -> None:
     fabric.ensure_unplugged(nic)
 
 
-@pytest.fixture(params=[ON_BRIDGE, ON_LINK], ids=["on the bridge, with IPv6", "on a link of their own"])
+@pytest.fixture(
+    params=[ON_BRIDGE, ON_LINK, ROUTED], ids=["on the bridge, with IPv6", "on a link of their own", "on the TAPs"]
+)
 def nic(request: pytest.FixtureRequest, state_dir: Path) -> Iterator[VifPlan]:
     """A NIC of each kind of site, on a host with an uplink."""
     with IPRoute() as netlink:

@@ -287,7 +287,7 @@ def test_where_the_gateway_is_elsewhere_our_bridge_has_no_address() -> None:
     assert not site_for(vif()).on_link
 
 
-@pytest.mark.parametrize("kind", [NetworkKind.OVS, NetworkKind.MACVTAP, NetworkKind.ROUTED])
+@pytest.mark.parametrize("kind", [NetworkKind.OVS, NetworkKind.MACVTAP])
 def test_where_nothing_can_be_served_guests_are_told_by_their_seed(kind: NetworkKind) -> None:
     on = replace(FLAT, kind=kind, bridge="br-int" if kind is NetworkKind.OVS else None)
     assert not vif_plan_for(port(0, on), on, hostname="web", links=LINKS).dhcp

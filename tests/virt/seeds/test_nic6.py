@@ -52,6 +52,16 @@ def test_with_dhcpv6_the_guest_is_told_to_ask() -> None:
     assert [network["type"] for network in networks_of(stateful)] == ["ipv4_dhcp", "ipv6_dhcp"]
 
 
+def test_on_a_routed_network_dhcp_tells_the_one_address_and_the_seed_the_other() -> None:
+    on_tap = nic(kind=NetworkKind.ROUTED, mode=Ipv6Mode.DHCPV6)
+    assert nocloud_of(on_tap) == {
+        **nocloud_of(vif_of(PORT)),
+        "addresses": ["fd00:9::5/64"],
+        "routes": [{"to": "::/0", "via": "fd00:9::1"}],
+    }
+    assert [network["type"] for network in networks_of(on_tap)] == ["ipv4_dhcp", "ipv6"]
+
+
 def test_without_dhcp_the_address_is_told_and_a_router_only_where_it_leads_out() -> None:
     local, outer = nic(dhcp=False), nic(dhcp=False, kind=NetworkKind.MACVTAP)
     assert nocloud_of(local)["addresses"] == ["10.0.0.5/24", "fd00:9::5/64"]
