@@ -91,7 +91,7 @@ class Edge:
         self.teller = Teller(app)
         self._images = ImageTasks(app, node, self.teller, control_queue)
         self.networks = NetworkTasks(app, node, control_queue)
-        self._records = NetworkRequestTasks(app, self.teller, self.networks.ask_to_refresh)
+        self._records = NetworkRequestTasks(app, self.teller, self.networks.ask_to_refresh, self.networks.ask_to_copy)
 
     def register(self) -> None:
         """Every task that there is. Called once, when the app is made."""

@@ -34,13 +34,14 @@ from taskvisor.state.security_groups import GroupNames
 @dataclass(frozen=True, kw_only=True)
 class Changed(Answered):
     """The caller's result is written, and hosts are to be told: those that the groups concern, as `tell_hosts` has it, and
-    `host`, which has a port of `network`.
+    `host`, which has a port of `network`. `recorded_on`: the host of a guest whose record has changed, and nothing else of it.
     """
 
     groups: Collection[SecurityGroupId] = ()
     rules_of: Collection[SecurityGroupId] = ()
     host: HostName | None = None
     network: NetworkId | None = None
+    recorded_on: HostName | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +128,7 @@ class GroupDoor:
             answer = self.answers.answer_for(request_id, instance_view(changed))
             self.store.port_changes.write(changed, seen, answer)
             moved = frozenset(groups) ^ frozenset(port.security_groups)
-            return Changed(groups=moved, host=changed.host, network=port.network_id)
+            return Changed(groups=moved, host=changed.host, network=port.network_id, recorded_on=changed.host)
 
         return looking_again(f"instance {spec.instance}", look)
 

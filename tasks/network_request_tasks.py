@@ -4,7 +4,7 @@ concern on other hosts.
 Knows of Celery only how a message is sent; what is done is in `network_requests`, `group_requests` and `floating_requests`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import structlog
 from celery import Celery
@@ -19,6 +19,7 @@ from tasks.node import Asking
 from tasks.surroundings import Send, tell_hosts
 from tasks.telling import Teller
 from taskvisor.model.errors import CannotAsk
+from taskvisor.model.ids import HostName
 
 log = structlog.get_logger(__name__)
 
@@ -26,11 +27,14 @@ log = structlog.get_logger(__name__)
 class NetworkRequestTasks:
     """The requests, of one app."""
 
-    def __init__(self, app: Celery, teller: Teller, send: Send) -> None:
-        """`send` asks a host to look at networks anew; it may raise what sending a message raises."""
+    def __init__(self, app: Celery, teller: Teller, send: Send, ask_to_copy: Callable[[HostName], None]) -> None:
+        """`send` asks a host to look at networks anew, `ask_to_copy` to let the copies of records follow; they may raise what
+        sending a message raises.
+        """
         self._app = app
         self._teller = teller
         self._send = send
+        self._ask_to_copy = ask_to_copy
 
     @property
     def requests(self) -> Mapping[str, Asking]:
@@ -58,6 +62,8 @@ class NetworkRequestTasks:
             if answer.host is not None and answer.network is not None:
                 self._send(answer.host, (answer.network,))
             tell_hosts(door.store, self._send, (), answer.groups, rules_of=answer.rules_of)
+            if answer.recorded_on is not None:
+                self._ask_to_copy(answer.recorded_on)
         except (CannotAsk, OperationalError, *self._app.connection_for_write().connection_errors) as silence:
             log.warning("hosts_not_told_of_change", host=answer.host, reason=str(silence))
         return answer

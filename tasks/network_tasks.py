@@ -11,7 +11,7 @@ from kombu.exceptions import OperationalError
 
 from tasks.node import Node
 from tasks.port_news import tell_of_ports
-from tasks.replug import CHECK, REFRESH
+from tasks.replug import CHECK, COPY, REFRESH
 from taskvisor.model.errors import TaskvisorError
 from taskvisor.model.ids import HostName, NetworkId
 from taskvisor.model.network import Port
@@ -45,7 +45,11 @@ class NetworkTasks:
             """Restore the plugs of guests that run here, and let what surrounds this host's networks follow the records."""
             self._node().plugs.check()
 
-        for function, name in ((refresh_networks, REFRESH), (check_networks, CHECK)):
+        def copy_records() -> None:
+            """Let the copies of records that domains of this host carry follow the records."""
+            self._node().plugs.copy_records()
+
+        for function, name in ((refresh_networks, REFRESH), (check_networks, CHECK), (copy_records, COPY)):
             self._app.task(
                 function,
                 name=name,
@@ -74,3 +78,7 @@ class NetworkTasks:
         fields = {"networks": list(networks)}
         queue = self._queue_of(host)
         self._app.send_task(REFRESH, kwargs=fields, queue=queue, expires=TOLD_WITHIN_S, ignore_result=True)
+
+    def ask_to_copy(self, host: HostName) -> None:
+        """Ask a host to let the copies of records follow them."""
+        self._app.send_task(COPY, queue=self._queue_of(host), expires=TOLD_WITHIN_S, ignore_result=True)

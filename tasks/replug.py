@@ -3,6 +3,7 @@
 What surrounds its networks is made as the records have it, and the plug of a guest that runs is made whole again where
 somebody has flushed the rules, removed a link or ended a DHCP server. Only guests at rest are touched, under their lock. A link
 that was removed is lost to the QEMU that had it open: its guest is given the NIC anew, and must let go of the dead one for that.
+The host's ports are put where other hosts look for them, and the copies of records that its domains carry follow.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -12,6 +13,7 @@ import structlog
 
 from tasks.guest_plans import attached_nic_of, xml_of
 from tasks.plugging import PluggedGuest, planned_vifs, plug, plug_lacks_of, running_in
+from tasks.record_copies import RecordCopies
 from tasks.store import Store
 from taskvisor.flow.ports import Exclusion, Ports
 from taskvisor.model.errors import Busy, CannotAsk, TaskvisorError
@@ -22,8 +24,9 @@ from taskvisor.model.records import Instance
 
 log = structlog.get_logger(__name__)
 
-REFRESH, CHECK = "host.refresh_networks", "host.check_networks"
-"""The tasks: something has changed about these networks; and the periodic look at all there is."""
+REFRESH, CHECK, COPY = "host.refresh_networks", "host.check_networks", "host.copy_records"
+"""The tasks: something has changed about these networks; the periodic look at all there is; and a record has changed, and nothing
+of its guest but that."""
 
 Lacks = Mapping[PortId, tuple[PlugPart, ...]]
 
@@ -49,8 +52,12 @@ class PlugCheck:
     def check(self) -> int:
         """Every guest that runs here, and that no operation holds, has its plug whole, and the surroundings are refreshed.
 
-        Returns how many guests were given something that they lacked. CannotAsk as above.
+        Returns how many guests were given something that they lacked. CannotAsk as above. First, their ports are where other
+        hosts look for them.
         """
+        placed = self.store.port_changes.ensure_placed(self.host)
+        if placed:
+            log.warning("members_placed", instances=placed)
         instances = self.store.catalog.list_instances(self.host)
         lacks = plug_lacks_of(self.ports, instances, self.ports.hypervisor.list_domains())
         lacking = {lack.port_id for lack in lacks}
@@ -60,7 +67,13 @@ class PlugCheck:
             if not lacking.isdisjoint(port.id for port in instance.ports)
         )
         self.refresh(_networks_of(instances))
+        self.copy_records()
         return restored
+
+    def copy_records(self) -> int:
+        """The copies of records that this host's domains carry follow the records: see `RecordCopies.ensure_current`."""
+        copies = RecordCopies(store=self.store, host=self.host, ports=self.ports, exclusion=self.exclusion)
+        return copies.ensure_current()
 
     def _refreshed(self, network_id: NetworkId) -> bool:
         try:

@@ -65,15 +65,14 @@ RESOLVED_AT_START = re.compile(
     r"|clock@(adjustment|basis)"  # the guest sets its own clock
     r"|(cputune|numatune/.+)"
     r"|channel/(source|target@state).*"
-    # A domain that runs keeps the metadata of its start; its disks and NICs themselves are compared. A build that Redis forgot,
-    # and that was asked for again, finds its guest running since before its record was made.
+    # A domain that runs may keep the metadata of its start; its disks and NICs themselves are compared. A build that Redis
+    # forgot, and that was asked for again, finds its guest running since before its record was made.
     rf"|{METADATA}/instance(/(volume|port).*|@created_at)"
 )
 """Places at which a live domain has what its start, its guest or libvirt made of the definition."""
 
-NOT_READ = re.compile(rf"graphics@(passwd|passwdValidTo|connected)|{METADATA}/instance/port@record")
-"""What can't be read back; and what more the copy of the record says of a port, which a definition learns at its next start:
-a port may change its security groups while its guest runs."""
+NOT_READ = re.compile(r"graphics@(passwd|passwdValidTo|connected)")
+"""What can't be read back."""
 LIBVIRTS_OWN = frozenset({"watchdog[itco]"})
 """Devices that a board has by itself, and that libvirt may write down (q35's watchdog, since libvirt 9.1)."""
 BOARDS: Mapping[str, str] = {"pc": "pc-i440fx-", "q35": "pc-q35-"}

@@ -19,6 +19,7 @@ from taskvisor.model.snapshot import LiveCopy, Quiesce
 from taskvisor.model.states import VirtType
 from virt.blockcopy import copy_running_disk, ensure_copy_ended
 from virt.connection import LibvirtConnection
+from virt.domain.owner import NAMESPACE
 from virt.guest_support import BOARDS, parse_machines, parse_support
 from virt.host_cells import parse_cells
 from virt.hotplug import ensure_disk_attached, ensure_disk_detached, ensure_nic_attached, ensure_nic_detached
@@ -29,6 +30,7 @@ from virt.power import LOOKS, call_with_known_flags, ensure_off, ensure_running,
 from virt.progress import Progress
 from virt.quiesce import ensure_thawed
 from virt.readback import EmulatorSeen, parse_domain, parse_emulator
+from virt.record_copy import PREFIX, parse_record_copy, require_copy_of
 from virt.suspend import ensure_resumed, ensure_suspended_to_disk
 
 log = structlog.get_logger(__name__)
@@ -117,6 +119,13 @@ class LibvirtHypervisor:
             )
         self._connection.run(
             f"define domain {instance_id}", lambda connection: _define(connection, instance_id, seen.name, xml)
+        )
+
+    def ensure_record_copied(self, instance_id: InstanceId, copy: str) -> None:
+        """See the port. Where it is there already nothing is written."""
+        require_copy_of(instance_id, copy)
+        self._connection.run(
+            f"copy the record of domain {instance_id}", lambda connection: _copy_record(connection, instance_id, copy)
         )
 
     def ensure_running(self, instance_id: InstanceId) -> DomainFacts:
@@ -290,6 +299,17 @@ def _define(connection: libvirt.virConnect, instance_id: InstanceId, name: str, 
             _require_name_free(connection, instance_id, name)
         raise
     log.info("domain_defined", instance_id=instance_id, name=name)
+
+
+def _copy_record(connection: libvirt.virConnect, instance_id: InstanceId, copy: str) -> None:
+    domain = look_up_ours(connection, instance_id)
+    if domain is None:
+        return
+    places = [libvirt.VIR_DOMAIN_AFFECT_CONFIG] if domain.isPersistent() else []
+    places += [libvirt.VIR_DOMAIN_AFFECT_LIVE] if is_active(domain) else []
+    for place in places:
+        if parse_record_copy(domain.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, NAMESPACE, place)) != copy:
+            domain.setMetadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, copy, PREFIX, NAMESPACE, place)
 
 
 def _require_name_free(connection: libvirt.virConnect, instance_id: InstanceId, name: str) -> None:

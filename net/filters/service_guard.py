@@ -6,7 +6,9 @@ answers of others ours. So:
 - *served* TAPs, whose network is served by a service link, ask their own *service* port and no other, and are answered by
   it alone; to that port they may send what it serves, and only they may; it sends to nobody else.
 - through *outer* ports, the tunnels to hosts whose bridge has the same addresses as ours, pass neither DHCP nor router
-  advertisements nor the metadata service's address.
+  advertisements nor the metadata service's address. Nor does the bridge itself ask there who has an address: it is told of
+  every port, and its question bears the MAC and the address that every host's bridge has. (What it is not told of, and asks
+  for when it advertises, are link-local addresses of its own host's guests.)
 
 The rules are always the same text; a plug adds names to the sets, in one transaction, and runs no program when they are known to
 be there (net/filters/transactions.py). An element may name a link that is not there yet. The chains come before the filters of
@@ -35,7 +37,7 @@ SETS = (SERVED, SERVICE, OUTER)
 PRIORITY = "-210"  # before the bridge's filters (-200)
 ADDRESSES = f"{{ {LINK_SERVER_ADDRESS}, {METADATA_ADDRESS} }}"
 HOOKS = ("forward", "input", "output")
-JUMPS = ("to_service", "from_served", "to_served", "outside")
+JUMPS = ("to_service", "from_served", "to_served", "outside", "own_outside")
 RULES = (
     ("forward", f"oifname @{SERVICE} iifname @{SERVED} jump to_service"),
     ("forward", f"oifname @{SERVICE} drop"),
@@ -47,6 +49,7 @@ RULES = (
     ("forward", f"oifname @{OUTER} jump outside"),
     ("input", f"iifname @{OUTER} jump outside"),
     ("output", f"oifname @{OUTER} jump outside"),
+    ("output", f"oifname @{OUTER} jump own_outside"),
     ("to_service", f"arp daddr ip {ADDRESSES} accept"),
     ("to_service", f"ip daddr {METADATA_ADDRESS} tcp dport 80 accept"),
     ("to_service", "ether type ip udp dport 67 accept"),
@@ -60,6 +63,8 @@ RULES = (
     ("outside", "icmpv6 type { nd-router-solicit, nd-router-advert } drop"),
     ("outside", f"arp daddr ip {METADATA_ADDRESS} drop"),
     ("outside", f"arp saddr ip {METADATA_ADDRESS} drop"),
+    ("own_outside", "ether type arp drop"),
+    ("own_outside", "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } drop"),
 )
 
 Names = Mapping[str, frozenset[str]]

@@ -66,8 +66,11 @@ class BridgedSegment(TapSegment):
     def __init__(self, joint: Joint) -> None:
         self._joint = joint
 
-    def ensure_made(self, netlink: Netlink, vif: VifPlan) -> Link | None:
+    def ensure_device(self, netlink: Netlink, vif: VifPlan) -> Link:
         self._joint.require(netlink, vif)
+        return super().ensure_device(netlink, vif)
+
+    def ensure_made(self, netlink: Netlink, vif: VifPlan) -> Link | None:
         bridge = ensure_bridge(netlink, bridge_plan_for(vif))
         self._joint.ensure(netlink, vif, bridge)
         return bridge

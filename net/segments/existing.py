@@ -12,6 +12,10 @@ from taskvisor.model.plan import VifPlan
 class ExistingSegment(TapSegment):
     """The `Segment` of such a network."""
 
+    def ensure_device(self, netlink: Netlink, vif: VifPlan) -> Link:
+        _require_bridge(netlink, vif)
+        return super().ensure_device(netlink, vif)
+
     def ensure_made(self, netlink: Netlink, vif: VifPlan) -> Link | None:
         return _require_bridge(netlink, vif)
 

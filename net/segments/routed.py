@@ -18,8 +18,12 @@ from taskvisor.model.plan import VifPlan
 class RoutedSegment(TapSegment):
     """The `Segment` of such a network."""
 
-    def ensure_made(self, netlink: Netlink, vif: VifPlan) -> Link | None:
+    def ensure_device(self, netlink: Netlink, vif: VifPlan) -> Link:
         _require_no_other_gateway(netlink, vif)
+        return super().ensure_device(netlink, vif)
+
+    def ensure_made(self, netlink: Netlink, vif: VifPlan) -> Link | None:  # noqa: ARG002 - as every Segment
+        """Each TAP is a link of its own."""
         return None
 
     def ensure_joined(self, netlink: Netlink, vif: VifPlan, device: Link) -> None:

@@ -16,7 +16,9 @@ class Segment(Protocol):
     """
 
     def ensure_device(self, netlink: Netlink, vif: VifPlan) -> Link:
-        """The port's device is there and ours. No frame passes it yet, unless it was joined before."""
+        """The port's device is there and ours. No frame passes it yet, unless it was joined before. Nothing was made when this
+        host lacks what the kind needs.
+        """
         ...
 
     def ensure_made(self, netlink: Netlink, vif: VifPlan) -> Link | None:

@@ -167,7 +167,7 @@ def _advice(operation: Operation) -> str | None:
 
 def _advice_at_the_door(error: TaskvisorError) -> str | None:
     if isinstance(error, NoCapacity):
-        return "taskvisor hosts; a smaller flavor, or another host started with `taskvisor worker`"
+        return "taskvisor hosts; a smaller flavor, another host (`taskvisor worker`), or another network if one is full"
     return None
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 
 from taskvisor.compute.audit_addresses import address_findings
 from taskvisor.compute.audit_indexes import index_findings
+from taskvisor.compute.audit_members import member_findings
 from taskvisor.compute.audit_volumes import volume_findings
 from taskvisor.model.finding import AuditLimits, Code, Finding
 from taskvisor.model.ids import HostName, InstanceId, OperationId
@@ -35,6 +36,7 @@ def record_findings(records: Records, now: float, limits: AuditLimits) -> Iterat
     yield from _queues(records)
     yield from address_findings(records, now, limits.forgotten_s + limits.overdue_s)
     yield from index_findings(records)
+    yield from member_findings(records)
     yield from volume_findings(records)
 
 

@@ -72,6 +72,14 @@ class Hypervisor(Protocol):
         """
         ...
 
+    def ensure_record_copied(self, instance_id: InstanceId, copy: str) -> None:
+        """The domain carries this copy of its instance's record (virt/record_copy.py), as it is defined and as it runs.
+
+        Nothing else of it changes, and its guest notices nothing. A domain that is not there carries none. Contradiction when it
+        is not ours; Refused when the copy is not that instance's.
+        """
+        ...
+
     def ensure_running(self, instance_id: InstanceId) -> DomainFacts:
         """The domain runs: started when it was off, resumed when it was paused. Returns what libvirt then says."""
         ...

@@ -49,6 +49,9 @@ class Code(StrEnum):
     ALLOCATION_FORGOTTEN = "allocation-forgotten"
     ALLOCATION_OF_INSTANCE = "allocation-of-instance"
 
+    MEMBER_DIFFERS = "member-differs"
+    MEMBER_WITHOUT_PORT = "member-without-port"
+
     LEASE_WITHOUT_OPERATION = "lease-without-operation"
     OPERATION_WITHOUT_LEASE = "operation-without-lease"
     OPERATION_WITHOUT_INSTANCE = "operation-without-instance"
@@ -145,6 +148,8 @@ ADVICE: Mapping[Code, str] = {
     Code.ADDRESS_HELD_TWICE: "stop one of the two guests at once; then delete and build it anew",
     Code.ALLOCATION_FORGOTTEN: "see that beat runs: its sweep frees it",
     Code.ALLOCATION_OF_INSTANCE: "remove it from `allocating` before a sweep frees an address that is in use",
+    Code.MEMBER_DIFFERS: "the host's `host.check_networks` mends it, if beat runs; or a restart of its control node",
+    Code.MEMBER_WITHOUT_PORT: "see that no guest has the port, then `redis-cli hdel PREFIXKEY PORT`, the subject's two words",
     Code.LEASE_WITHOUT_OPERATION: "`taskvisor delete NAME` takes over; or delete the key `lease:ID`",
     Code.OPERATION_WITHOUT_LEASE: "`taskvisor ops cancel ID`; its next write will be refused",
     Code.OPERATION_WITHOUT_INSTANCE: _BY_HAND,

@@ -202,6 +202,17 @@ class Member:
     security_groups: tuple[SecurityGroupId, ...] = ()
 
 
+def member_for(port: Port, host: HostName) -> Member:
+    """The port as others must know it, whose guest is on that host."""
+    return Member(
+        port_id=port.id,
+        host=host,
+        mac=port.mac,
+        addresses=port.addresses,
+        security_groups=port.security_groups,
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Surroundings:
     """All that a host must know of a network beyond its own ports, at one moment.

@@ -6,8 +6,8 @@ Unlike the records themselves these values may disagree with each other: that is
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from taskvisor.model.ids import HostName, InstanceId, NetworkId, OperationId, PortId
-from taskvisor.model.network import Network
+from taskvisor.model.ids import HostName, InstanceId, NetworkId, OperationId, PortId, SecurityGroupId
+from taskvisor.model.network import Member, Network
 from taskvisor.model.operation import Operation
 from taskvisor.model.records import Image, Instance, Inventory, Resources
 
@@ -34,11 +34,26 @@ class HostRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkRecord:
-    """A network and what is given out on it. `network` is None when there is no record that could be read."""
+    """A network and what is given out on it. `network` is None when there is no record that could be read.
+
+    `addresses6` and `ports6` are of IPv6; those of a network without it are empty. `members` are what others know of
+    its ports.
+    """
 
     network: Network | None
     addresses: Mapping[str, PortId]
     ports: Mapping[PortId, str]
+    addresses6: Mapping[str, PortId] = field(default_factory=dict)
+    ports6: Mapping[PortId, str] = field(default_factory=dict)
+    members: Mapping[PortId, Member] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupedPort:
+    """A port as the index of a security group has it."""
+
+    network_id: NetworkId
+    member: Member
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +96,9 @@ class Records:
     `operations` are those that still matter: unsettled, STUCK, or named by a lease, an index or an image's name.
     `images` are by name, as `image_names` (name to the id of an image, or of the operation that makes it). `macs` are by
     network and MAC. `unreadable` are keys (as taskvisor/state/keys.py lists them) whose content is not known, and why: what
-    they stand for *may* be there. `volumes` are by identity: who holds each, and how.
+    they stand for *may* be there. `volumes` are by identity: who holds each, and how. `nics` (by instance: the network and
+    the groups that each of its ports is placed in) and `grouped` (by security group) are, with the networks' members, the index
+    of who is on which network and in which group.
     """
 
     read_at: float
@@ -99,6 +116,8 @@ class Records:
     indexes: Indexes
     unreadable: Mapping[str, str] = field(default_factory=dict)
     volumes: Mapping[str, Mapping[InstanceId, str]] = field(default_factory=dict)
+    nics: Mapping[InstanceId, Mapping[PortId, tuple[str, ...]]] = field(default_factory=dict)
+    grouped: Mapping[SecurityGroupId, Mapping[PortId, GroupedPort]] = field(default_factory=dict)
 
     def unsettled(self) -> tuple[Operation, ...]:
         """The operations of which something is still to be done."""

@@ -1,15 +1,19 @@
 """Who is on a network and in a security group: kept in the very transactions that write instances' records.
 
-Every write of a record writes its ports' places anew, so an index that lacks a port (an older version wrote the record) has it
-after the next write. A port that is no longer in the record loses its floating address too.
+Every write of a record writes its ports' places anew, so an index that lacks a port (an older version wrote the record, or
+somebody's hand was in it) has it after the next write; and its host looks periodically (taskvisor/state/ports.py). A port that
+is no longer in the record loses its floating address too.
 
 Invariant: nothing here is carried out; `Transaction.run` is.
 """
 
-from taskvisor.model.ids import HostName, InstanceId
-from taskvisor.model.network import Member, Port
+from collections.abc import Iterator, Mapping
+
+from taskvisor.model.ids import InstanceId, NetworkId, PortId
+from taskvisor.model.network import Member, Port, member_for
 from taskvisor.model.records import Instance
-from taskvisor.state.codec import encode
+from taskvisor.model.survey import GroupedPort
+from taskvisor.state.codec import decode, encode
 from taskvisor.state.keys import Keys
 from taskvisor.state.transaction import Transaction
 
@@ -18,8 +22,18 @@ def place_ports(tx: Transaction, keys: Keys, instance: Instance) -> None:
     """Add to a transaction: the instance's ports, and no others of it, are members of their networks and groups."""
     words: list[str] = []
     for port in instance.ports:
-        words += [port.id, " ".join((port.network_id, *port.security_groups)), encode(member_for(port, instance.host))]
+        words += [port.id, _place_of(port), encode(member_for(port, instance.host))]
     _place(tx, keys, instance.id, words)
+
+
+def entries_of(keys: Keys, instance: Instance) -> Iterator[tuple[str, PortId, str]]:
+    """What `place_ports` makes: each field of each hash, and its text."""
+    for port in instance.ports:
+        member = encode(member_for(port, instance.host))
+        yield keys.nics(instance.id), port.id, _place_of(port)
+        yield keys.members(port.network_id), port.id, member
+        for group_id in port.security_groups:
+            yield keys.grouped(group_id), port.id, f"{port.network_id} {member}"
 
 
 def forget_ports(tx: Transaction, keys: Keys, instance_id: InstanceId) -> None:
@@ -27,15 +41,24 @@ def forget_ports(tx: Transaction, keys: Keys, instance_id: InstanceId) -> None:
     _place(tx, keys, instance_id, [])
 
 
-def member_for(port: Port, host: HostName) -> Member:
-    """The port as others must know it."""
-    return Member(
-        port_id=port.id,
-        host=host,
-        mac=port.mac,
-        addresses=port.addresses,
-        security_groups=port.security_groups,
-    )
+def parse_places(texts: Mapping[str, str]) -> dict[PortId, tuple[str, ...]]:
+    """Of what is noted of an instance: each port's network, and its groups."""
+    return {PortId(port_id): tuple(text.split()) for port_id, text in texts.items()}
+
+
+def parse_member(text: str, what: str) -> Member:
+    """Of what is noted of a network. UnreadableRecord names `what` it was."""
+    return decode(text, Member, what)
+
+
+def parse_grouped(text: str, what: str) -> GroupedPort:
+    """Of what is noted of a security group. UnreadableRecord as above."""
+    network_id, _, member = text.partition(" ")
+    return GroupedPort(network_id=NetworkId(network_id), member=parse_member(member, what))
+
+
+def _place_of(port: Port) -> str:
+    return " ".join((port.network_id, *port.security_groups))
 
 
 def _place(tx: Transaction, keys: Keys, instance_id: InstanceId, words: list[str]) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import redis
 
 from taskvisor.model.errors import UnreadableRecord
-from taskvisor.model.ids import HostName, InstanceId, NetworkId, OperationId, PortId
+from taskvisor.model.ids import HostName, InstanceId, NetworkId, OperationId, PortId, SecurityGroupId
 from taskvisor.model.network import Network
 from taskvisor.model.operation import Operation
 from taskvisor.model.records import Image, Instance, Inventory, Resources
@@ -31,6 +31,7 @@ from taskvisor.model.survey import (
 from taskvisor.state.codec import decode, decode_operation
 from taskvisor.state.connection import asking
 from taskvisor.state.keys import Keys
+from taskvisor.state.members import parse_grouped, parse_member, parse_places
 
 if TYPE_CHECKING:
     from redis.client import Pipeline
@@ -39,7 +40,9 @@ R = TypeVar("R")
 BATCH = 500
 """Keys asked about in one round trip."""
 COMPUTE_QUEUE = "compute"
-KINDS = ("op", "lease", "instance", "image", "network", "claims", "used", "host", "addresses", "ports", "volume")
+OF_NETWORK = ("addresses", "ports", "addresses6", "ports6", "members")
+OTHERS = ("op", "lease", "instance", "image", "network", "claims", "used", "host", "volume", "nics", "grouped")
+KINDS = (*OF_NETWORK, *OTHERS)
 """The kinds of keys that end in an id, a name or a host."""
 
 
@@ -89,7 +92,14 @@ class _Reading:
             queues=self._queues(hosts),
             indexes=replace(indexes, operations=listed),
             unreadable=self.unreadable,
-            volumes=self._volumes(),
+            volumes={
+                one: {InstanceId(key): how for key, how in held.items()} for one, held in self._hashes("volume").items()
+            },
+            nics={InstanceId(one): parse_places(places) for one, places in self._hashes("nics").items()},
+            grouped={
+                SecurityGroupId(one): self._parsed(texts, parse_grouped, f"grouped:{one}")
+                for one, texts in self._hashes("grouped").items()
+            },
         )
 
     def _scan(self) -> None:
@@ -290,36 +300,53 @@ class _Reading:
         return lasting
 
     def _networks(self) -> dict[NetworkId, NetworkRecord]:
-        ids = {*self.found["network"], *self.found["addresses"], *self.found["ports"]}
+        ids = set().union(*(self.found[kind] for kind in ("network", *OF_NETWORK)))
         records = self._decoded("network", ids, Network)
         return {NetworkId(network_id): self._network(network_id, records.get(network_id)) for network_id in ids}
 
     def _network(self, network_id: str, record: Network | None) -> NetworkRecord:
-        keys, nothing = self.keys, cast("dict[str, str]", {})
-
-        def ask(pipe: "Pipeline") -> None:
-            pipe.hgetall(keys.addresses(network_id))
-            pipe.hgetall(keys.ports(network_id))
-
-        addresses, ports = self._ask(ask, keys.addresses(network_id), (nothing, nothing))
+        """The network with what is given out on it; as if nothing were, when a part of that can't be read, which is noted."""
+        with self.client.pipeline(transaction=True) as pipe:
+            for kind in OF_NETWORK:
+                pipe.hgetall(f"{self.keys.prefix}{kind}:{network_id}")
+            answers = pipe.execute(raise_on_error=False)
+        for kind, answer in zip(OF_NETWORK, answers, strict=True):
+            if isinstance(answer, redis.ResponseError):
+                self._note_type_error(f"{kind}:{network_id}", answer)
+                return NetworkRecord(network=record, addresses={}, ports={})
+        addresses, ports, addresses6, ports6, members = answers
         return NetworkRecord(
             network=record,
             addresses={address: PortId(port_id) for address, port_id in addresses.items()},
-            ports={PortId(port_id): address for port_id, address in ports.items()},
+            ports=_by_port(ports),
+            addresses6={address: PortId(port_id) for address, port_id in addresses6.items()},
+            ports6=_by_port(ports6),
+            members=self._parsed(members, parse_member, f"members:{network_id}"),
         )
 
-    def _volumes(self) -> dict[str, dict[InstanceId, str]]:
-        found: dict[str, dict[InstanceId, str]] = {}
-        for part in _batches(self.found["volume"]):
+    def _parsed(self, texts: Mapping[str, str], parse: Callable[[str, str], R], key: str) -> dict[PortId, R]:
+        """What each port's text says; one that can't be read is noted and left out."""
+        found: dict[PortId, R] = {}
+        for port_id, text in texts.items():
+            try:
+                found[PortId(port_id)] = parse(text, key)
+            except UnreadableRecord as error:
+                self.unreadable[key] = str(error)
+        return found
+
+    def _hashes(self, kind: str) -> dict[str, dict[str, str]]:
+        """The hashes of one kind, by the rest of their keys."""
+        found: dict[str, dict[str, str]] = {}
+        for part in _batches(self.found[kind]):
             with self.client.pipeline(transaction=False) as pipe:
-                for identity in part:
-                    pipe.hgetall(self.keys.volume(identity))
+                for rest in part:
+                    pipe.hgetall(f"{self.keys.prefix}{kind}:{rest}")
                 answers = pipe.execute(raise_on_error=False)
-            for identity, holders in zip(part, answers, strict=True):
-                if isinstance(holders, redis.ResponseError):
-                    self._note_type_error(f"volume:{identity}", holders)
-                elif holders:
-                    found[identity] = {InstanceId(holder): str(mode) for holder, mode in holders.items()}
+            for rest, fields in zip(part, answers, strict=True):
+                if isinstance(fields, redis.ResponseError):
+                    self._note_type_error(f"{kind}:{rest}", fields)
+                elif fields:
+                    found[rest] = {str(name): str(value) for name, value in fields.items()}
         return found
 
     def _macs(self) -> dict[tuple[NetworkId, str], PortId]:
@@ -361,6 +388,10 @@ class _Reading:
             if isinstance(answer, redis.ResponseError):
                 self._note_type_error(queue, answer)
         return [answer if isinstance(answer, int) else 0 for answer in answers]
+
+
+def _by_port(fields: Mapping[str, str]) -> dict[PortId, str]:
+    return {PortId(port_id): value for port_id, value in fields.items()}
 
 
 def _batches(items: Iterable[str]) -> Iterable[list[str]]:

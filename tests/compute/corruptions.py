@@ -10,7 +10,17 @@ import msgspec
 from net.plan import vif_plan_for
 from taskvisor.model.disk_backend import BackendKind, DiskBackend
 from taskvisor.model.finding import Code
-from taskvisor.model.ids import HostName, ImageId, InstanceId, OperationId, image_id_for, instance_id_for
+from taskvisor.model.ids import (
+    HostName,
+    ImageId,
+    InstanceId,
+    OperationId,
+    image_id_for,
+    instance_id_for,
+    network_id_for,
+    security_group_id_for,
+)
+from taskvisor.model.network import Ipv6Mode, Network, NetworkKind, member_for
 from taskvisor.model.observed import PlugPart
 from taskvisor.model.plan import DiskBus, DiskContent, DiskLayout, DiskPlan, DiskRole, VifPlan
 from taskvisor.model.records import Instance
@@ -26,6 +36,16 @@ from virt.stores.place import disk_place_for
 H1, H2 = HostName("h1"), HostName("h2")
 GHOST = instance_id_for(OperationId("build-ghost"))
 NOBODY = OperationId("nobody")
+DUAL = Network(
+    id=network_id_for("dual"),
+    name="dual",
+    kind=NetworkKind.NAT,
+    cidr="10.7.0.0/24",
+    gateway="10.7.0.1",
+    cidr6="fd00:7::/64",
+    gateway6="fd00:7::1",
+    ipv6_mode=Ipv6Mode.DHCPV6,
+)
 VOLUME = "nfs://filer/export/web.raw"
 
 
@@ -287,6 +307,74 @@ def an_address_is_given_to_another_port_too(fleet: Fleet) -> None:
     fleet.client.zadd(KEYS.allocating, {f"{net(fleet)} other-port 52:54:00:00:00:01": fleet.clock.now()})
 
 
+def with_ipv6(fleet: Fleet) -> Instance:
+    """A guest on a network that has IPv6."""
+    fleet.store.networks.ensure(DUAL)
+    fleet.build("dual", networks=["dual"])
+    return fleet.instance("dual")
+
+
+def address6_of(instance: Instance) -> str:
+    return str(instance.ports[0].address6)
+
+
+def an_ipv6_address_is_left(fleet: Fleet) -> None:
+    with_ipv6(fleet)
+    fleet.client.hset(KEYS.addresses6(DUAL.id), "fd00:7::77", "no-port")
+
+
+def an_ipv6_address_is_lost(fleet: Fleet) -> None:
+    fleet.client.hdel(KEYS.addresses6(DUAL.id), address6_of(with_ipv6(fleet)))
+
+
+def an_ipv6_port_is_left(fleet: Fleet) -> None:
+    with_ipv6(fleet)
+    fleet.client.hset(KEYS.addresses6(DUAL.id), "fd00:7::77", "no-port")
+    fleet.client.hset(KEYS.ports6(DUAL.id), "no-port", "fd00:7::77")
+
+
+def an_ipv6_port_is_lost(fleet: Fleet) -> None:
+    fleet.client.hdel(KEYS.ports6(DUAL.id), with_ipv6(fleet).ports[0].id)
+
+
+def an_ipv6_address_is_given_to_another_port_too(fleet: Fleet) -> None:
+    fleet.client.hset(KEYS.ports6(DUAL.id), "other-port", address6_of(with_ipv6(fleet)))
+    fleet.client.zadd(KEYS.allocating, {f"{DUAL.id} other-port 52:54:00:00:00:01": fleet.clock.now()})
+
+
+def a_port_is_no_member_of_its_network(fleet: Fleet) -> None:
+    fleet.client.hdel(KEYS.members(net(fleet)), fleet.instance().ports[0].id)
+
+
+def a_member_is_said_to_be_elsewhere(fleet: Fleet) -> None:
+    port = fleet.instance().ports[0]
+    fleet.client.hset(KEYS.members(net(fleet)), port.id, encode(member_for(port, H2)))
+
+
+def a_port_is_in_no_group_that_it_is_recorded_in(fleet: Fleet) -> None:
+    port = fleet.instance().ports[0]
+    fleet.client.hdel(KEYS.grouped(port.security_groups[0]), port.id)
+
+
+def the_places_of_an_instances_ports_are_lost(fleet: Fleet) -> None:
+    fleet.client.delete(KEYS.nics(fleet.instance().id))
+
+
+def a_member_is_left(fleet: Fleet) -> None:
+    ghost = records.port(GHOST, 0, address="10.152.7.7")
+    fleet.client.hset(KEYS.members(net(fleet)), ghost.id, encode(member_for(ghost, H1)))
+
+
+def a_member_of_a_group_is_left(fleet: Fleet) -> None:
+    port = fleet.instance().ports[0]
+    member = encode(member_for(port, H1))
+    fleet.client.hset(KEYS.grouped(security_group_id_for("left")), port.id, f"{port.network_id} {member}")
+
+
+def a_place_of_a_port_is_left(fleet: Fleet) -> None:
+    fleet.client.hset(KEYS.nics(GHOST), "no-port", net(fleet))
+
+
 def an_allocation_is_forgotten(fleet: Fleet) -> None:
     fleet.client.zadd(KEYS.allocating, {f"{net(fleet)} no-port 52:54:00:00:00:01": fleet.clock.now() - 661})
 
@@ -497,6 +585,18 @@ CORRUPTIONS: list[tuple[Callable[[Fleet], None], Code]] = [
     (a_name_is_left, Code.NAME_WITHOUT_INSTANCE),
     (a_name_is_lost, Code.INSTANCE_WITHOUT_NAME),
     (the_record_says_that_something_is_being_done, Code.INSTANCE_WITHOUT_OPERATION),
+    (an_ipv6_address_is_left, Code.ADDRESS_WITHOUT_PORT),
+    (an_ipv6_address_is_lost, Code.PORT_WITHOUT_ADDRESS),
+    (an_ipv6_port_is_left, Code.PORT_WITHOUT_INSTANCE),
+    (an_ipv6_port_is_lost, Code.INSTANCE_WITHOUT_PORT),
+    (an_ipv6_address_is_given_to_another_port_too, Code.ADDRESS_HELD_TWICE),
+    (a_port_is_no_member_of_its_network, Code.MEMBER_DIFFERS),
+    (a_member_is_said_to_be_elsewhere, Code.MEMBER_DIFFERS),
+    (a_port_is_in_no_group_that_it_is_recorded_in, Code.MEMBER_DIFFERS),
+    (the_places_of_an_instances_ports_are_lost, Code.MEMBER_DIFFERS),
+    (a_member_is_left, Code.MEMBER_WITHOUT_PORT),
+    (a_member_of_a_group_is_left, Code.MEMBER_WITHOUT_PORT),
+    (a_place_of_a_port_is_left, Code.MEMBER_WITHOUT_PORT),
     (an_address_is_left, Code.ADDRESS_WITHOUT_PORT),
     (an_address_is_lost, Code.PORT_WITHOUT_ADDRESS),
     (a_port_is_left, Code.PORT_WITHOUT_INSTANCE),

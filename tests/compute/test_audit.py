@@ -112,6 +112,36 @@ def test_what_the_advice_says_mends_it(
     assert audit(fleet) == ()
 
 
+@pytest.mark.parametrize("corrupt", [one for one, code in CORRUPTIONS if code is Code.MEMBER_DIFFERS])
+def test_a_port_that_is_not_indexed_as_recorded_is_so_after_its_hosts_next_look(
+    fleet: Fleet, corrupt: Callable[[Fleet], None]
+) -> None:
+    corrupt(healthy(fleet))
+    host(fleet).plugs.check()
+    assert audit(fleet) == ()
+
+
+@pytest.mark.parametrize("corrupt", [one for one, code in CORRUPTIONS if code is Code.MEMBER_WITHOUT_PORT])
+def test_what_is_indexed_and_is_nobodys_goes_by_the_two_words_of_its_subject(
+    fleet: Fleet, corrupt: Callable[[Fleet], None]
+) -> None:
+    corrupt(healthy(fleet))
+    (found,) = audit(fleet)
+    key, port = found.subject.split()
+    fleet.client.hdel(KEYS.prefix + key, port)
+    assert audit(fleet) == ()
+
+
+def test_an_index_of_another_type_is_told_and_hinders_no_other_port_from_being_indexed(fleet: Fleet) -> None:
+    healthy(fleet)
+    web, off = fleet.instance(), fleet.instance("off")
+    fleet.client.delete(KEYS.nics(web.id), KEYS.nics(off.id))
+    fleet.client.set(KEYS.nics(web.id), "all of them")
+    host(fleet).plugs.check()
+    assert fleet.client.hlen(KEYS.nics(off.id)) == 1
+    assert codes(audit(fleet)) == [Code.RECORD_UNREADABLE]
+
+
 def test_a_stuck_operation_whose_obstacle_is_removed_goes_on_when_it_is_retried(fleet: Fleet) -> None:
     corruptions.an_operation_is_stuck(healthy(fleet))
     shutil.rmtree(host(fleet).root / "instances" / fleet.read("build-stuck").instance_id)

@@ -18,9 +18,14 @@ from tests.contract.plans import MIB, ignore_progress, instance_id, xml_for
 from tests.contract.processes import repeat_at_once
 from virt.definition import parse_definition
 from virt.drift import differences_for
+from virt.record_copy import record_copy_in, with_record_copy
 from virt.simulated.image_file import read_image_file
 
 GUEST = instance_id(0)
+PORT = (
+    '<port address="10.9.0.10" id="p" index="0" mac="52:54:00:00:00:01" network="n" network_id="x"'
+    ' record="{&quot;security_groups&quot;:[&quot;g&quot;]}"></port>'
+)
 STRANGER = InstanceId("00000000-0000-4000-8000-00000000f00d")
 
 
@@ -115,6 +120,59 @@ def test_defining_a_running_domain_leaves_it_running(running: HypervisorHost, xm
     before = seen(running)
     running.port.ensure_defined(GUEST, xml)
     assert seen(running) == before
+
+
+def copied_since(before: DefinitionFacts, after: DefinitionFacts, copy: str) -> bool:
+    """Both of the XMLs carry the copy, where there are two, and are otherwise as they were."""
+    pairs = ((before.persistent_xml, after.persistent_xml), (before.live_xml, after.live_xml))
+    return all(
+        new is not None and record_copy_in(new) == copy and is_same_but_for_the_copy(old, new, copy)
+        for old, new in pairs
+        if old is not None
+    )
+
+
+def is_same_but_for_the_copy(old: str, new: str, copy: str) -> bool:
+    return parse_definition(with_record_copy(old, copy)) == parse_definition(new)
+
+
+def with_a_port(found: DefinitionFacts) -> str:
+    """The copy that the domain carries, with a port more, in a security group."""
+    copy = record_copy_in(found.persistent_xml or "") or ""
+    return copy.replace("</instance>", f"{PORT}</instance>")
+
+
+def test_a_domain_that_is_off_carries_another_copy_of_its_record_and_is_otherwise_as_it_was(
+    defined: HypervisorHost,
+) -> None:
+    was = definition(defined)
+    for _ in range(2):
+        defined.port.ensure_record_copied(GUEST, with_a_port(was))
+        assert copied_since(was, definition(defined), with_a_port(was))
+
+
+def test_a_guest_that_runs_notices_nothing_of_another_copy_of_its_record(running: HypervisorHost) -> None:
+    before, was = seen(running), definition(running)
+    assert was.live_xml is not None
+    for _ in range(2):
+        running.port.ensure_record_copied(GUEST, with_a_port(was))
+        assert (seen(running), copied_since(was, definition(running), with_a_port(was))) == (before, True)
+
+
+def test_a_copy_of_another_instances_record_is_refused(defined: HypervisorHost) -> None:
+    was = definition(defined)
+    copy = (record_copy_in(was.persistent_xml or "") or "").replace(GUEST, STRANGER)
+    for wrong in (copy, "<instance/>", "no XML"):
+        with pytest.raises(Refused, match="cannot copy the record"):
+            defined.port.ensure_record_copied(GUEST, wrong)
+    assert definition(defined) == was
+
+
+def test_a_domain_that_is_not_there_carries_no_copy_and_anothers_is_left_alone(host: HypervisorHost) -> None:
+    host.port.ensure_record_copied(GUEST, f'<instance id="{GUEST}"></instance>')
+    host.ensure_foreign_domain(STRANGER, "theirs")
+    with pytest.raises(Contradiction):
+        host.port.ensure_record_copied(STRANGER, f'<instance id="{STRANGER}"></instance>')
 
 
 def definition(host: HypervisorHost) -> DefinitionFacts:

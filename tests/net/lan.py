@@ -24,6 +24,7 @@ from tests.net.hosts import run_in
 T = TypeVar("T")
 UPLINK = "eth0"
 PING_LIMIT_S = 10.0
+MONITOR_LIMIT_S = 60.0
 FRAME_BYTES = 65536
 
 
@@ -63,6 +64,31 @@ def asked(namespace: str, *argv: str) -> str:
     )
     assert done.returncode == 0, f"{argv}: {done.stdout}{done.stderr}"
     return done.stdout
+
+
+@contextmanager
+def no_link_is_touched(namespace: str, scratch: Path) -> Iterator[None]:
+    """In the block the kernel tells of no change of any link of the host in that namespace (`ip monitor`)."""
+    told = scratch / f"{namespace}-links"
+    argv = ["ip", "netns", "exec", namespace, "ip", "-o", "monitor", "link"]
+    with told.open("w") as file, subprocess.Popen(argv, stdout=file) as monitor:
+        try:
+            _await_mark(namespace, told, "mark0")
+            yield
+            _await_mark(namespace, told, "mark1")
+            assert [line for line in told.read_text().splitlines() if "mark" not in line] == []
+        finally:
+            monitor.kill()
+
+
+def _await_mark(namespace: str, told: Path, mark: str) -> None:
+    """A link of that name was made and removed, and it was told: so what happened before it was, too."""
+    deadline = time.monotonic() + MONITOR_LIMIT_S
+    while not any("Deleted" in line and mark in line for line in told.read_text().splitlines()):
+        assert time.monotonic() < deadline, "ip monitor told of nothing"
+        asked(namespace, "ip", "link", "add", mark, "type", "bridge")
+        asked(namespace, "ip", "link", "del", mark)
+        time.sleep(0.1)
 
 
 @contextmanager

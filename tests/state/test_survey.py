@@ -7,9 +7,10 @@ import redis
 
 from taskvisor.model.errors import CannotAsk
 from taskvisor.model.ids import HostName, NetworkId, OperationId, PortId
+from taskvisor.model.network import member_for
 from taskvisor.model.records import Resources
 from taskvisor.model.states import Phase
-from taskvisor.model.survey import AllocationNote, LeaseRecord, QueueDepth
+from taskvisor.model.survey import AllocationNote, GroupedPort, LeaseRecord, QueueDepth
 from taskvisor.state.codec import encode
 from taskvisor.state.connection import open_redis
 from taskvisor.state.keys import Keys
@@ -55,6 +56,10 @@ def test_everything_that_belongs_to_a_guest_is_read(fleet: Fleet) -> None:
     network = read.networks[port.network_id]
     assert (network.network, network.ports) == (fleet.store.find_network("default"), {port.id: port.address})
     assert network.addresses == {port.address: port.id}
+    assert (network.members, network.ports6) == ({port.id: member_for(port, H1)}, {})
+    assert read.nics == {web.id: {port.id: (port.network_id, *port.security_groups)}}
+    (group,) = port.security_groups
+    assert read.grouped == {group: {port.id: GroupedPort(network_id=port.network_id, member=member_for(port, H1))}}
     assert read.macs == {(port.network_id, port.mac): port.id}
     assert read.allocating == (
         AllocationNote(
@@ -88,7 +93,7 @@ def test_more_records_than_one_batch_are_all_read(fleet: Fleet) -> None:
 
 KEYS_OF_EVERY_KIND = (
     "names instances ops:unsettled ops:stuck images networks macs allocating hosts host:h1 lease:x instance:x op:x"
-    " instances:host:h1 ops:host:h1 addresses:x network:x"
+    " instances:host:h1 ops:host:h1 addresses:x network:x ports:x addresses6:x ports6:x members:x grouped:x nics:x"
 )
 
 

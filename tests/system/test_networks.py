@@ -7,7 +7,11 @@ from typing import Any
 import pytest
 
 from taskvisor.model.errors import Refused
-from tests.system.nodes import Nodes, running_nodes
+from taskvisor.model.ids import security_group_id_for
+from taskvisor.model.states import PowerState
+from tests.system.nodes import Nodes, running_nodes, wait_until
+from virt.readback import instance_from_xml
+from virt.simulated import SimulatedHypervisor
 
 pytestmark = pytest.mark.real
 
@@ -23,6 +27,13 @@ def nodes(redis_url: str, tmp_path: Path) -> Iterator[Nodes]:
         yield running
 
 
+def copied_groups(nodes: Nodes) -> list[str]:
+    """The groups that ports are in by the copies of records that the host's domains carry."""
+    found = SimulatedHypervisor(nodes.state_dir / "simulated").list_definitions()
+    rebuilt = (instance_from_xml(one.persistent_xml or "", PowerState.RUNNING) for one in found)
+    return [group for instance in rebuilt for port in instance.ports for group in port.security_groups]
+
+
 def test_a_guest_on_a_created_network_is_in_a_group_and_has_a_floating_address_until_it_is_gone(nodes: Nodes) -> None:
     nodes.ask("network.create", "lab", name="lab", cidr="10.5.0.0/24", cidr6="fd00:5::/64")
     nodes.ask(
@@ -32,6 +43,7 @@ def test_a_guest_on_a_created_network_is_in_a_group_and_has_a_floating_address_u
     built = nodes.ask("instance.build", name="vm", networks=["lab"], **GUEST)
 
     changed = nodes.ask("port.update", instance="vm", security_groups=["web"])
+    wait_until(lambda: copied_groups(nodes) == [security_group_id_for("web")], "the domain's copy to follow its record")
     bound = nodes.ask("floating.bind", floating="192.0.2.7", instance="vm")
 
     assert (changed["id"], built["addresses"]) == (built["id"], ["10.5.0.2"])

@@ -29,6 +29,7 @@ from tests.support.network_desk import NetworkDesk, open_network_desk
 from tests.support.records import inventory
 
 LAB: dict[str, Any] = {"name": "lab", "cidr": "10.5.0.0/24", "cidr6": "fd00:5::/64"}
+COPY: tuple[str, dict[str, str]] = ("host.copy_records", {})
 WEB_RULE = {"direction": "ingress", "protocol": "tcp", "first_port": 80, "remote_group": "clients"}
 WEB, CLIENTS, DEFAULT = (security_group_id_for(name) for name in ("web", "clients", "default"))
 
@@ -210,7 +211,7 @@ def test_a_port_is_put_into_groups_and_its_host_is_told(wide: NetworkDesk, three
     (port,) = three_hosts.instance("on-h2").ports
     assert port.security_groups == (WEB, security_group_id_for("default"))
     assert told["name"] == "on-h2"
-    assert wide.read_messages("h2") == [("host.refresh_networks", {"networks": [blue]})]
+    assert wide.read_messages("h2") == [("host.refresh_networks", {"networks": [blue]}), COPY]
     assert (wide.read_messages("h1"), wide.read_messages("h3")) == ([], [])
     again = wide.ask("port.update", instance="on-h2", port=port.mac, security_groups=["web", "default"])
     assert again["already"] is True
@@ -227,7 +228,7 @@ def test_who_must_know_of_a_group_is_told_and_nobody_else(wide: NetworkDesk, thr
     wide.read_messages("h1")
 
     wide.ask("port.update", instance="on-h2", security_groups=["clients"])
-    assert [wide.read_messages(host) for host in ("h1", "h2", "h3")] == [refresh, refresh, []]
+    assert [wide.read_messages(host) for host in ("h1", "h2", "h3")] == [refresh, [*refresh, COPY], []]
 
     wide.ask("security_group.update", group="web", rules=[])
     assert [wide.read_messages(host) for host in ("h1", "h2", "h3")] == [refresh, [], []]

@@ -20,6 +20,7 @@ from taskvisor.model.states import PowerState, VirtType
 from virt.libvirt_xml import macs_of, with_disk, with_nic, without_disk, without_nic
 from virt.progress import Progress
 from virt.readback import DomainSeen, parse_disk, parse_domain
+from virt.record_copy import require_copy_of, with_record_copy
 from virt.simulated.image_file import copy_image
 from virt.simulated.offers import MACHINE, SUPPORT, cells_for
 from virt.simulated.pool_files import file_of
@@ -135,6 +136,16 @@ class SimulatedHypervisor:
             # The name comes last and goes first: a name without its domain would be nobody's to remove.
             self._domains.put(instance_id, wanted)
             self._names.put(_name_key(wanted.name), instance_id)
+
+    def ensure_record_copied(self, instance_id: InstanceId, copy: str) -> None:
+        """The domain's XML, and that it was started with, carry the copy; nothing else of it changes."""
+        require_copy_of(instance_id, copy)
+        with self._lock.held():
+            domain = self._ours(instance_id)
+            if domain is not None:
+                live_xml = domain.live_xml and with_record_copy(domain.live_xml, copy)
+                copied = replace(domain, xml=with_record_copy(domain.xml, copy), live_xml=live_xml)
+                self._domains.put(instance_id, copied)
 
     def ensure_running(self, instance_id: InstanceId) -> DomainFacts:
         """The domain runs: started with a new boot id, or resumed with its old one.

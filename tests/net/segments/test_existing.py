@@ -8,7 +8,7 @@ import pytest
 
 from taskvisor.model.errors import DoesNotFit
 from taskvisor.model.network import Network, NetworkKind
-from tests.net.lan import LanHost, guest_at, open_lan
+from tests.net.lan import LanHost, guest_at, no_link_is_touched, open_lan
 from tests.net.plans import network, open_vif
 
 pytestmark = pytest.mark.real
@@ -56,11 +56,11 @@ def test_the_bridge_is_neither_changed_nor_removed_nor_filtered(host: LanHost) -
     ("bridge", "sentence"),
     [("br-none", "there is no bridge br-none on this host; make it"), ("eth0", "eth0 of this host is no Linux bridge")],
 )
-def test_what_is_no_bridge_does_not_fit_and_a_port_is_unplugged_all_the_same(
-    host: LanHost, bridge: str, sentence: str
+def test_what_is_no_bridge_does_not_fit_no_link_is_touched_and_a_port_is_unplugged_all_the_same(
+    host: LanHost, tmp_path: Path, bridge: str, sentence: str
 ) -> None:
     nic = open_vif(0, existing(bridge))
-    with pytest.raises(DoesNotFit, match=sentence):
+    with no_link_is_touched(host.namespace, tmp_path), pytest.raises(DoesNotFit, match=sentence):
         host.plug(nic)
     host.unplug(nic)
 

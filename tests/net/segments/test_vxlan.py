@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +14,7 @@ from net.plan import bridge_mac_for, joint_mac_for
 from taskvisor.model.errors import Contradiction, DoesNotFit
 from taskvisor.model.ids import HostName
 from taskvisor.model.network import HostLinks, Network, NetworkKind, Surroundings
-from tests.net.lan import LanHost, WiredGuest, asked, guest_at
+from tests.net.lan import LanHost, WiredGuest, asked, guest_at, no_link_is_touched
 from tests.net.plans import member, network, open_vif
 
 pytestmark = pytest.mark.real
@@ -200,8 +201,10 @@ def test_tunnels_by_ipv6_carry_full_frames(lan: Lan) -> None:
         (HostLinks(tunnel_address="198.51.100.1"), "no interface of this host has"),
     ],
 )
-def test_a_host_without_an_end_of_tunnels_does_not_fit(lan: Lan, links: HostLinks, sentence: str) -> None:
-    with pytest.raises(DoesNotFit, match=sentence):
+def test_a_host_without_an_end_of_tunnels_does_not_fit_and_no_link_is_touched(
+    lan: Lan, tmp_path: Path, links: HostLinks, sentence: str
+) -> None:
+    with no_link_is_touched(lan[0].namespace, tmp_path), pytest.raises(DoesNotFit, match=sentence):
         lan[0].plug(open_vif(0, vxlan(), links))
     assert "vxlan-100" not in _links(lan[0])
     lan[0].unplug(open_vif(0, vxlan(), links))
