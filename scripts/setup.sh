@@ -129,6 +129,7 @@ checksum_of_inputs() {
 
 make_venv() {
   local version
+  [ ! -L "$VENV" ] || die ".venv is a link: what is installed there is another tree's; remove it, and run this again."
   version=$("$PYTHON" -c 'import platform; print(platform.python_version())')
   if [ -x "$VENV/bin/python" ] && "$VENV/bin/python" -c "import platform; assert platform.python_version() == '$version'" 2>/dev/null; then
     echo "Bringing .venv up to date with requirements.lock."
