@@ -65,6 +65,10 @@ RULES = (
     ("outside", f"arp saddr ip {METADATA_ADDRESS} drop"),
     ("own_outside", "ether type arp drop"),
     ("own_outside", "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } drop"),
+    (
+        "own_outside",
+        "icmpv6 type { mld-listener-query, mld-listener-report, mld-listener-done, mld2-listener-report } drop",
+    ),
 )
 
 Names = Mapping[str, frozenset[str]]

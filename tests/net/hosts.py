@@ -43,14 +43,15 @@ class SeenLink:
 @dataclass(frozen=True, kw_only=True)
 class World:
     """The links but for lo, their IPv4 addresses, our tables, networks' directories and files, our daemons' command lines,
-    the ways to guests (entries of tunnels and neighbours, routes of ours), and what limits ports: token buckets by link and
-    rate, and detours.
+    the ways to guests (entries of tunnels and neighbours, routes of ours), by what the connections of ports were judged, and what
+    limits ports: token buckets by link and rate, and detours.
     """
 
     links: frozenset[SeenLink] = frozenset()
     addresses: frozenset[str] = frozenset()
     listing: Listing = field(default_factory=Listing)
     filtered: str = ""
+    settled: frozenset[str] = frozenset()
     ports: PortListing = field(default_factory=PortListing)
     files: frozenset[str] = frozenset()
     hosts: str = ""
@@ -60,6 +61,8 @@ class World:
 
 
 EMPTY = World()
+NOTES = (".new", ".settled")
+"""What is not remembered of a port: what a dead process was writing, and how far its connections were judged."""
 
 
 def read_world(state_dir: Path) -> World:
@@ -86,7 +89,8 @@ def read_world(state_dir: Path) -> World:
         addresses=frozenset(f"{links[held.index].name} {held.interface}" for held in addresses),
         listing=_plain(read_listing()),
         ports=read_port_listing(),
-        filtered="".join(sorted(path.read_text() for path in remembered.glob("*") if path.suffix != ".new")),
+        filtered="".join(sorted(path.read_text() for path in remembered.glob("*") if path.suffix not in NOTES)),
+        settled=frozenset(f"{path.name} {path.read_text()}" for path in remembered.glob("*.settled")),
         files=frozenset(str(path.relative_to(networks)) for path in files),
         hosts="".join(sorted(path.read_text() for path in files if path.name == "hosts")),
         daemons=tuple(sorted(_without_index(argv) for argv in daemons_of(state_dir).values())),

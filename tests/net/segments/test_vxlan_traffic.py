@@ -173,7 +173,9 @@ def test_a_guest_that_moves_is_reached_again_by_its_peers_on_the_host_it_left_an
             assert None not in waited
             assert_kernels_know(lan, moving, to)
         now = left.run(lambda: read_world(left.fabric._directory.parent))
-        assert replace(now, ways=without_it.ways, ports=without_it.ports) == without_it, "nothing is left of it there"
+        seen = replace(now, ways=without_it.ways, ports=without_it.ports, settled=without_it.settled)
+        assert seen == without_it, "nothing is left of it there"
+        assert not [note for note in now.settled if moving.tap in note]
         assert not [line for line in left.ask("nft", "list", "ruleset").splitlines() if moving.tap in line]
 
 
