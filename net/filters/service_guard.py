@@ -64,6 +64,7 @@ RULES = (
     ("outside", f"arp daddr ip {METADATA_ADDRESS} drop"),
     ("outside", f"arp saddr ip {METADATA_ADDRESS} drop"),
     ("own_outside", "ether type arp drop"),
+    ("own_outside", "ip protocol igmp drop"),
     ("own_outside", "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } drop"),
     (
         "own_outside",
