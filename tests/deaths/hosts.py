@@ -1,5 +1,6 @@
 """What dies: the processes of hosts, by the very command lines of `taskvisor up`, and the Redis that they share."""
 
+import os
 import signal
 import subprocess
 import tempfile
@@ -65,6 +66,16 @@ class MortalHost:
         process = self._running.pop(name)
         process.kill()
         process.wait(timeout=STOP_LIMIT_S)
+
+    @contextmanager
+    def held(self, name: str) -> Iterator[None]:
+        """The program's own process is stopped (SIGSTOP) for the block, and goes on after it."""
+        pid = self._running[name].pid
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(pid, signal.SIGCONT)
 
     def pool(self, name: str) -> list[int]:
         """The pool processes of a node."""

@@ -42,10 +42,11 @@ def test_requests_in_the_hands_of_a_lost_host_are_answered_by_another(
         os.kill(child, signal.SIGSTOP)  # what it has taken, it does not begin
     wanted = Counter(f"guest-{number}" for number in range(REQUESTS))
     with closing(Celery("producer", broker=celery_url_for(two_hosts.server.url()), set_as_current=False)) as celery:
-        for name in wanted:
-            celery.send_task("instance.build", kwargs={"name": name, **BUILD}, queue="compute")
-    in_hand = f"compute.inflight.{lost.name}"
-    wait_until(lambda: client.llen(in_hand), "the second host to take a request")
+        in_hand = f"compute.inflight.{lost.name}"
+        with two_hosts.hosts[0].held(CONTROL):  # else it may have taken them all before the second has taken one
+            for name in wanted:
+                celery.send_task("instance.build", kwargs={"name": name, **BUILD}, queue="compute")
+            wait_until(lambda: client.llen(in_hand), "the second host to take a request")
     wait_until(lambda: not client.exists("compute"), "all requests to be taken")
     kept = client.llen(in_hand)
 
