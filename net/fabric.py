@@ -161,13 +161,11 @@ class LinuxFabric:
         """
         name, before = bridge_name_for(around.network.id), self._filters.list_outer()
         pairs = self._filters.ensure_floating(around, here)
-        for address in sorted(pairs):
-            ensure_held(netlink, address)
+        ensure_held(netlink, pairs)
         held = list_held(netlink)  # before what is translated: another network's new address is that first, then held
         gone = (before | held) - self._filters.list_outer()
         if gone or not self._connections.is_translation_settled(name, pairs):
-            for address in sorted(pairs):
-                announce(netlink, address)
+            announce(netlink, pairs)
             self._connections.ensure_translated(name, pairs, gone)
         ensure_let_go(netlink, gone)
 

@@ -135,12 +135,18 @@ def bridge_mac_for(network_id: NetworkId) -> str:
     Without one, a bridge takes the lowest MAC of its ports, and changes it as guests come and go. It is also set in
     the very message that makes the bridge, so it proves who made one that has no alias yet.
     """
-    return _mac_of("bridge", network_id)
+    return marking_mac_for("bridge", network_id)
 
 
 def joint_mac_for(network_id: NetworkId) -> str:
     """The MAC of the tunnel or the VLAN link of a network. No frame bears it; like the bridge's it proves who made one."""
-    return _mac_of("joint", network_id)
+    return marking_mac_for("joint", network_id)
+
+
+def marking_mac_for(what: str, owner_id: str) -> str:
+    """The MAC of a link of ours: unicast, locally administered, and proof of whose it is before it has an alias."""
+    digest = hashlib.sha256(f"{OWNER_WORD}:{what}:{owner_id}".encode()).digest()
+    return ":".join(f"{octet:02x}" for octet in (0x02, *digest[:5]))
 
 
 def owner_for(instance_id: InstanceId, port_id: PortId) -> str:
@@ -160,11 +166,6 @@ def parse_owner(alias: str | None) -> Owner | None:
             return Owner(instance_id=InstanceId(instance_id), port_id=PortId(port_id))
         case _:
             return None
-
-
-def _mac_of(what: str, network_id: NetworkId) -> str:
-    digest = hashlib.sha256(f"{OWNER_WORD}:{what}:{network_id}".encode()).digest()
-    return ":".join(f"{octet:02x}" for octet in (0x02, *digest[:5]))
 
 
 def _bridge_of(network: Network) -> str:

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 import structlog
 
+from tasks.at_rest import done_alone
 from tasks.drift import JUDGED
 from tasks.store import Store
 from taskvisor.flow.ports import Exclusion, Ports
-from taskvisor.model.errors import CannotAsk, TaskvisorError
-from taskvisor.model.ids import HostName, InstanceId
+from taskvisor.model.ids import HostName
 from taskvisor.model.records import Instance
 from virt.record_copy import is_behind, record_copy_for
 
@@ -29,34 +29,20 @@ class RecordCopies:
     ports: Ports
     exclusion: Exclusion
 
-    def ensure_current(self) -> int:
-        """Each domain of this host whose copy lags behind, and whose instance no operation holds, carries the record's copy.
+    def ensure_current(self, instances: Iterable[Instance]) -> int:
+        """Each domain of these guests of the host whose copy lags behind, and that no operation holds, carries the record's copy.
 
         Returns of how many that was said. One that is refused hinders no other: it is logged, and looked at again the next time.
         CannotAsk when the records, or the hypervisor, can't be asked.
         """
-        lagging = _lagging(self.ports, self.store.catalog.list_instances(self.host))
-        return sum(self._copied(instance.id) for instance in lagging)
+        lagging = _lagging(self.ports, instances)
+        return sum(done_alone(self, instance.id, self._copied, undone="record_not_copied") for instance in lagging)
 
-    def _copied(self, instance_id: InstanceId) -> bool:
-        """A second look, alone with the guest: what the record says then, if it is still this host's."""
-        try:
-            with self.exclusion.hold(instance_id) as alone:
-                return alone and self._copied_alone(instance_id)
-        except CannotAsk:
-            raise
-        except TaskvisorError as problem:
-            log.error("record_not_copied", instance_id=instance_id, reason=str(problem))  # noqa: TRY400 - says all there is
+    def _copied(self, instance: Instance) -> bool:
+        if not _lagging(self.ports, (instance,)):
             return False
-
-    def _copied_alone(self, instance_id: InstanceId) -> bool:
-        holding = self.store.admission.read_holding(instance_id)
-        if holding is None or holding.lease is not None or holding.instance.host != self.host:
-            return False
-        if not _lagging(self.ports, (holding.instance,)):
-            return False
-        self.ports.hypervisor.ensure_record_copied(instance_id, record_copy_for(holding.instance))
-        log.info("record_copied", instance_id=instance_id, name=holding.instance.name)
+        self.ports.hypervisor.ensure_record_copied(instance.id, record_copy_for(instance))
+        log.info("record_copied", instance_id=instance.id, name=instance.name)
         return True
 
 

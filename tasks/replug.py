@@ -11,13 +11,14 @@ from dataclasses import dataclass
 
 import structlog
 
+from tasks.at_rest import done_alone
 from tasks.guest_plans import attached_nic_of, xml_of
 from tasks.plugging import PluggedGuest, planned_vifs, plug, plug_lacks_of, running_in
 from tasks.record_copies import RecordCopies
 from tasks.store import Store
 from taskvisor.flow.ports import Exclusion, Ports
 from taskvisor.model.errors import Busy, CannotAsk, TaskvisorError
-from taskvisor.model.ids import HostName, InstanceId, NetworkId, PortId
+from taskvisor.model.ids import HostName, NetworkId, PortId
 from taskvisor.model.network import Port
 from taskvisor.model.observed import PlugLack, PlugPart
 from taskvisor.model.records import Instance
@@ -62,18 +63,21 @@ class PlugCheck:
         lacks = plug_lacks_of(self.ports, instances, self.ports.hypervisor.list_domains())
         lacking = {lack.port_id for lack in lacks}
         restored = sum(
-            self._restored(instance.id)
+            done_alone(self, instance.id, self._restored, undone="plug_not_restored")
             for instance in instances
             if not lacking.isdisjoint(port.id for port in instance.ports)
         )
         self.refresh(_networks_of(instances))
-        self.copy_records()
+        self._copy_records_of(instances)
         return restored
 
     def copy_records(self) -> int:
         """The copies of records that this host's domains carry follow the records: see `RecordCopies.ensure_current`."""
+        return self._copy_records_of(self.store.catalog.list_instances(self.host))
+
+    def _copy_records_of(self, instances: Iterable[Instance]) -> int:
         copies = RecordCopies(store=self.store, host=self.host, ports=self.ports, exclusion=self.exclusion)
-        return copies.ensure_current()
+        return copies.ensure_current(instances)
 
     def _refreshed(self, network_id: NetworkId) -> bool:
         try:
@@ -85,22 +89,8 @@ class PlugCheck:
             return False
         return True
 
-    def _restored(self, instance_id: InstanceId) -> bool:
-        """A second look, alone with the guest: only what is still lacking then, and still this host's, is made again."""
-        try:
-            with self.exclusion.hold(instance_id) as alone:
-                return alone and self._restored_alone(instance_id)
-        except CannotAsk:
-            raise
-        except TaskvisorError as problem:
-            log.error("plug_not_restored", instance_id=instance_id, reason=str(problem))  # noqa: TRY400 - says all there is
-            return False
-
-    def _restored_alone(self, instance_id: InstanceId) -> bool:
-        holding = self.store.admission.read_holding(instance_id)
-        if holding is None or holding.lease is not None or holding.instance.host != self.host:
-            return False
-        instance = holding.instance
+    def _restored(self, instance: Instance) -> bool:
+        """Only what is still lacking is made again."""
         lacks = self._lacks_of(instance)
         if not lacks:
             return False

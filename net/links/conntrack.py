@@ -1,6 +1,6 @@
 """The connections that this network namespace remembers, by ctnetlink: those of an address read, marked and forgotten.
 
-With `netlink` and `neighbours` the only module that imports pyroute2. Knows no rule. Of IPv4 the kernel picks by address, so a
+Knows no rule. Of IPv4 the kernel picks by address, so a
 host with many connections is asked for few; of IPv6 it must tell all, for there its choice is inverted (seen on Linux 6.18:
 ctnetlink_filter_match_tuple takes the result of ipv6_addr_cmp for a match). These are read from a plain socket, and only those
 that have the address anywhere in them are parsed: pyroute2 takes a hundred times as long to parse one. What is too much is passed

@@ -7,11 +7,12 @@ to come first, for where nothing is translated the host itself answers.
 
 import socket
 import struct
+from collections.abc import Collection
 from ipaddress import IPv4Address, IPv4Interface
 
 import structlog
 
-from net.links.link import Link
+from net.links.link import Link, LinkAddress
 from net.links.netlink import Netlink
 from taskvisor.model.errors import Retryable
 
@@ -23,29 +24,21 @@ ARP = struct.Struct("!HHBBH6s4s6s4s")
 BROADCAST = b"\xff" * 6
 
 
-def ensure_held(netlink: Netlink, address: str) -> None:
-    """This host answers for the address. One that it has by somebody else's hand stays theirs.
+def ensure_held(netlink: Netlink, addresses: Collection[str]) -> None:
+    """This host answers for the addresses. One that it has by somebody else's hand stays theirs.
 
-    Where no link leads to it nobody could be answered, which is told and is no error: routers may send it here all the same, and
+    Where no link leads to one nobody could be answered, which is told and is no error: routers may send it here all the same, and
     guests on its network that it is not bound to have nothing to do with it.
     """
-    if any(str(held.interface.ip) == address for held in netlink.list_addresses()):
-        return
-    link = netlink.read_link_towards(address)
-    if link is None:
-        log.warning("outer_address_led_to_by_no_link", address=address)
-        return
-    netlink.ensure_labelled_address(link, IPv4Interface(f"{address}/32"), label=LABEL)
-    _announce(link, IPv4Address(address))
-    log.info("outer_address_held", address=address, link=link.name)
+    own = {str(held.interface.ip) for held in netlink.list_addresses()} if addresses else set()
+    for address in sorted(set(addresses) - own):
+        _hold(netlink, address)
 
 
-def announce(netlink: Netlink, address: str) -> None:
-    """Who hears the link that holds the address with our label learns that it is here. Of no effect where none does."""
-    held = [one.index for one in netlink.list_addresses() if one.label == LABEL and str(one.interface.ip) == address]
-    for link in netlink.list_links() if held else ():
-        if link.index in held:
-            _announce(link, IPv4Address(address))
+def announce(netlink: Netlink, addresses: Collection[str]) -> None:
+    """Who hears the links that hold these addresses with our label learns that they are here; of no effect for all others."""
+    for link, held in _held_by_label(netlink, addresses):
+        _announce(link, held.interface.ip)
 
 
 def list_held(netlink: Netlink) -> frozenset[str]:
@@ -53,14 +46,30 @@ def list_held(netlink: Netlink) -> frozenset[str]:
     return frozenset(str(held.interface.ip) for held in netlink.list_addresses() if held.label == LABEL)
 
 
-def ensure_let_go(netlink: Netlink, addresses: frozenset[str]) -> None:
+def ensure_let_go(netlink: Netlink, addresses: Collection[str]) -> None:
     """None of these addresses is held with our label."""
-    stale = [held for held in netlink.list_addresses() if held.label == LABEL and str(held.interface.ip) in addresses]
-    links = {link.index: link for link in netlink.list_links()} if stale else {}
-    for held in stale:
-        if held.index in links:
-            netlink.ensure_address_absent(links[held.index], held.interface)
-            log.info("outer_address_let_go", address=str(held.interface.ip), link=links[held.index].name)
+    for link, held in _held_by_label(netlink, addresses):
+        netlink.ensure_address_absent(link, held.interface)
+        log.info("outer_address_let_go", address=str(held.interface.ip), link=link.name)
+
+
+def _held_by_label(netlink: Netlink, addresses: Collection[str]) -> list[tuple[Link, LinkAddress]]:
+    """Those of the addresses that are held with our label, each with its link."""
+    if not addresses:
+        return []
+    ours = [one for one in netlink.list_addresses() if one.label == LABEL and str(one.interface.ip) in addresses]
+    links = {link.index: link for link in netlink.list_links()} if ours else {}
+    return [(links[held.index], held) for held in ours if held.index in links]
+
+
+def _hold(netlink: Netlink, address: str) -> None:
+    link = netlink.read_link_towards(address)
+    if link is None:
+        log.warning("outer_address_led_to_by_no_link", address=address)
+        return
+    netlink.ensure_labelled_address(link, IPv4Interface(f"{address}/32"), label=LABEL)
+    _announce(link, IPv4Address(address))
+    log.info("outer_address_held", address=address, link=link.name)
 
 
 def _announce(link: Link, address: IPv4Address) -> None:

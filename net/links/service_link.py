@@ -6,7 +6,6 @@ service_guard.py). Both ends bear the network's alias. A process may die between
 which follow from the network's id and are part of the message that makes it, prove a half-made one ours.
 """
 
-import hashlib
 from ipaddress import IPv4Interface
 
 import structlog
@@ -14,7 +13,7 @@ import structlog
 from net.links.link import PAIR, Link
 from net.links.netlink import Netlink
 from net.links.sysctl import ROOT, ensure_no_ipv6, ensure_sysctl
-from net.plan import OWNER_WORD, network_owner_for
+from net.plan import marking_mac_for, network_owner_for
 from net.services.site import LINK_SERVER_ADDRESS, service_name_for, service_port_for
 from taskvisor.model.errors import Contradiction, Retryable
 from taskvisor.model.plan import VifPlan
@@ -60,9 +59,8 @@ def ensure_service_link_absent(netlink: Netlink, vif: VifPlan) -> None:
 
 
 def mac_for(vif: VifPlan, name: str) -> str:
-    """The MAC of an end of the network's pair: unicast, locally administered, the same on every host and used on one."""
-    digest = hashlib.sha256(f"{OWNER_WORD}:{name}:{vif.network_id}".encode()).digest()
-    return ":".join(f"{octet:02x}" for octet in (0x02, *digest[:5]))
+    """The MAC of an end of the network's pair: the same on every host, and used on one."""
+    return marking_mac_for(name, vif.network_id)
 
 
 def _ensure_owned(netlink: Netlink, vif: VifPlan, link: Link) -> None:

@@ -9,7 +9,6 @@ Linux can't give an ifb its alias in the message that makes it, so, as with brid
 Nothing is removed to be changed: a bucket is changed where it stands, with what waits in it.
 """
 
-import hashlib
 from dataclasses import dataclass
 
 import structlog
@@ -20,7 +19,7 @@ from net.links.link import IFB, Link
 from net.links.netlink import Netlink
 from net.links.sysctl import ensure_no_ipv6
 from net.links.token_bucket import Bucket
-from net.plan import ID_CHARS, OWNER_WORD
+from net.plan import ID_CHARS, marking_mac_for
 from taskvisor.model.errors import Contradiction, Retryable
 from taskvisor.model.ids import PortId
 from taskvisor.model.network import Bandwidth, Qos
@@ -83,9 +82,8 @@ def ifb_name_for(port_id: PortId) -> str:
 
 
 def ifb_mac_for(port_id: PortId) -> str:
-    """Unicast, locally administered; no frame ever bears it."""
-    digest = hashlib.sha256(f"{OWNER_WORD}:ifb:{port_id}".encode()).digest()
-    return ":".join(f"{octet:02x}" for octet in (0x02, *digest[:5]))
+    """No frame ever bears it."""
+    return marking_mac_for("ifb", port_id)
 
 
 def _ensure_outbound(netlink: Netlink, plan: ShapePlan, bucket: Bucket) -> None:

@@ -4,19 +4,17 @@ from typing import Annotated
 
 import typer
 
-from taskvisor.cli.exits import UsageError
 from taskvisor.cli.follow import WAIT_LIMIT_S
 from taskvisor.cli.launch import TimeoutOption, WaitOption
 from taskvisor.cli.lifecycle import Name, TurnOption
 from taskvisor.cli.records import complete_group, open_records, settings_or_usage_error
 from taskvisor.cli.render import Format, FormatOption, show_json, show_table
-from taskvisor.cli.requesting import IdOption, request_each, request_one
+from taskvisor.cli.requesting import IdOption, request_each, request_one, require_sense
 from taskvisor.cli.rules import rule_for, rule_text
 from taskvisor.fields import RuleFields
 from taskvisor.model.errors import Refused
 from taskvisor.model.group_spec import SecurityGroupSpec
 from taskvisor.model.network_view import group_view
-from taskvisor.model.spec import Spec, parse_spec
 
 GroupArgument = Annotated[
     str, typer.Argument(metavar="GROUP", help="The group, by name or id.", autocompletion=complete_group)
@@ -73,7 +71,7 @@ def create(
 ) -> None:
     """Make a group. Without rules it lets nothing pass but answers. Exits with 3 when it is there already."""
     rules = _rules_for(rule)
-    _require_sense(SecurityGroupSpec, {"name": name, "rules": rules})
+    require_sense(SecurityGroupSpec, {"name": name, "rules": rules})
     request_one(
         "group create",
         name,
@@ -95,7 +93,7 @@ def update(
 ) -> None:
     """Give a group these rules in place of those that it has. Guests that are in it run on, and their connections with them."""
     rules = _rules_for(rule)
-    _require_sense(SecurityGroupSpec, {"name": "group", "rules": rules})
+    require_sense(SecurityGroupSpec, {"name": "group", "rules": rules})
     request_one(
         "group update",
         group,
@@ -156,10 +154,3 @@ def set_groups(
 
 def _rules_for(texts: list[str] | None) -> list[RuleFields]:
     return [rule_for(text) for text in texts or ()]
-
-
-def _require_sense(kind: type[Spec], fields: dict[str, object]) -> None:
-    try:
-        parse_spec(kind, fields)
-    except Refused as refused:
-        raise UsageError(str(refused)) from None

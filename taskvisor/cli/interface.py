@@ -4,19 +4,16 @@ from typing import Annotated
 
 import typer
 
-from taskvisor.cli.exits import UsageError
 from taskvisor.cli.follow import WAIT_LIMIT_S
 from taskvisor.cli.launch import TimeoutOption, WaitOption
 from taskvisor.cli.lifecycle import Name, TurnOption
 from taskvisor.cli.nics import NIC_HELP, nic_for
 from taskvisor.cli.records import open_records, settings_or_usage_error
 from taskvisor.cli.render import Format, FormatOption, show_json, show_table
-from taskvisor.cli.requesting import request_one
-from taskvisor.model.errors import Refused
+from taskvisor.cli.requesting import request_one, require_sense
 from taskvisor.model.interface_spec import AttachInterfaceSpec
 from taskvisor.model.network import Port
 from taskvisor.model.records import Instance
-from taskvisor.model.spec import parse_spec
 from taskvisor.model.view import port_view
 
 app = typer.Typer(help="NICs of instances.", no_args_is_help=True)
@@ -38,11 +35,7 @@ def attach(
 ) -> None:
     """Attach a NIC to an instance, running or not. A guest that runs sees it at once."""
     nic = nic_for(network, "NETWORK")
-    try:
-        asked = nic if isinstance(nic, str) else dict(nic)
-        parse_spec(AttachInterfaceSpec, {"instance": name, "interface": asked})
-    except Refused as refused:
-        raise UsageError(str(refused)) from None
+    require_sense(AttachInterfaceSpec, {"instance": name, "interface": nic if isinstance(nic, str) else dict(nic)})
     request_one(
         "attach_interface",
         name,

@@ -11,13 +11,11 @@ from taskvisor.cli.launch import TimeoutOption, WaitOption
 from taskvisor.cli.listing import networks
 from taskvisor.cli.records import complete_network, open_records, settings_or_usage_error
 from taskvisor.cli.render import Format, FormatOption, show_fields, show_json
-from taskvisor.cli.requesting import IdOption, request_each, request_one
+from taskvisor.cli.requesting import IdOption, request_each, request_one, require_sense
 from taskvisor.fields import NetworkFields, RouteFields
-from taskvisor.model.errors import Refused
 from taskvisor.model.network import Ipv6Mode, Network, NetworkKind
 from taskvisor.model.network_spec import NetworkSpec
 from taskvisor.model.network_view import network_view
-from taskvisor.model.spec import parse_spec
 
 NetworkArgument = Annotated[
     str, typer.Argument(metavar="NETWORK", help="The network, by name or id.", autocompletion=complete_network)
@@ -108,10 +106,7 @@ def create(
         "routes": [_route_for(text) for text in route or ()] or None,
     }
     fields = NetworkFields(**{key: value for key, value in asked.items() if value is not None})  # type: ignore[typeddict-item]
-    try:
-        parse_spec(NetworkSpec, {"name": name, **fields})
-    except Refused as refused:
-        raise UsageError(str(refused)) from None
+    require_sense(NetworkSpec, {"name": name, **fields})
     request_one(
         "network create",
         name,

@@ -6,6 +6,7 @@ from uuid import uuid4
 
 import typer
 
+from taskvisor.cli.exits import UsageError
 from taskvisor.cli.follow import follow_all, follow_one
 from taskvisor.cli.launch import tell_sent
 from taskvisor.cli.records import open_client, open_records, settings_or_usage_error
@@ -13,7 +14,8 @@ from taskvisor.cli.render import Format
 from taskvisor.cli.watch import Request
 from taskvisor.client import Taskvisor
 from taskvisor.handle import Handle
-from taskvisor.model.errors import CannotAsk
+from taskvisor.model.errors import CannotAsk, Refused
+from taskvisor.model.spec import Spec, parse_spec
 
 Ask = Callable[[Taskvisor, str, str], Handle[Any]]
 """Sends the request about a subject, under an id."""
@@ -21,6 +23,14 @@ Ask = Callable[[Taskvisor, str, str], Handle[Any]]
 IdOption = Annotated[
     str | None, typer.Option("--id", metavar="ID", help="The request's id: the same again is the same request.")
 ]
+
+
+def require_sense(kind: type[Spec], fields: dict[str, Any]) -> None:
+    """The fields are what the door takes of such a request; else UsageError in the door's own words, and nothing was sent."""
+    try:
+        parse_spec(kind, fields)
+    except Refused as refused:
+        raise UsageError(str(refused)) from None
 
 
 def request_one(

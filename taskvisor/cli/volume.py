@@ -5,16 +5,14 @@ from typing import Annotated
 import typer
 
 from taskvisor.cli.arguments import volume_for
-from taskvisor.cli.exits import UsageError
 from taskvisor.cli.follow import WAIT_LIMIT_S
 from taskvisor.cli.launch import TimeoutOption, WaitOption
 from taskvisor.cli.lifecycle import Name, TurnOption
 from taskvisor.cli.records import open_records, settings_or_usage_error
 from taskvisor.cli.render import Format, FormatOption, show_json, show_table
-from taskvisor.cli.requesting import request_one
-from taskvisor.model.errors import Refused
+from taskvisor.cli.requesting import request_one, require_sense
 from taskvisor.model.records import Instance
-from taskvisor.model.spec import AttachVolumeSpec, parse_spec
+from taskvisor.model.spec import AttachVolumeSpec
 from taskvisor.model.view import volume_view
 from taskvisor.model.volume import VolumeAttachment
 
@@ -42,10 +40,7 @@ def attach(
     volume = volume_for(source, "SOURCE")
     if device is not None:
         volume["device"] = device
-    try:
-        parse_spec(AttachVolumeSpec, {"instance": name, "volume": dict(volume)})
-    except Refused as refused:
-        raise UsageError(str(refused)) from None
+    require_sense(AttachVolumeSpec, {"instance": name, "volume": dict(volume)})
     request_one(
         "attach_volume",
         name,

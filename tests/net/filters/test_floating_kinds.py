@@ -3,8 +3,6 @@
 import json
 import socket
 import subprocess
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,34 +12,39 @@ from net.fabric import LinuxFabric
 from net.filters.floating import INNER, OUTER
 from net.filters.port_filters import read_port_listing
 from net.links.conntrack import open_conntrack
-from taskvisor.model.ids import FloatingId, HostName, SecurityGroupId
 from taskvisor.model.network import (
     Direction,
-    FloatingAddress,
     IpFamily,
-    Member,
     Network,
     NetworkKind,
-    SecurityGroup,
     SecurityRule,
     Surroundings,
 )
 from taskvisor.model.plan import VifPlan
-from tests.net.filters.outer import FLOATING, HOST, OUTSIDE, SECOND
+from tests.net.filters.outer import (
+    ANSWER_LIMIT_S,
+    FLOATING,
+    GROUP,
+    HOST,
+    OUTSIDE,
+    SECOND,
+    SILENCE_S,
+    bound_around,
+    is_reached,
+    outer_addresses,
+    plugged_guests,
+    seen_as,
+)
 from tests.net.filters.test_revocation import Talk, talking
 from tests.net.hosts import run_in
 from tests.net.lan import LanHost, asked, guest_at, open_lan
 from tests.net.plans import network, vif
-from tests.net.wired import Wired, wired
 
 pytestmark = pytest.mark.real
 
-GROUP = SecurityGroupId("11111111-0000-4000-8000-000000000001")
 RULES = tuple(SecurityRule(direction=direction, family=IpFamily.V4) for direction in Direction)
 NAT, ROUTED = network(), replace(network(kind=NetworkKind.ROUTED), nat=False)
 KINDS = pytest.mark.parametrize("on", [NAT, ROUTED], ids=["nat", "routed"])
-ANSWER_LIMIT_S, SILENCE_S = 20.0, 0.5
-PORT = 80
 
 
 def nic_of(number: int, on: Network) -> VifPlan:
@@ -50,40 +53,14 @@ def nic_of(number: int, on: Network) -> VifPlan:
 
 def around(on: Network, nics: tuple[VifPlan, ...], floating: dict[str, VifPlan]) -> Surroundings:
     """The network's surroundings: everything may pass, and these outer addresses are bound to these ports."""
-    return Surroundings(
-        network=on,
-        members=tuple(
-            Member(
-                port_id=nic.port_id,
-                host=HostName("here"),
-                mac=nic.mac,
-                addresses=(nic.address,),
-                security_groups=(GROUP,),
-            )
-            for nic in nics
-        ),
-        groups=(SecurityGroup(id=GROUP, name="all", rules=RULES),),
-        floating=tuple(
-            FloatingAddress(id=FloatingId(address), address=address, port_id=nic.port_id)
-            for address, nic in floating.items()
-        ),
-    )
-
-
-@contextmanager
-def guests(fabric: LinuxFabric, *nics: VifPlan) -> Iterator[tuple[Wired, ...]]:
-    with ExitStack() as stack:
-        for nic in nics:
-            fabric.ensure_plugged(nic)
-            stack.callback(fabric.ensure_unplugged, nic)
-        yield stack.enter_context(wired(*nics))
+    return bound_around(on, nics, floating, RULES)
 
 
 def test_on_a_routed_network_the_port_is_reached_by_it_and_leaves_by_it_and_nothing_is_left(
     fabric: LinuxFabric, outside: str
 ) -> None:
     nics = nic_of(0, ROUTED), nic_of(1, ROUTED)
-    with guests(fabric, *nics) as (one, _):
+    with plugged_guests(fabric, *nics) as (one, _):
         for _ in range(2):
             fabric.ensure_surroundings(around(ROUTED, nics, {FLOATING: nics[0]}))
         assert seen_as(outside, FLOATING, one.namespace) == OUTSIDE
@@ -100,7 +77,7 @@ def test_on_a_routed_network_the_port_is_reached_by_it_and_leaves_by_it_and_noth
 
 def test_on_a_routed_network_its_rules_are_in_force(fabric: LinuxFabric, outside: str) -> None:
     nic = nic_of(0, ROUTED)
-    with guests(fabric, nic) as (one,):
+    with plugged_guests(fabric, nic) as (one,):
         told = around(ROUTED, (nic,), {FLOATING: nic})
         fabric.ensure_surroundings(replace(told, groups=(replace(told.groups[0], rules=RULES[1:]),)))
         assert not is_reached(outside, FLOATING, one.namespace)
@@ -113,7 +90,7 @@ def test_another_guest_of_the_network_reaches_it_with_and_without_one_of_its_own
     fabric: LinuxFabric, outside: str, on: Network
 ) -> None:
     nics = nic_of(0, on), nic_of(1, on)
-    with guests(fabric, *nics) as (one, two):
+    with plugged_guests(fabric, *nics) as (one, two):
         fabric.ensure_surroundings(around(on, nics, {FLOATING: nics[0]}))
         as_own = {NetworkKind.NAT: on.gateway, NetworkKind.ROUTED: nics[1].address}
         assert seen_as(two.namespace, FLOATING, one.namespace) == as_own[on.kind]
@@ -123,7 +100,7 @@ def test_another_guest_of_the_network_reaches_it_with_and_without_one_of_its_own
 
 def test_a_guest_of_a_routed_network_reaches_itself_by_it(fabric: LinuxFabric, outside: str) -> None:
     nic = nic_of(0, ROUTED)
-    with guests(fabric, nic) as (one,):
+    with plugged_guests(fabric, nic) as (one,):
         fabric.ensure_surroundings(around(ROUTED, (nic,), {FLOATING: nic}))
         assert seen_as(one.namespace, FLOATING, one.namespace) == FLOATING
 
@@ -133,7 +110,7 @@ def test_connections_by_an_address_stop_when_it_is_unbound_and_those_by_another_
     fabric: LinuxFabric, outside: str, on: Network
 ) -> None:
     nics = nic_of(0, on), nic_of(1, on)
-    with guests(fabric, *nics) as (one, two):
+    with plugged_guests(fabric, *nics) as (one, two):
         fabric.ensure_surroundings(around(on, nics, {FLOATING: nics[0], SECOND: nics[1]}))
         with (
             talking(outside, FLOATING, one.namespace) as inwards,
@@ -151,7 +128,7 @@ def test_connections_stop_when_their_address_goes_to_another_port_of_the_host(
     fabric: LinuxFabric, outside: str, on: Network
 ) -> None:
     nics = nic_of(0, on), nic_of(1, on)
-    with guests(fabric, *nics) as (one, two):
+    with plugged_guests(fabric, *nics) as (one, two):
         fabric.ensure_surroundings(around(on, nics, {FLOATING: nics[0]}))
         with talking(outside, FLOATING, one.namespace) as talk:
             fabric.ensure_surroundings(around(on, nics, {FLOATING: nics[1]}))
@@ -188,7 +165,7 @@ def test_an_address_whose_giver_died_before_it_was_announced_is_announced_by_the
     fabric: LinuxFabric, state_dir: Path, outside: str
 ) -> None:
     nic = nic_of(0, ROUTED)
-    with guests(fabric, nic):
+    with plugged_guests(fabric, nic):
         subprocess.run(["ip", "addr", "add", f"{FLOATING}/32", "dev", "uplink", "label", "taskvisor-float"], check=True)
         with run_in(outside, lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0806))) as wire:
             wire.settimeout(ANSWER_LIMIT_S)
@@ -209,33 +186,6 @@ def is_cut(talk: Talk) -> bool:
         except OSError:
             continue
     return True
-
-
-def seen_as(client: str, address: str, server: str) -> str:
-    """The address that the server sees when the client connects to `address`."""
-    with run_in(server, lambda: socket.create_server(("", PORT))) as listener:
-        listener.settimeout(ANSWER_LIMIT_S)
-        with run_in(client, lambda: socket.create_connection((address, PORT), timeout=ANSWER_LIMIT_S)) as here:
-            there, seen = listener.accept()
-            with there:
-                there.sendall(b"welcome")
-                here.settimeout(ANSWER_LIMIT_S)
-                assert here.recv(100) == b"welcome"
-        return str(seen[0])
-
-
-def is_reached(client: str, address: str, server: str) -> bool:
-    with run_in(server, lambda: socket.create_server(("", PORT))):
-        try:
-            run_in(client, lambda: socket.create_connection((address, PORT), timeout=SILENCE_S)).close()
-        except OSError:
-            return False
-        return True
-
-
-def outer_addresses() -> set[str]:
-    said = subprocess.run(["ip", "-j", "-4", "addr", "show", "dev", "uplink"], capture_output=True, check=True).stdout
-    return {held["local"] for held in json.loads(said)[0]["addr_info"]}
 
 
 def addresses_of(host: LanHost) -> set[str]:

@@ -27,11 +27,11 @@ from taskvisor.model.network import (
     Surroundings,
 )
 from taskvisor.model.plan import VifPlan
-from tests.net.filters.outer import HOST, OUTSIDE
+from tests.net.filters.outer import HOST, OUTSIDE, plugged_guests
 from tests.net.hosts import run_in
 from tests.net.lan import asked
 from tests.net.plans import network, vif
-from tests.net.wired import Wired, wired
+from tests.net.wired import wired
 
 pytestmark = pytest.mark.real
 
@@ -95,15 +95,6 @@ def talking(client: str, address: str, server: str, port: int = 80) -> Iterator[
         yield talk
 
 
-@contextmanager
-def guests(fabric: LinuxFabric, *nics: VifPlan) -> Iterator[tuple[Wired, ...]]:
-    with ExitStack() as stack:
-        for nic in nics:
-            fabric.ensure_plugged(nic)
-            stack.callback(fabric.ensure_unplugged, nic)
-        yield stack.enter_context(wired(*nics))
-
-
 def nic_of(number: int, on: Network, group: SecurityGroupId = GROUP) -> VifPlan:
     return replace(vif(number, on), security_groups=(group,))
 
@@ -135,7 +126,7 @@ def test_a_connection_stops_with_the_rule_that_let_it_in_and_one_by_another_rule
     fabric: LinuxFabric, on: Network
 ) -> None:
     nics = nic_of(0, on), nic_of(1, on)
-    with guests(fabric, *nics) as (one, two):
+    with plugged_guests(fabric, *nics) as (one, two):
         fabric.ensure_surroundings(around(on, nics, OUT, IN, ALSO))
         with (
             talking(one.namespace, two.vif.address, two.namespace) as ends,
@@ -156,7 +147,7 @@ def test_it_is_the_mark_that_stops_a_server_which_goes_on_speaking(fabric: Linux
     """What others do, to have the kernel forget the connection, would let this one go on: its server picks it up."""
     on = network()
     nics = replace(nic_of(0, on), anti_spoofing=False), nic_of(1, on)
-    with guests(fabric, *nics) as (one, two):
+    with plugged_guests(fabric, *nics) as (one, two):
         fabric.ensure_surroundings(around(on, nics, OUT, IN))
         with talking(one.namespace, two.vif.address, two.namespace) as talk:
             fabric.ensure_surroundings(around(on, nics, OUT))
@@ -170,7 +161,7 @@ def test_a_connection_out_of_the_network_stops_with_the_rule_that_let_it_out(
     fabric: LinuxFabric, outside: str, on: Network
 ) -> None:
     nics = nic_of(0, on), nic_of(1, on, PEERS)
-    with guests(fabric, *nics) as (one, two):
+    with plugged_guests(fabric, *nics) as (one, two):
         fabric.ensure_surroundings(around(on, nics, OUT))
         asked(outside, "ip", "route", "add", on.cidr, "via", HOST)
         with (
@@ -188,7 +179,7 @@ def test_a_connection_that_was_routed_to_a_port_stops_with_the_rule_that_let_it_
     fabric: LinuxFabric, outside: str
 ) -> None:
     nics = nic_of(0, ROUTED), nic_of(1, ROUTED)
-    with guests(fabric, *nics) as (one, _):
+    with plugged_guests(fabric, *nics) as (one, _):
         fabric.ensure_surroundings(around(ROUTED, nics, OUT, IN))
         asked(outside, "ip", "route", "add", ROUTED.cidr, "via", HOST)
         with talking(outside, nics[0].address, one.namespace) as ends:
@@ -198,7 +189,7 @@ def test_a_connection_that_was_routed_to_a_port_stops_with_the_rule_that_let_it_
 
 def test_a_connection_stops_with_the_rule_that_let_it_out(fabric: LinuxFabric) -> None:
     on, nics = network(), (nic_of(0, network()), nic_of(1, network(), PEERS))
-    with guests(fabric, *nics) as (one, two):
+    with plugged_guests(fabric, *nics) as (one, two):
         into = replace(IN, first_port=1, last_port=65535)
         told = around(on, nics, OUT)
         told = replace(told, groups=(told.groups[0], replace(told.groups[1], rules=(into,))))
@@ -213,7 +204,7 @@ def test_a_connection_stops_with_the_rule_that_let_it_out(fabric: LinuxFabric) -
 def test_a_peer_that_leaves_the_group_which_was_let_in_is_let_in_no_more(fabric: LinuxFabric) -> None:
     on = network()
     nics = nic_of(0, on, PEERS), nic_of(1, on, PEERS), nic_of(2, on)
-    with guests(fabric, *nics) as (leaves, stays, server):
+    with plugged_guests(fabric, *nics) as (leaves, stays, server):
         fabric.ensure_surroundings(around(on, nics, OUT, OF_PEERS, peers=nics[:2]))
         with talking(leaves.namespace, server.vif.address, server.namespace) as ends:
             fabric.ensure_surroundings(around(on, nics, OUT, OF_PEERS, peers=nics[1:2]))
@@ -225,7 +216,7 @@ def test_a_peer_that_leaves_the_group_which_was_let_in_is_let_in_no_more(fabric:
 
 def test_a_port_that_leaves_its_group_is_reached_no_more_by_it(fabric: LinuxFabric) -> None:
     on, nics = network(), (nic_of(0, network()), nic_of(1, network()))
-    with guests(fabric, *nics) as (one, two):
+    with plugged_guests(fabric, *nics) as (one, two):
         fabric.ensure_surroundings(around(on, nics, OUT, IN))
         with talking(one.namespace, two.vif.address, two.namespace) as talk:
             fabric.ensure_surroundings(around(on, (nics[0], replace(nics[1], security_groups=())), OUT, IN))
@@ -235,7 +226,7 @@ def test_a_port_that_leaves_its_group_is_reached_no_more_by_it(fabric: LinuxFabr
 def test_by_ipv6_too(fabric: LinuxFabric) -> None:
     on = network(ipv6=Ipv6Mode.SLAAC)
     nics = nic_of(0, on), nic_of(1, on)
-    with guests(fabric, *nics) as (one, two):
+    with plugged_guests(fabric, *nics) as (one, two):
         fabric.ensure_surroundings(around(on, nics, OUT, OUT6, IN, IN6))
         with talking(one.namespace, nics[1].address6 or "", two.namespace) as ends:
             fabric.ensure_surroundings(around(on, nics, OUT, OUT6, IN))
@@ -245,7 +236,7 @@ def test_by_ipv6_too(fabric: LinuxFabric) -> None:
 def test_what_the_host_itself_began_and_what_other_networks_have_goes_on(fabric: LinuxFabric) -> None:
     on, other = network(), network(8)
     here, there = (nic_of(0, on), nic_of(1, on)), (nic_of(0, other), nic_of(1, other))
-    with guests(fabric, *here, *there) as (one, two, three, four):
+    with plugged_guests(fabric, *here, *there) as (one, two, three, four):
         fabric.ensure_surroundings(around(on, here, OUT, IN))
         fabric.ensure_surroundings(around(other, there, OUT, IN))
         with (
@@ -263,7 +254,7 @@ def test_a_process_that_died_before_it_came_to_the_connections_has_them_looked_a
     fabric: LinuxFabric, state_dir: Path
 ) -> None:
     on, nics = network(), (nic_of(0, network()), nic_of(1, network()))
-    with guests(fabric, *nics) as (one, two):
+    with plugged_guests(fabric, *nics) as (one, two):
         fabric.ensure_surroundings(around(on, nics, OUT, IN))
         with talking(one.namespace, two.vif.address, two.namespace) as talk:
             died = mock.patch.object(connections, "open_conntrack", side_effect=KeyboardInterrupt)
@@ -277,7 +268,7 @@ def test_a_process_that_died_before_it_came_to_the_connections_has_them_looked_a
 def test_a_host_that_can_not_look_at_connections_says_so_once_and_goes_on(fabric: LinuxFabric) -> None:
     on, nics = network(), (nic_of(0, network()),)
     missing = mock.patch.object(Conntrack, "_listed", side_effect=ConntrackMissing("this kernel has no ctnetlink"))
-    with missing, capture_logs() as logs, guests(fabric, *nics):
+    with missing, capture_logs() as logs, plugged_guests(fabric, *nics):
         for rules in ((OUT, IN), (OUT,)):
             fabric.ensure_surroundings(around(on, nics, *rules))
     assert [entry["event"] for entry in logs].count("connections_not_ended") == 1
@@ -286,7 +277,7 @@ def test_a_host_that_can_not_look_at_connections_says_so_once_and_goes_on(fabric
 def test_the_connections_of_a_port_go_with_it_and_those_of_others_stay(fabric: LinuxFabric) -> None:
     on = network()
     nics = nic_of(0, on), nic_of(1, on), nic_of(2, on)
-    with guests(fabric, *nics[:2]) as (one, two):
+    with plugged_guests(fabric, *nics[:2]) as (one, two):
         fabric.ensure_plugged(nics[2])
         with wired(nics[2]) as (three,):
             fabric.ensure_surroundings(around(on, nics, OUT, IN))
