@@ -187,6 +187,7 @@ def instance_for(
         user_data=spec.user_data,
         config_drive=resolved.config_drive,
         metadata=spec.metadata,
+        project=spec.project,
         image_properties=resolved.image_properties,
         image_min_memory_mib=resolved.image.min_memory_mib if resolved.image else 0,
         volumes=tuple(attachment_for(volume) for volume in spec.volumes),

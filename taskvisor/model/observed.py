@@ -83,6 +83,16 @@ class HostCell:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PciDevice:
+    """A PCI device of a host. `address` like 0000:3b:00.0, the ids as four hexadecimal digits, `cell`: the NUMA cell near it."""
+
+    address: str
+    vendor_id: str
+    product_id: str
+    cell: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class HypervisorFacts:
     """What the hypervisor says of its host. `cells` is empty where it was not asked."""
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from taskvisor.model.disk_backend import DiskBackend
 from taskvisor.model.ids import HostName, ImageId, InstanceId, OperationId
 from taskvisor.model.network import Port
+from taskvisor.model.observed import HostCell, PciDevice
 from taskvisor.model.states import ImageFormat, PowerState, SeedKind, TaskState, VirtType, VmState
 from taskvisor.model.volume import VolumeAttachment
 
@@ -123,6 +124,8 @@ class Instance:
     created_at: float = 0.0
     launched_at: float | None = None
     fault: Fault | None = None
+    project: str = "default"
+    """Whose it is, as far as flavors, placement and statistics ask."""
     volumes: tuple[VolumeAttachment, ...] = ()  # each is held for it in the store, from when it is asked for
 
     @property
@@ -133,15 +136,28 @@ class Instance:
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:
-    """An amount of what a host has: virtual CPUs, memory (MiB), disk (GiB)."""
+    """An amount of what a host has: virtual CPUs, memory (MiB), disk (GiB), and further kinds by name, in units of their own."""
 
     vcpus: int = 0
     memory_mib: int = 0
     disk_gib: int = 0
+    others: Mapping[str, int] = field(default_factory=dict)
 
     def amounts(self) -> tuple[tuple[str, int], ...]:
         """Each kind by name."""
-        return (("vcpus", self.vcpus), ("memory_mib", self.memory_mib), ("disk_gib", self.disk_gib))
+        named = (("vcpus", self.vcpus), ("memory_mib", self.memory_mib), ("disk_gib", self.disk_gib))
+        return (*named, *sorted(self.others.items()))
+
+    @classmethod
+    def of_amounts(cls, amounts: Mapping[str, int]) -> "Resources":
+        """The amounts, each kind by name; what is not named is none of it."""
+        others = {kind: amount for kind, amount in amounts.items() if kind not in ("vcpus", "memory_mib", "disk_gib")}
+        return cls(
+            vcpus=amounts.get("vcpus", 0),
+            memory_mib=amounts.get("memory_mib", 0),
+            disk_gib=amounts.get("disk_gib", 0),
+            others=others,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,6 +175,16 @@ class Inventory:
     physical_networks: tuple[str, ...] = ()
     """Those that the host has an interface on, by name."""
     tunnel_address: str | None = None
+    cpu_model: str | None = None
+    traits: tuple[str, ...] = ()
+    """What it can, in the words of os-traits: HW_CPU_X86_AVX2, COMPUTE_SECURITY_UEFI_SECURE_BOOT, …; sorted."""
+    cells: tuple[HostCell, ...] = ()
+    pci_devices: tuple[PciDevice, ...] = ()
+    """Those that guests may have."""
+    cached_images: tuple[str, ...] = ()
+    """SHA-256 of the images that need not be fetched; sorted."""
+    stats: Mapping[str, int] = field(default_factory=dict)
+    """Nova's: num_instances, num_vm_<vm_state>, num_task_<task_state>, num_os_type_<os>, num_proj_<project>, io_workload."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,6 +197,9 @@ class Host:
     instances: int
     up: bool
     disabled_reason: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    failed_builds: int = 0
+    """Builds that failed here one after the other, since one last came to its end."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,3 +213,5 @@ class Claim:
     instance_id: InstanceId
     resources: Resources
     limits: Resources
+    things: tuple[str, ...] = ()
+    """What of the host is this instance's alone, each named once on that host: cpu:7, pci:0000:3b:00.0."""

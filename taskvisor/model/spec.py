@@ -238,6 +238,8 @@ class BuildSpec(Spec):
     metadata: Annotated[dict[MetadataKey, MetadataValue], Field(max_length=128)] = {}
     host: Name | None = None
     """Only this host will do."""
+    project: Name = "default"
+    """Whose it is: which flavors it may have, and where it may lie."""
     on_failure: Annotated[OnFailure, Field(strict=False)] = OnFailure.ROLLBACK
     """`keep`: a build that fails leaves what it had done, so that `operation.retry` goes on from the step that failed."""
     volumes: Annotated[tuple[Volume, ...], Field(max_length=16, strict=False)] = ()

@@ -96,9 +96,9 @@ class Hosts:
         with asking(f"list the claims on {host}"):
             found = self._client.hgetall(self._keys.claims(host))
         return tuple(
-            (InstanceId(str(key)), claimed)
+            (InstanceId(str(key)), Resources.of_amounts(claimed))
             for key, text in found.items()
-            for claimed in decode_each([(f"claim of {key!s}", text)], Resources, self._on_unreadable)
+            for claimed in decode_each([(f"claim of {key!s}", text)], dict[str, int], self._on_unreadable)
         )
 
     def _host_from(self, name: HostName, answers: list[Any]) -> Host:
@@ -110,7 +110,7 @@ class Hosts:
         return Host(
             name=name,
             inventory=None if broken else next(inventories, None),
-            used=Resources(**{kind: int(used.get(kind, 0)) for kind in ("vcpus", "memory_mib", "disk_gib")}),
+            used=Resources.of_amounts({str(kind): int(amount) for kind, amount in used.items()}),
             instances=claims or 0,
             up=bool(alive),
             disabled_reason=fields.get("disabled") or None,

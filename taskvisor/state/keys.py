@@ -12,8 +12,8 @@
 | instances | set | instance ids |
 | instances:host:<host> | set | instance ids |
 | names | hash | instance name to id |
-| claims:<host> | hash | instance id to Resources as JSON |
-| used:<host> | hash | vcpus, memory_mib, disk_gib: the sum of the claims |
+| claims:<host> | hash | instance id to amounts by kind, as JSON |
+| used:<host> | hash | amounts by kind (vcpus, memory_mib, disk_gib, …): the sum of the claims |
 | image:<name> | string | Image as JSON |
 | images | hash | image name to its id, or to the operation that makes it |
 | network:<id> | string | Network as JSON |

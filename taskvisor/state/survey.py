@@ -212,19 +212,18 @@ class _Reading:
 
         fields, incarnation, used, claims = self._ask(ask, keys.host(name), (nothing, None, nothing, nothing))
         inventory, synced_at = fields.get("inventory"), fields.get("power_synced_at")
-        held = {InstanceId(key): self._decode(text, Resources, f"claims:{name}") for key, text in claims.items()}
+        held = {InstanceId(key): self._decode(text, dict[str, int], f"claims:{name}") for key, text in claims.items()}
         return HostRecord(
             inventory=self._decode(inventory, Inventory, f"host:{name}") if inventory else None,
             disabled_reason=fields.get("disabled") or None,
             incarnation=incarnation,
             power_synced_at=self._number(synced_at, f"host:{name}") if synced_at else None,
             used=self._used(name, used),
-            claims={instance_id: claim for instance_id, claim in held.items() if claim is not None},
+            claims={key: Resources.of_amounts(claim) for key, claim in held.items() if claim is not None},
         )
 
     def _used(self, name: HostName, fields: Mapping[str, str]) -> Resources:
-        kinds = ("vcpus", "memory_mib", "disk_gib")
-        return Resources(**{kind: int(self._number(fields.get(kind, "0"), f"used:{name}")) for kind in kinds})
+        return Resources.of_amounts({kind: int(self._number(text, f"used:{name}")) for kind, text in fields.items()})
 
     def _instances(self, indexes: Indexes) -> tuple[dict[InstanceId, Instance], dict[InstanceId, LeaseRecord]]:
         """The instances and who holds them, each with its holder in one look: what is being done is in both, or in neither."""

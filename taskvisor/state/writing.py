@@ -5,7 +5,7 @@ Invariant: nothing here is carried out; `Transaction.run` is.
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from taskvisor.model.errors import DoesNotFit, Refused, StoreConflict
 from taskvisor.model.ids import HostName, InstanceId, OperationId
@@ -152,7 +152,7 @@ class Writer:
         for name, amount in claim.resources.amounts():
             tx.require_room(used, name, amount, limits[name], _no_room(claim, name, amount, limits[name]))
             tx.do("HINCRBY", used, name, amount)
-        tx.do("HSET", self.keys.claims(claim.host), claim.instance_id, encode(asdict(claim.resources)))
+        tx.do("HSET", self.keys.claims(claim.host), claim.instance_id, encode(dict(claim.resources.amounts())))
 
     def move_claim(self, tx: Transaction, former_host: HostName, claim: Claim) -> None:
         """The claim of an instance at rest moves from its former host to another, in one go."""

@@ -293,6 +293,7 @@ def test_all_limits_may_be_reached() -> None:
         "config_drive": "configdrive-vfat",
         "metadata": {f"{number:03}" + "k" * 252: "v" * 255 for number in range(128)},
         "host": "kvm1.example",
+        "project": "p" * 63,
         "on_failure": "keep",
         "volumes": [full_volume(number) for number in range(16)],
     }
