@@ -188,7 +188,6 @@ class BuildFlow(Flow):
     prefix = "build"
     action = InstanceAction.CREATE
     steps = (PrepareDisk(), FetchImage(), RenderXml(), PlugVif(), DefineAndStart())
-    vm_states = frozenset({VmState.BUILDING})
     reschedules = True
 
     def succeeded(self, operation: Operation, instance: Instance, now: float) -> Settlement:

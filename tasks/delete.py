@@ -55,7 +55,6 @@ class DeleteFlow(Flow):
     prefix = "delete"
     action = InstanceAction.DELETE
     steps = (DestroyDomain(), UnplugVif(), RemoveDisks())
-    vm_states = frozenset(VmState)
     preempts = True
 
     def succeeded(self, operation: Operation, instance: Instance, now: float) -> Settlement:

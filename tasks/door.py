@@ -17,6 +17,7 @@ from tasks.store import Store
 from tasks.volume_requests import ATTACH, DETACH, has_already, instance_with_request
 from taskvisor.flow import transitions
 from taskvisor.flow.step import Flow
+from taskvisor.model.allowed import DELETE, refusal_for
 from taskvisor.model.change import Change, LeaseMove
 from taskvisor.model.errors import Busy, Conflicting, IdInUse, Refused, StoreConflict
 from taskvisor.model.ids import OPERATION_ID_RULE, OperationId, instance_id_for
@@ -37,7 +38,7 @@ from taskvisor.model.spec import (
     request_as_now,
     request_of,
 )
-from taskvisor.model.states import Phase, SeedKind, TaskState, VmState
+from taskvisor.model.states import Phase, SeedKind, VmState
 from taskvisor.model.view import instance_view
 from taskvisor.state.admission import Holding, Lease
 
@@ -46,7 +47,6 @@ T = TypeVar("T")
 LOOKS_LIMIT = 10
 """A request looks again so often when the records move under it."""
 BUILD = "instance.build"
-DELETE = "instance.delete"
 
 CHANGES: dict[str, type[InstanceSpec]] = {
     DELETE: InstanceSpec,
@@ -262,7 +262,9 @@ class Door:
             return _already({**instance_view(instance), "already": True}, former)
         if has_already(flow.name, instance, request):
             return _already({**instance_view(instance), "already": True}, former)
-        _require_state(flow, instance)
+        refusal = refusal_for(flow.name, instance)
+        if refusal is not None:
+            raise Refused(refusal)
         now = self.now()
         operation = transitions.accepted(flow, operation_id, instance, request, now, former)
         come = allocate_for_request(self.store, flow.name, instance, request, operation_id, now)
@@ -335,23 +337,6 @@ def _absent(flow: Flow, name: str, former: Operation | None) -> Already:
     if flow.name != DELETE:
         raise Refused(f"instance: {name!r}: there is no instance of that name or id; see `taskvisor list`")
     return _already({"id": name, "name": name, "vm_state": VmState.DELETED.value, "already": True}, former)
-
-
-def _require_state(flow: Flow, instance: Instance) -> None:
-    if instance.task_state is TaskState.DELETING and not flow.preempts:
-        raise Refused(
-            f"instance {instance.name} is half deleted: its delete failed; delete it again, there is nothing else to do"
-        )
-    if instance.launched_at is None and not flow.preempts:  # Nova's must_have_launched
-        raise Refused(
-            f"instance {instance.name} has never run: its build failed and was kept as it was; retry that, or delete it"
-        )
-    if instance.vm_state in flow.vm_states:
-        return
-    wanted = ", ".join(sorted(state.value for state in flow.vm_states))
-    raise Refused(
-        f"instance {instance.name} is {instance.vm_state.value}; {flow.action.value} needs it to be one of: {wanted}"
-    )
 
 
 def _held_by(instance: Instance, held: Lease, holder: Operation | None) -> str:

@@ -19,6 +19,7 @@ from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded
 from kombu.exceptions import OperationalError
 
 from tasks.door import BUILD, CHANGES, Admitted, Answer
+from tasks.flavor_request_tasks import flavor_requests
 from tasks.flows import ALL_FLOWS, FLOWS
 from tasks.image_requests import Answered
 from tasks.image_tasks import ImageTasks
@@ -102,7 +103,7 @@ class Edge:
         self._register_entry(BUILD, lambda door, op, fields: door.build(op, fields))
         for name in CHANGES:
             self._register_entry(name, lambda door, op, fields, name=name: door.change(name, op, fields))  # type: ignore[misc]
-        for name, ask in {**self._images.requests, **self._records.requests}.items():
+        for name, ask in {**self._images.requests, **self._records.requests, **flavor_requests(self.teller)}.items():
             self._register_entry(name, ask)
         self._images.register()
         self.networks.register()

@@ -9,7 +9,6 @@ from dataclasses import replace
 from tasks.guest_plans import attached_nic_of, vif_of, xml_of
 from tasks.interface_requests import interface_asked, interface_named
 from tasks.plugging import plug
-from tasks.volumes import CHANGEABLE
 from taskvisor.flow.step import Flow, NoFacts, Settlement, Step, StepContext, fault_of
 from taskvisor.model.errors import Busy, Refused
 from taskvisor.model.ids import PortId, attached_port_id_for
@@ -101,7 +100,6 @@ class AttachInterfaceFlow(Flow):
     prefix = "attach_interface"
     action = InstanceAction.ATTACH_INTERFACE
     steps = (PlugNic(), AttachNic())
-    vm_states = CHANGEABLE
 
     def succeeded(self, operation: Operation, instance: Instance, now: float) -> Settlement:
         del operation, now
@@ -120,7 +118,6 @@ class DetachInterfaceFlow(Flow):
     prefix = "detach_interface"
     action = InstanceAction.DETACH_INTERFACE
     steps = (DetachNic(), UnplugNic())
-    vm_states = CHANGEABLE
 
     def succeeded(self, operation: Operation, instance: Instance, now: float) -> Settlement:
         del now

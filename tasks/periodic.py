@@ -20,6 +20,7 @@ from taskvisor.flow.runner import ports_gone, settled_with, with_successor
 from taskvisor.flow.step import Flows
 from taskvisor.model.change import Change, LeaseMove, Loaded
 from taskvisor.model.errors import Conflicting, Fenced, NoCapacity, Refused, StoreConflict, UnreadableRecord
+from taskvisor.model.history import Cause
 from taskvisor.model.ids import HostName, InstanceId, OperationId
 from taskvisor.model.network import NO_LINKS, HostLinks, Port
 from taskvisor.model.observed import DomainFacts
@@ -29,6 +30,9 @@ from taskvisor.model.spec import BuildSpec, parse_spec
 from taskvisor.model.states import Phase
 
 log = structlog.get_logger(__name__)
+
+POWER_SYNC, GUEST_EVENT = "power_sync", "guest_event"
+"""By whom an instance's states moved, when no operation moved them."""
 
 FORGOTTEN_S = 600.0
 """An address given to a request that has not become an operation within this time is free again."""
@@ -145,7 +149,7 @@ class Settler:
         operation, instance = loaded.operation, loaded.instance
         assert instance is not None  # noqa: S101 - a build that is not settled has its record
         ask = replace(
-            resolve(self.store, parse_spec(BuildSpec, dict(operation.request))).ask,
+            resolve(self.store, parse_spec(BuildSpec, dict(operation.request)), flavor=instance.flavor).ask,
             excluded=(*operation.excluded_hosts, operation.host),
         )
 
@@ -203,7 +207,7 @@ class HostReport:
         began_at = self.now()
         instances = self.store.catalog.list_instances(self.host)  # first: a guest made since then is not missed below
         domains = {domain.instance_id: domain for domain in self.hypervisor.list_domains()}
-        changed = sum(self._follow(instance, domains.get(instance.id)) for instance in instances)
+        changed = sum(self._follow(instance, domains.get(instance.id), POWER_SYNC) for instance in instances)
         self.store.hosts.note_power_synced(self.host, began_at)
         return changed
 
@@ -215,14 +219,17 @@ class HostReport:
         instance = self.store.catalog.read_instance(instance_id)
         if instance is None or instance.host != self.host:
             return False
-        return self._follow(instance, self.hypervisor.read_domain(instance_id))
+        return self._follow(instance, self.hypervisor.read_domain(instance_id), GUEST_EVENT)
 
-    def _follow(self, instance: Instance, domain: DomainFacts | None) -> bool:
+    def _cause(self, by: str, wanted: Instance) -> Cause:
+        return Cause(by=by, at=self.now(), reason=f"the hypervisor says {wanted.power_state.label}")
+
+    def _follow(self, instance: Instance, domain: DomainFacts | None, by: str) -> bool:
         wanted = synced(instance, domain)
         if wanted is None:
             return False
         try:
-            self.store.admission.write_at_rest(instance, wanted)
+            self.store.admission.write_at_rest(instance, wanted, self._cause(by, wanted))
         except Conflicting:
             return False  # an operation has begun since: it writes the record itself
         log.info("power_state_synced", instance=instance.id, power=wanted.power_state.label, vm=wanted.vm_state)

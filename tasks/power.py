@@ -129,7 +129,6 @@ class StartFlow(_PowerFlow):
     prefix = "start"
     action = InstanceAction.START
     steps = (RenderXml(), RenewSeed(), ReplugVif(), PowerOn())
-    vm_states = frozenset({VmState.STOPPED, VmState.ERROR})
 
     def succeeded(self, operation: Operation, instance: Instance, now: float) -> Settlement:
         started = running(operation, instance, now)
@@ -143,7 +142,6 @@ class StopFlow(_PowerFlow):
     prefix = "stop"
     action = InstanceAction.STOP
     steps = (ShutDown(),)
-    vm_states = frozenset({VmState.ACTIVE, VmState.ERROR})
 
     def succeeded(self, operation: Operation, instance: Instance, now: float) -> Settlement:
         del operation, now
@@ -160,7 +158,6 @@ class RebootFlow(_PowerFlow):
     prefix = "reboot"
     action = InstanceAction.REBOOT
     steps = (ShutDownForReboot(), RenderXml(), RenewSeed(), ReplugVif(), StartAfterReboot())
-    vm_states = frozenset({VmState.ACTIVE, VmState.STOPPED, VmState.PAUSED, VmState.SUSPENDED, VmState.ERROR})
 
     def succeeded(self, operation: Operation, instance: Instance, now: float) -> Settlement:
         started = running(operation, instance, now)

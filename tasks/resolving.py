@@ -9,7 +9,7 @@ from tasks.store import Store
 from tasks.volume_requests import attachment_for
 from taskvisor.compute.placement import Ask, resources_for
 from taskvisor.model.errors import Refused
-from taskvisor.model.flavors import flavor_for
+from taskvisor.model.flavors import sized_flavor_for
 from taskvisor.model.group_spec import DEFAULT_GROUP
 from taskvisor.model.ids import HostName, InstanceId, PortId, mac_for, port_id_for
 from taskvisor.model.image_url import image_url_for
@@ -52,13 +52,16 @@ class Resolved:
         )
 
 
-def resolve(store: Store, spec: BuildSpec, config_drive: SeedKind = SeedKind.NOCLOUD) -> Resolved:
-    """`config_drive` is the operator's, where neither spec nor image says.
+def resolve(
+    store: Store, spec: BuildSpec, config_drive: SeedKind = SeedKind.NOCLOUD, flavor: Flavor | None = None
+) -> Resolved:
+    """`config_drive` is the operator's, where neither spec nor image says. `flavor` is the one that the guest has already,
+    whatever its name stands for now; None: it is looked up.
 
     Refused when the flavor, the image or a network is unknown, the image is known not to fit into the flavor, or what the two
     ask of the guest can't be met anywhere.
     """
-    resolved = _resolved(store, spec)
+    resolved = _resolved(store, spec, flavor or _flavor_for(store, spec))
     options = guest_options_for(resolved.flavor.extra_specs, resolved.image_properties)
     return replace(
         resolved,
@@ -67,8 +70,11 @@ def resolve(store: Store, spec: BuildSpec, config_drive: SeedKind = SeedKind.NOC
     )
 
 
-def _resolved(store: Store, spec: BuildSpec) -> Resolved:
-    flavor = flavor_for(spec.flavor)
+def _flavor_for(store: Store, spec: BuildSpec) -> Flavor:
+    return sized_flavor_for(spec.flavor) or store.flavors.find(str(spec.flavor), spec.project).flavor
+
+
+def _resolved(store: Store, spec: BuildSpec, flavor: Flavor) -> Resolved:
     url = image_url_for(spec.image)
     if url is not None:
         source = ImageSource(url=url, sha256=spec.image_sha256, format=spec.image_format)

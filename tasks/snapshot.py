@@ -17,7 +17,7 @@ from taskvisor.model.operation import Operation
 from taskvisor.model.plan import CachedImage, DiskPlan, DiskRole
 from taskvisor.model.records import Instance
 from taskvisor.model.snapshot import Compression, Quiesce, SnapshotMethod, encoding_for
-from taskvisor.model.states import ImageFormat, InstanceAction, TaskState, VmState
+from taskvisor.model.states import ImageFormat, InstanceAction, TaskState
 from taskvisor.model.view import image_view, instance_view
 from virt.options import guest_options_for
 
@@ -148,7 +148,6 @@ class SnapshotFlow(Flow):
     prefix = "snapshot"
     action = InstanceAction.SNAPSHOT
     steps = (SuspendGuest(), CopyDisk(), ResumeGuest(), PublishImage())
-    vm_states = frozenset({VmState.ACTIVE, VmState.STOPPED, VmState.PAUSED, VmState.SUSPENDED})
     yields = False  # the copy lies outside the instance's directory, and the image's name is reserved
 
     def succeeded(self, operation: Operation, instance: Instance, now: float) -> Settlement:

@@ -5,7 +5,8 @@ from typing import Any
 
 from tasks.flows import ALL_FLOWS
 from taskvisor.flow.step import Flow, Step
-from taskvisor.model.states import InstanceAction, VmState
+from taskvisor.model.allowed import ALLOWED, ANY_VM
+from taskvisor.model.states import InstanceAction
 
 HEAD = """# Flows and steps
 
@@ -20,10 +21,9 @@ def steps_page() -> str:
 
 
 def _section(flow: Flow) -> str:
-    states = ", ".join(sorted(state.value for state in flow.vm_states))
     notes = [_first_line(type(flow))]
     if flow.action is not InstanceAction.CREATE:
-        notes.append("Asked from any state." if flow.vm_states == frozenset(VmState) else f"Asked from: {states}.")
+        notes.append(_asked_from(flow.name))
     if flow.preempts:
         notes.append("Stops the operation that holds the instance at its next step boundary, and takes over.")
     if flow.reschedules:
@@ -31,6 +31,11 @@ def _section(flow: Flow) -> str:
     rows = "".join(_row(flow, step) for step in flow.steps)
     table = "| task | holds afterwards | undo | time | tries | waits |\n|---|---|---|---|---|---|\n"
     return f"\n## {flow.name}\n\n{' '.join(notes)}\n\n{table}{rows}"
+
+
+def _asked_from(operation: str) -> str:
+    states = ALLOWED[operation].vm_states
+    return "Asked from any state." if states == ANY_VM else f"Asked from: {', '.join(sorted(states))}."
 
 
 def _row(flow: Flow, step: Step[Any]) -> str:

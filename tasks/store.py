@@ -8,6 +8,7 @@ from taskvisor.state.addresses import Addresses
 from taskvisor.state.admission import Admission
 from taskvisor.state.catalog import Catalog
 from taskvisor.state.counters import Counters
+from taskvisor.state.flavors import FlavorChanges, Flavors
 from taskvisor.state.floating import FloatingAddresses, FloatingChanges
 from taskvisor.state.hosts import Hosts
 from taskvisor.state.images import Images
@@ -37,6 +38,8 @@ class Store:
     floating: FloatingAddresses
     floating_changes: FloatingChanges
     port_changes: PortChanges
+    flavors: Flavors
+    flavor_changes: FlavorChanges
     surroundings: SurroundingsReader
     default_network_cidr: str
 

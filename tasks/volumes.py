@@ -12,11 +12,9 @@ from taskvisor.flow.step import Flow, NoFacts, Settlement, Step, StepContext, fa
 from taskvisor.model.errors import Busy, Refused
 from taskvisor.model.operation import Operation
 from taskvisor.model.records import Instance
-from taskvisor.model.states import InstanceAction, VmState
+from taskvisor.model.states import InstanceAction
 from taskvisor.model.view import instance_view
 from taskvisor.model.volume import VolumeAttachment, volume_identity_for, volumes_with_device, volumes_without
-
-CHANGEABLE = frozenset({VmState.ACTIVE, VmState.STOPPED, VmState.PAUSED})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +115,6 @@ class AttachVolumeFlow(Flow):
     prefix = "attach_volume"
     action = InstanceAction.ATTACH_VOLUME
     steps = (ConnectVolume(), AttachDisk())
-    vm_states = CHANGEABLE
 
     def succeeded(self, operation: Operation, instance: Instance, now: float) -> Settlement:
         del now
@@ -137,7 +134,6 @@ class DetachVolumeFlow(Flow):
     prefix = "detach_volume"
     action = InstanceAction.DETACH_VOLUME
     steps = (DetachDisk(), DisconnectVolume())
-    vm_states = CHANGEABLE
 
     def succeeded(self, operation: Operation, instance: Instance, now: float) -> Settlement:
         del now

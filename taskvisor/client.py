@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from taskvisor.fields import (
+    ChangedFlavorView,
     ChangedFloatingView,
     CreatedNetworkView,
     DeletedFloatingView,
@@ -24,6 +25,7 @@ from taskvisor.fields import (
     DeletedView,
     FlavorFields,
     NetworkFields,
+    NewFlavorFields,
     NicFields,
     PowerView,
     RegisteredView,
@@ -35,12 +37,15 @@ from taskvisor.fields import (
 )
 from taskvisor.handle import Handle
 from taskvisor.model.errors import CannotAsk, Refused
+from taskvisor.model.flavor_record import FlavorView, flavor_view
+from taskvisor.model.history import MoveView, move_view
 from taskvisor.model.urls import celery_url_for
 from taskvisor.model.view import ImageView, InstanceView, image_view
 from taskvisor.sending import Door
 
 if TYPE_CHECKING:
     from taskvisor.state.catalog import Catalog
+    from taskvisor.state.keys import Keys
 
 DEFAULT_KEY_PREFIX = "taskvisor:"
 CELERY_SCHEMES = ("redis://", "rediss://", "redis+socket://")
@@ -96,6 +101,7 @@ class Taskvisor:
         config_drive: Literal["nocloud", "configdrive", "configdrive-vfat"] | None = None,
         metadata: Mapping[str, str] | None = None,
         host: str | None = None,
+        project: str | None = None,
         on_failure: Literal["rollback", "keep"] | None = None,
         volumes: Sequence[str | VolumeFields] | None = None,
         operation_id: str | None = None,
@@ -114,6 +120,7 @@ class Taskvisor:
             "config_drive": config_drive,
             "metadata": None if metadata is None else dict(metadata),
             "host": host,
+            "project": project,
             "on_failure": on_failure,
             "volumes": None if volumes is None else list(volumes),
         }
@@ -308,6 +315,68 @@ class Taskvisor:
         }
         return self._ask("port.update", fields, operation_id)
 
+    def create_flavor(
+        self, name: str, *, operation_id: str | None = None, **fields: Unpack[NewFlavorFields]
+    ) -> Handle[ChangedFlavorView]:
+        """A size that guests can be built with by name. Fields as `taskvisor.model.flavor_spec.FlavorCreateSpec` has them."""
+        return self._ask("flavor.create", {"name": name, **fields}, operation_id)
+
+    def delete_flavor(self, flavor: str, *, operation_id: str | None = None) -> Handle[DeletedRecordView]:
+        """The flavor, by name or id, is gone. Instances that were built with it keep it."""
+        return self._ask("flavor.delete", {"flavor": flavor}, operation_id)
+
+    def set_flavor(
+        self, flavor: str, extra_specs: Mapping[str, str], *, operation_id: str | None = None
+    ) -> Handle[ChangedFlavorView]:
+        """The flavor has these extra specs besides its others, for guests that are built from now on."""
+        return self._ask("flavor.set", {"flavor": flavor, "extra_specs": dict(extra_specs)}, operation_id)
+
+    def unset_flavor(
+        self, flavor: str, keys: Sequence[str], *, operation_id: str | None = None
+    ) -> Handle[ChangedFlavorView]:
+        """The flavor has no extra specs of these keys."""
+        return self._ask("flavor.unset", {"flavor": flavor, "keys": list(keys)}, operation_id)
+
+    def add_flavor_access(
+        self, flavor: str, project: str, *, operation_id: str | None = None
+    ) -> Handle[ChangedFlavorView]:
+        """The project may have the private flavor."""
+        return self._ask("flavor.add_access", {"flavor": flavor, "project": project}, operation_id)
+
+    def remove_flavor_access(
+        self, flavor: str, project: str, *, operation_id: str | None = None
+    ) -> Handle[ChangedFlavorView]:
+        """The project may have the private flavor no more; what it built with it stays."""
+        return self._ask("flavor.remove_access", {"flavor": flavor, "project": project}, operation_id)
+
+    def list_flavors(self, project: str | None = None) -> tuple[FlavorView, ...]:
+        """Every flavor, or those that the project may have, by name, read from the records. CannotAsk when Redis is silent."""
+        from taskvisor.state.flavors import Flavors  # noqa: PLC0415 - as in `_records`
+
+        with self._records() as (client, keys):
+            found = Flavors(client, keys).list()
+        return tuple(flavor_view(record) for record in found if project is None or record.is_for(project))
+
+    def read_flavor(self, flavor: str) -> FlavorView | None:
+        """The flavor of that name or id; None when there is none. CannotAsk when Redis does not answer."""
+        from taskvisor.state.flavors import Flavors  # noqa: PLC0415 - as in `_records`
+
+        with self._records() as (client, keys):
+            found = Flavors(client, keys).look_up(flavor)
+        return None if found is None else flavor_view(found)
+
+    def read_history(self, instance: str) -> tuple[MoveView, ...]:
+        """The last moves of the instance's states, newest first: when, by whom and why; none when there is no such instance.
+
+        `instance` is a name or an id. CannotAsk when Redis does not answer.
+        """
+        from taskvisor.state.catalog import Catalog  # noqa: PLC0415 - as in `_records`
+        from taskvisor.state.history import Histories  # noqa: PLC0415
+
+        with self._records() as (client, keys):
+            moves = Histories(client, keys).read(Catalog(client, keys).find_instance_id(instance))
+        return tuple(map(move_view, moves))
+
     def create_floating(self, address: str, *, operation_id: str | None = None) -> Handle[ChangedFloatingView]:
         """An outer address that ports can be given; it must be routed to the hosts."""
         return self._ask("floating.create", {"address": address}, operation_id)
@@ -366,13 +435,20 @@ class Taskvisor:
 
     @contextmanager
     def _catalog(self) -> Iterator["Catalog"]:
-        from taskvisor.state.catalog import Catalog  # noqa: PLC0415 - as Celery: who only asks does not wait for it
-        from taskvisor.state.connection import open_redis  # noqa: PLC0415
+        from taskvisor.state.catalog import Catalog  # noqa: PLC0415 - as in `_records`
+
+        with self._records() as (client, keys):
+            yield Catalog(client, keys)
+
+    @contextmanager
+    def _records(self) -> Iterator[tuple[Any, "Keys"]]:
+        """What a reader of records is made of: the store's connection, whose type is the store's business, and its keys."""
+        from taskvisor.state.connection import open_redis  # noqa: PLC0415 - as Celery: who only asks does not wait for it
         from taskvisor.state.keys import Keys  # noqa: PLC0415
 
         client = open_redis(self._url, timeout_s=self._timeout_s)
         try:
-            yield Catalog(client, Keys(self._key_prefix))
+            yield client, Keys(self._key_prefix)
         finally:
             client.close()
 

@@ -6,6 +6,7 @@ Requests are validated where they are taken (docs/producers.md), not here.
 from collections.abc import Sequence
 from typing import NotRequired, TypedDict
 
+from taskvisor.model.flavor_record import FlavorView
 from taskvisor.model.network_view import FloatingView, NetworkView, SecurityGroupView
 from taskvisor.model.view import ImageView, InstanceView, SnapshotImageView
 
@@ -17,6 +18,14 @@ class FlavorFields(TypedDict):
     swap_mib: NotRequired[int]
     ephemeral_gib: NotRequired[int]
     extra_specs: NotRequired[dict[str, str]]
+
+
+class NewFlavorFields(FlavorFields):
+    """As `taskvisor.model.flavor_spec.FlavorCreateSpec` has them, but for the name."""
+
+    id: NotRequired[str]
+    public: NotRequired[bool]
+    projects: NotRequired[Sequence[str]]
 
 
 class BandwidthFields(TypedDict):
@@ -173,6 +182,12 @@ class WrittenGroupView(SecurityGroupView):
     already: NotRequired[bool]
 
 
+class ChangedFlavorView(FlavorView):
+    """`already` is there, and true, when the flavor was so before."""
+
+    already: NotRequired[bool]
+
+
 class ChangedFloatingView(FloatingView):
     """`already` is there, and true, when the address was so before."""
 
@@ -180,7 +195,7 @@ class ChangedFloatingView(FloatingView):
 
 
 class DeletedRecordView(TypedDict):
-    """A network or a group. `state` is deleted; `already`: there was none."""
+    """A network, a group or a flavor. `state` is deleted; `already`: there was none."""
 
     id: str
     name: str

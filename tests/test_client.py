@@ -28,7 +28,7 @@ from taskvisor.model.errors import (
 )
 from taskvisor.model.urls import celery_url_for, redis_py_url_for
 from taskvisor.model.view import image_view
-from tests.cli.book import Book
+from tests.cli.book import Book, instance
 from tests.cli.fake_worker import NOTHING, Answer, Asked, FakeWorker
 from tests.fixtures.machine import ROOT
 from tests.fixtures.redis_servers import OpenRedisServer
@@ -96,6 +96,8 @@ def test_every_entry_task_is_asked_by_its_name_and_fields(client: Taskvisor, wor
         worker.answers[task] = lambda asked: dict(asked.fields)
     for verb in ("create", "update", "bind", "release", "delete"):
         worker.answers[f"security_group.{verb}"] = worker.answers[f"floating.{verb}"] = lambda asked: dict(asked.fields)
+    for verb in ("create", "delete", "set", "unset", "add_access", "remove_access"):
+        worker.answers[f"flavor.{verb}"] = lambda asked: dict(asked.fields)
     worker.answers["operation.cancel"] = worker.answers["operation.retry"] = lambda asked: dict(asked.fields)
     asked: list[Handle[Any]] = [
         client.delete("web-1", operation_id="a"),
@@ -130,6 +132,12 @@ def test_every_entry_task_is_asked_by_its_name_and_fields(client: Taskvisor, wor
         client.delete_floating("192.0.2.7"),
         client.attach_interface("web-1", NicFields(network="blue", address="10.9.0.5")),
         client.detach_interface("web-1", "10.9.0.5", wait_turn_s=5),
+        client.create_flavor("own", vcpus=2, memory_mib=64, public=False, projects=["lab"], operation_id="f"),
+        client.delete_flavor("own"),
+        client.set_flavor("own", {"hw:cpu_cores": "2"}),
+        client.unset_flavor("own", ["hw:cpu_cores"]),
+        client.add_flavor_access("own", "lab"),
+        client.remove_flavor_access("own", "lab"),
         client.cancel("abcd"),
         client.retry("abcd"),
         client.handle("a").cancel(),
@@ -174,6 +182,12 @@ def test_every_entry_task_is_asked_by_its_name_and_fields(client: Taskvisor, wor
         {"floating": "192.0.2.7"},
         {"instance": "web-1", "interface": {"network": "blue", "address": "10.9.0.5"}},
         {"instance": "web-1", "interface": "10.9.0.5", "wait_turn_s": 5},
+        {"name": "own", "vcpus": 2, "memory_mib": 64, "public": False, "projects": ["lab"]},
+        {"flavor": "own"},
+        {"flavor": "own", "extra_specs": {"hw:cpu_cores": "2"}},
+        {"flavor": "own", "keys": ["hw:cpu_cores"]},
+        {"flavor": "own", "project": "lab"},
+        {"flavor": "own", "project": "lab"},
         {"operation": "abcd"},
         {"operation": "abcd"},
         {"operation": "a"},
@@ -190,6 +204,22 @@ def test_images_are_read_from_the_records_of_the_workers_prefix(redis_url: str) 
         assert client.read_image("silver") is None
     with Taskvisor(redis_url) as client:
         assert client.list_images() == ()
+
+
+def test_flavors_and_histories_are_read_from_the_records_of_the_workers_prefix(redis_url: str) -> None:
+    with redis.Redis.from_url(redis_url, decode_responses=True) as records:
+        Book(records, "fleet:").put_instance(instance("web-1"))
+
+    with Taskvisor(redis_url, key_prefix="fleet:") as client:
+        assert "m1.tiny" in [flavor["name"] for flavor in client.list_flavors()]
+        assert client.list_flavors("lab") == client.list_flavors()
+        tiny = client.read_flavor("m1.tiny")
+        assert tiny is not None
+        assert (tiny["memory_mib"], client.read_flavor(tiny["id"])) == (512, tiny)
+        assert client.read_flavor("huge") is None
+        (move,) = client.read_history("web-1")
+        assert (move["states"]["vm_state"], move["former"], move["reason"]) == ("active", None, "a test says so")
+        assert client.read_history("web-2") == ()
 
 
 def test_images_cannot_be_read_where_no_redis_answers() -> None:

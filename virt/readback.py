@@ -15,7 +15,7 @@ from taskvisor.model.network import Port
 from taskvisor.model.records import Flavor, ImageSource, Instance
 from taskvisor.model.states import ImageFormat, PowerState, SeedKind, VirtType, VmState
 from taskvisor.model.volume import VolumeAttachment
-from virt.domain.owner import NAMESPACE, SCHEMA_VERSION
+from virt.domain.owner import DEFAULT_PROJECT, NAMESPACE, SCHEMA_VERSION
 from virt.domain.text import unescaped
 from virt.libvirt_xml import parse_tree
 
@@ -128,6 +128,7 @@ def _instance(root: etree._Element, owner: etree._Element, power_state: PowerSta
         config_drive=SeedKind(owner.get("config_drive", SeedKind.NOCLOUD)),
         seed_known=False,
         created_at=float(_text(owner, "created_at")),
+        project=unescaped(owner.get("project", DEFAULT_PROJECT)),
         volumes=tuple(_volume(volume) for volume in owner.iterfind(f"{_OURS}volume")),
     )
 

@@ -33,6 +33,7 @@ from taskvisor.state.admission import Admission
 from taskvisor.state.catalog import Catalog
 from taskvisor.state.connection import asking, open_redis
 from taskvisor.state.counters import Counters
+from taskvisor.state.flavors import FlavorChanges, Flavors
 from taskvisor.state.floating import FloatingAddresses, FloatingChanges
 from taskvisor.state.hosts import Hosts
 from taskvisor.state.images import Images
@@ -107,6 +108,8 @@ class OpenNode:
             floating=FloatingAddresses(self.redis, keys),
             floating_changes=FloatingChanges(self.redis, writer),
             port_changes=PortChanges(self.redis, writer),
+            flavors=Flavors(self.redis, keys),
+            flavor_changes=FlavorChanges(self.redis, writer),
             surroundings=SurroundingsReader(self.redis, keys),
             default_network_cidr=self.settings.default_network_cidr,
         )

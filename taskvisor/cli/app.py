@@ -8,6 +8,7 @@ from typer.core import TyperGroup
 
 from taskvisor.cli import (
     console_log,
+    flavor,
     floating,
     group,
     image,
@@ -92,6 +93,7 @@ app.command(rich_help_panel=FLEET)(listing.hosts)
 app.add_typer(image.app, name="image", rich_help_panel=FLEET)
 app.command(rich_help_panel=FLEET)(listing.images)
 app.command(rich_help_panel=FLEET)(listing.networks)
+app.add_typer(flavor.app, name="flavor", rich_help_panel=FLEET)
 app.add_typer(network.app, name="network", rich_help_panel=FLEET)
 app.add_typer(group.app, name="group", rich_help_panel=FLEET)
 app.add_typer(floating.app, name="floating", rich_help_panel=FLEET)

@@ -9,8 +9,7 @@ from typing import cast
 
 from taskvisor.cli.exits import UsageError
 from taskvisor.fields import FlavorFields, VolumeFields
-from taskvisor.model.errors import Refused
-from taskvisor.model.flavors import flavor_for
+from taskvisor.model.records import Flavor
 from taskvisor.model.spec import USER_DATA_LIMIT_BYTES
 
 KEY_TYPES = ("ssh-", "ecdsa-", "sk-")
@@ -65,19 +64,15 @@ def pairs_for(pairs: Sequence[str], option: str) -> dict[str, str]:
     return found
 
 
-def flavor_fields_for(name: str, extra_specs: Mapping[str, str]) -> FlavorFields:
-    """The size of that name, spelled out, with those extra specs: a flavor that has some is asked for so."""
-    try:
-        flavor = flavor_for(name)
-    except Refused as refused:
-        raise UsageError(str(refused)) from None
+def flavor_fields_for(flavor: Flavor, extra_specs: Mapping[str, str]) -> FlavorFields:
+    """The flavor spelled out, with those extra specs over its own: one that is changed for one build is asked for so."""
     return FlavorFields(
         vcpus=flavor.vcpus,
         memory_mib=flavor.memory_mib,
         disk_gib=flavor.disk_gib,
         swap_mib=flavor.swap_mib,
         ephemeral_gib=flavor.ephemeral_gib,
-        extra_specs=dict(extra_specs),
+        extra_specs={**flavor.extra_specs, **extra_specs},
     )
 
 

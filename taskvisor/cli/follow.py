@@ -20,7 +20,7 @@ from taskvisor.model.snapshot import SnapshotMethod
 from taskvisor.model.states import Phase
 
 WAIT_LIMIT_S = 3600.0
-OF_RECORDS = ("network ", "group ", "floating ")
+OF_RECORDS = ("network ", "group ", "floating ", "flavor ")
 """Verbs of requests about nothing but records."""
 DONE_WORDS = {
     "launch": "is running",
@@ -37,6 +37,12 @@ DONE_WORDS = {
     "group update": "has these rules",
     "group delete": "is deleted",
     "group set": "is in these groups",
+    "flavor create": "is recorded",
+    "flavor delete": "is deleted",
+    "flavor set": "has these extra specs",
+    "flavor unset": "has none of these extra specs",
+    "flavor access add": "may be had by these projects",
+    "flavor access remove": "may not be had by these projects",
     "floating create": "is registered",
     "floating bind": "is bound",
     "floating release": "is free",

@@ -17,14 +17,15 @@ from taskvisor.cli.arguments import (
 from taskvisor.cli.exits import ExitCode, UsageError
 from taskvisor.cli.follow import WAIT_LIMIT_S, follow_one
 from taskvisor.cli.nics import NIC_HELP, nic_for
-from taskvisor.cli.records import Records, open_client, open_records, settings_or_usage_error
+from taskvisor.cli.records import Records, complete_flavor, open_client, open_records, settings_or_usage_error
 from taskvisor.cli.render import Format, FormatOption, out, say, say_error, show_json
 from taskvisor.cli.watch import Request
 from taskvisor.fields import FlavorFields, NicFields, VolumeFields
 from taskvisor.model.errors import CannotAsk, Refused
-from taskvisor.model.flavors import DEFAULT_FLAVORS, flavor_for
+from taskvisor.model.flavors import sized_flavor_for
 from taskvisor.model.ids import OPERATION_ID_RULE, OperationId
 from taskvisor.model.image_url import image_url_for
+from taskvisor.model.records import Flavor
 from taskvisor.model.spec import BuildSpec, parse_spec, request_as_now, request_of
 from taskvisor.model.states import ImageFormat, SeedKind
 
@@ -32,7 +33,8 @@ WaitOption = Annotated[bool, typer.Option("--wait/--no-wait", help="Watch until 
 TimeoutOption = Annotated[
     float, typer.Option("--timeout", min=0.1, metavar="SECONDS", help="Stop watching after so long; it goes on.")
 ]
-FLAVOR_HELP = f"One of {', '.join(DEFAULT_FLAVORS)}, or a size: c1-m512-d1 is 1 CPU, 512 MiB, 1 GiB of disk."
+FLAVOR_HELP = "A flavor by name or id (`flavor list`), or a size: c1-m512-d1 is 1 CPU, 512 MiB, 1 GiB of disk."
+ProjectOption = Annotated[str | None, typer.Option(help="Whose it is: which flavors it may have. Default: default.")]
 
 
 class LaunchFields(TypedDict):
@@ -50,6 +52,7 @@ class LaunchFields(TypedDict):
     config_drive: NotRequired[Literal["nocloud", "configdrive", "configdrive-vfat"]]
     metadata: NotRequired[dict[str, str]]
     host: NotRequired[str]
+    project: NotRequired[str]
     on_failure: NotRequired[Literal["rollback", "keep"]]
     volumes: NotRequired[list[str | VolumeFields]]
 
@@ -62,7 +65,9 @@ def launch(
         ),
     ],
     name: Annotated[str, typer.Option("--name", "-n", help="The instance's name; one instance at a time bears it.")],
-    flavor: Annotated[str, typer.Option("--flavor", "-t", help=FLAVOR_HELP)] = "m1.tiny",
+    flavor: Annotated[
+        str, typer.Option("--flavor", "-t", help=FLAVOR_HELP, autocompletion=complete_flavor)
+    ] = "m1.tiny",
     network: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME[,KEY=VALUE..]", help=f"A NIC; may be repeated. Default: default. Keys: {NIC_HELP}."),
@@ -93,6 +98,7 @@ def launch(
         typer.Option(metavar="SOURCE[,KEY=VALUE..]", help="A volume, as `volume attach` takes it; may be repeated."),
     ] = None,
     host: Annotated[str | None, typer.Option(help="Only this host will do.")] = None,
+    project: ProjectOption = None,
     keep: Annotated[
         bool, typer.Option("--keep", help="If it fails, leave what was done: `ops retry` goes on from the failed step.")
     ] = False,
@@ -116,19 +122,24 @@ def launch(
     if metadata:
         fields["metadata"] = pairs_for(metadata, "--metadata")
     _say_of_image(fields, image_sha256, image_format, image_property or [])
-    if extra_spec:
-        fields["flavor"] = flavor_fields_for(flavor, pairs_for(extra_spec, "--extra-spec"))
+    extra_specs = pairs_for(extra_spec or [], "--extra-spec")
     if volume:
         fields["volumes"] = [volume_for(text, "--volume") for text in volume]
     if host is not None:
         fields["host"] = host
+    if project is not None:
+        fields["project"] = project
     if keep:
         fields["on_failure"] = "keep"
     spec = checked(fields)
     settings = settings_or_usage_error()
     operation_id = operation_id or str(uuid4())
     with open_records(settings) as records, open_client(settings) as client:
-        _require_same_request(records, operation_id, spec)
+        if extra_specs:
+            fields["flavor"] = flavor_fields_for(_flavor_of(records, spec), extra_specs)
+            spec = checked(fields)
+        if not _is_known(records, operation_id, spec):
+            _flavor_of(records, spec)  # refuses here what the door would
         try:
             client.build(**fields, operation_id=operation_id)
         except CannotAsk as silence:
@@ -158,25 +169,36 @@ def checked(fields: LaunchFields) -> BuildSpec:
     """The spec that these fields are. UsageError names the first rule that is broken."""
     try:
         spec = parse_spec(BuildSpec, dict(fields))
-        flavor_for(spec.flavor)
+        sized_flavor_for(spec.flavor)
         image_url_for(spec.image)
     except Refused as refused:
         raise UsageError(str(refused)) from None
     return spec
 
 
-def _require_same_request(records: Records, operation_id: str, spec: BuildSpec) -> None:
-    """An id that stands for another request is refused here: asked of the door, its answer would hide the other's outcome."""
+def _flavor_of(records: Records, spec: BuildSpec) -> Flavor:
+    """The flavor that is asked for. UsageError when there is none such for the project."""
+    try:
+        return sized_flavor_for(spec.flavor) or records.flavors.find(str(spec.flavor), spec.project).flavor
+    except Refused as refused:
+        raise UsageError(str(refused)) from None
+
+
+def _is_known(records: Records, operation_id: str, spec: BuildSpec) -> bool:
+    """The very same was asked before. An id that stands for another request is refused here: asked of the door, its answer
+    would hide the other's outcome.
+    """
     if not OPERATION_ID_RULE.fullmatch(operation_id):
         raise UsageError(f"--id {operation_id!r}: must be 1 to 128 letters, digits or ._:- (a UUID will do)")
     known = records.catalog.read_operation(OperationId(operation_id))
     if known is None:
-        return
+        return False
     if known.flow != "instance.build" or request_as_now(BuildSpec, known.request) != request_of(spec):
         raise UsageError(
             f"--id {operation_id}: is that of another request ({known.flow} of {known.instance_name}, {known.phase.value});"
             " choose another id"
         )
+    return True
 
 
 def tell_sent(requests: Sequence[Request], form: Format) -> ExitCode:

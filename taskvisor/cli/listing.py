@@ -5,11 +5,13 @@ from typing import Annotated
 
 import typer
 
+from taskvisor.cli.history import show_history
 from taskvisor.cli.lifecycle import Name
 from taskvisor.cli.quantities import age_text, bytes_text, time_text
 from taskvisor.cli.records import open_records, settings_or_usage_error
 from taskvisor.cli.render import Format, FormatOption, show_fields, show_json, show_table
 from taskvisor.cli.views import host_view
+from taskvisor.model.allowed import state_text
 from taskvisor.model.ids import HostName
 from taskvisor.model.network import Network
 from taskvisor.model.network_view import network_view
@@ -19,11 +21,14 @@ from taskvisor.model.view import image_view, instance_view
 
 def list_instances(
     host: Annotated[str | None, typer.Option(help="Only those of this host.")] = None,
+    project: Annotated[str | None, typer.Option(help="Only those of this project.")] = None,
     form: FormatOption = Format.TABLE,
 ) -> None:
     """List instances."""
     with open_records(settings_or_usage_error()) as records:
         instances = records.catalog.list_instances(HostName(host) if host else None)
+    if project is not None:
+        instances = tuple(instance for instance in instances if instance.project == project)
     if form is Format.JSON:
         show_json([instance_view(instance) for instance in instances])
         return
@@ -34,7 +39,7 @@ def list_instances(
 def _instance_row(instance: Instance) -> tuple[str, ...]:
     return (
         instance.name,
-        _state_text(instance),
+        state_text(instance),
         ", ".join(instance.addresses) or "-",
         instance.host,
         instance.flavor.name,
@@ -43,14 +48,18 @@ def _instance_row(instance: Instance) -> tuple[str, ...]:
     )
 
 
-def _state_text(instance: Instance) -> str:
-    return instance.vm_state.value + (f"/{instance.task_state.value}" if instance.task_state else "")
-
-
-def show(name: Name, form: FormatOption = Format.TABLE) -> None:
-    """Show an instance."""
+def show(
+    name: Name,
+    history: Annotated[bool, typer.Option("--history", help="How it came to be in the state that it is in.")] = False,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Show an instance, or the last moves of its states: when, by whom and why."""
     with open_records(settings_or_usage_error()) as records:
         instance = records.find_instance(name)
+        moves = records.histories.read(instance.id) if history else ()
+    if history:
+        show_history(instance, moves, form)
+        return
     if form is Format.JSON:
         show_json(instance_view(instance))
         return
@@ -58,9 +67,10 @@ def show(name: Name, form: FormatOption = Format.TABLE) -> None:
     fields = [
         ("Name", instance.name),
         ("Id", instance.id),
-        ("State", _state_text(instance)),
+        ("State", state_text(instance)),
         ("Power", instance.power_state.label),
         ("Host", instance.host),
+        ("Project", instance.project),
         (
             "Flavor",
             f"{flavor.name}: {flavor.vcpus} CPUs, {flavor.memory_mib} MiB, disk of {flavor.disk_gib or '-'} GiB",

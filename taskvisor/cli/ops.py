@@ -28,6 +28,7 @@ from taskvisor.cli.render import (
 from taskvisor.cli.views import operation_view
 from taskvisor.cli.watch import Request
 from taskvisor.client import Taskvisor
+from taskvisor.model.build_result import build_results_of
 from taskvisor.model.ids import OperationId
 from taskvisor.model.operation import Operation, TimelineEntry
 from taskvisor.model.states import Phase
@@ -134,6 +135,7 @@ def _summary(operation: Operation) -> Iterator[tuple[str, str]]:
     yield "Phase", operation.phase.value + (", cancel requested" if operation.cancel_requested else "")
     if not operation.phase.settled:
         yield "Step", _step_text(operation)
+    yield from (("Build", f"{result.value} on {host}") for host, result in build_results_of(operation).items())
     yield "Created", time_text(operation.created_at)
     if operation.settled_at is not None:
         took = seconds_text(operation.settled_at - operation.created_at)

@@ -16,7 +16,9 @@ from taskvisor.state.catalog import Catalog
 from taskvisor.state.codec import OnUnreadable
 from taskvisor.state.connection import open_redis
 from taskvisor.state.events import Events
+from taskvisor.state.flavors import Flavors
 from taskvisor.state.floating import FloatingAddresses
+from taskvisor.state.history import Histories
 from taskvisor.state.hosts import Hosts
 from taskvisor.state.keys import Keys
 from taskvisor.state.schema import require_readable
@@ -34,6 +36,8 @@ class Records:
     hosts: Hosts
     groups: SecurityGroups
     floating: FloatingAddresses
+    flavors: Flavors
+    histories: Histories
     events: Events
     survey: Survey
     event_wait_limit_s: float
@@ -82,6 +86,8 @@ def open_records(
             hosts=Hosts(client, keys, on_unreadable),
             groups=SecurityGroups(client, keys, on_unreadable),
             floating=FloatingAddresses(client, keys),
+            flavors=Flavors(client, keys, on_unreadable),
+            histories=Histories(client, keys),
             events=Events(client, keys),
             survey=Survey(client, keys),
             event_wait_limit_s=timeout_s / 2,
@@ -116,6 +122,10 @@ def complete_network(incomplete: str) -> list[str]:
 
 def complete_group(incomplete: str) -> list[str]:
     return _complete(incomplete, lambda records: records.groups.read_names().names.values())
+
+
+def complete_flavor(incomplete: str) -> list[str]:
+    return _complete(incomplete, lambda records: (record.flavor.name for record in records.flavors.list()))
 
 
 def complete_operation(incomplete: str) -> list[str]:

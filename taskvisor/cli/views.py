@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from typing import TypedDict
 
+from taskvisor.model.build_result import build_results_of
 from taskvisor.model.operation import Operation, StepRecord, TimelineEntry
 from taskvisor.model.records import Host
 from taskvisor.model.states import Direction, Mark, Phase
@@ -37,7 +38,8 @@ class TimelineView(TypedDict):
 class OperationView(TypedDict):
     """Times are seconds since the epoch. `instance` is the instance's name.
 
-    `left_alone` are the steps that a stuck or kept operation began and did not take back.
+    `left_alone` are the steps that a stuck or kept operation began and did not take back. `build_results` are by host, of a
+    build: active, failed, failed_by_policy, rescheduled_by_policy.
     """
 
     id: str
@@ -57,6 +59,7 @@ class OperationView(TypedDict):
     steps: list[StepView]
     timeline: list[TimelineView]
     placement: list[dict[str, str]]
+    build_results: dict[str, str]
 
 
 class HostView(TypedDict):
@@ -100,6 +103,7 @@ def operation_view(operation: Operation) -> OperationView:
         "steps": [_step_view(step) for step in operation.steps],
         "timeline": [_timeline_view(entry) for entry in operation.timeline],
         "placement": [dict(row) for row in operation.placement],
+        "build_results": {host: result.value for host, result in build_results_of(operation).items()},
     }
 
 

@@ -27,15 +27,33 @@ def index_findings(records: Records) -> Iterator[Finding]:
     yield from _missing("images", records.image_names, records.images, records)
     networks = {one.network.name: one.network.id for one in records.networks.values() if one.network is not None}
     yield from _differences("networks", indexes.networks, networks, records)
+    yield from _flavor_findings(records)
+    yield from _too_many("history", indexes.histories, records.instances, records)
+
+
+def _flavor_findings(records: Records) -> Iterator[Finding]:
+    """Names and ids, each listed with the other, and each with its record."""
+    indexes, flavors = records.indexes, records.flavors
+    yield from _differences("flavors", indexes.flavors, flavors, records)
+    ids = {record.id for record in flavors.values()}
+    unread = [name for name in indexes.flavors if records.is_unreadable(name)]
+    listed = {one: name for one, name in indexes.flavor_ids.items() if name not in unread}
+    yield from _differences("flavors:ids", listed, ids, records)
 
 
 def _differences(
     index: str, listed: Collection[str], there: Collection[str], records: Records, host: HostName | None = None
 ) -> Iterator[Finding]:
+    yield from _too_many(index, listed, there, records, host)
+    yield from _missing(index, listed, there, records, host)
+
+
+def _too_many(
+    index: str, listed: Collection[str], there: Collection[str], records: Records, host: HostName | None = None
+) -> Iterator[Finding]:
     for member in set(listed) - set(there):
         if not records.is_unreadable(member):
             yield _finding(f"{index} {member}", "it is listed, but there is no record that belongs there", host)
-    yield from _missing(index, listed, there, records, host)
 
 
 def _missing(

@@ -106,11 +106,10 @@ class Flow(ABC):
     name: ClassVar[str]  # instance.build: the entry task
     prefix: ClassVar[str]  # build: of its steps' task names
     action: ClassVar[InstanceAction]
+    """What the caller asked; from which states it may be, `taskvisor.model.allowed` says."""
     steps: ClassVar[tuple[Step[Any], ...]]
     preempts: ClassVar[bool] = False
     """True: stops the operation that holds the instance at its next step boundary and takes over."""
-    vm_states: ClassVar[frozenset[VmState]]
-    """From which states it may be asked."""
     yields: ClassVar[bool] = True
     """Pre-empted, it ends where it is: all that it made goes with the instance. False: it is rolled back first."""
     reschedules: ClassVar[bool] = False

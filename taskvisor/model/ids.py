@@ -15,6 +15,7 @@ ImageId = NewType("ImageId", str)
 NetworkId = NewType("NetworkId", str)
 SecurityGroupId = NewType("SecurityGroupId", str)
 FloatingId = NewType("FloatingId", str)
+FlavorId = NewType("FlavorId", str)
 HostName = NewType("HostName", str)
 
 NAMESPACE = uuid.UUID("6f1d8f0e-5a35-5d0c-9d54-7461736b7669")
@@ -58,6 +59,16 @@ def created_network_id_for(operation_id: OperationId) -> NetworkId:
 def security_group_id_for(name: str) -> SecurityGroupId:
     """The security group of that name; names of groups never change."""
     return SecurityGroupId(_derived("security-group", name))
+
+
+def default_flavor_id_for(name: str) -> FlavorId:
+    """The flavor of that name that is there without being asked for."""
+    return FlavorId(_derived("flavor", name))
+
+
+def flavor_id_for(operation_id: OperationId) -> FlavorId:
+    """The flavor that the request `operation_id` makes: another of the same name, later, is not taken for it."""
+    return FlavorId(_derived("created-flavor", operation_id))
 
 
 def floating_id_for(address: str) -> FloatingId:

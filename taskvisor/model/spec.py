@@ -229,7 +229,7 @@ class BuildSpec(Spec):
     """What an image given by path or URL must be; None: what it is found to be. A registered image has its own."""
     image_properties: Annotated[dict[OptionKey, OptionValue], Field(max_length=128)] = {}
     """What guests of an image given by path or URL need, under Nova's names; a registered image has its own."""
-    flavor: Annotated[str, Field(max_length=64)] | FlavorSpec = "m1.tiny"
+    flavor: Annotated[str, Field(max_length=255)] | FlavorSpec = "m1.tiny"
     networks: Annotated[tuple[Name | NicSpec, ...], Field(max_length=8, strict=False)] = ("default",)
     ssh_keys: Annotated[tuple[SshKey, ...], Field(max_length=64, strict=False), AfterValidator(_few_enough)] = ()
     user_data: Annotated[str, AfterValidator(_user_data)] | None = None

@@ -89,18 +89,50 @@ class PowerState(IntEnum):
 
 
 class InstanceAction(StrEnum):
-    """What callers can ask of an instance."""
+    """What callers can ask of an instance. Nova's `instance_actions`, all of them; which of them there are flows for,
+    `taskvisor.model.allowed` says.
+    """
 
     CREATE = "create"
     DELETE = "delete"
-    START = "start"
+    EVACUATE = "evacuate"
+    RESTORE = "restore"
     STOP = "stop"
+    START = "start"
     REBOOT = "reboot"
-    SNAPSHOT = "createImage"
-    ATTACH_VOLUME = "attach_volume"
-    DETACH_VOLUME = "detach_volume"
+    REBUILD = "rebuild"
+    REVERT_RESIZE = "revertResize"
+    CONFIRM_RESIZE = "confirmResize"
+    RESIZE = "resize"
+    MIGRATE = "migrate"
+    PAUSE = "pause"
+    UNPAUSE = "unpause"
+    SUSPEND = "suspend"
+    RESUME = "resume"
+    RESCUE = "rescue"
+    UNRESCUE = "unrescue"
+    CHANGE_PASSWORD = "changePassword"  # noqa: S105 - Nova's word, not a password
+    SHELVE = "shelve"
+    UNSHELVE = "unshelve"
+    SHELVE_OFFLOAD = "shelveOffload"
+    LIVE_MIGRATION = "live-migration"
+    LIVE_MIGRATION_CANCEL = "live_migration_cancel"
+    LIVE_MIGRATION_FORCE_COMPLETE = "live_migration_force_complete"
+    TRIGGER_CRASH_DUMP = "trigger_crash_dump"
+    EXTEND_VOLUME = "extend_volume"
     ATTACH_INTERFACE = "attach_interface"
     DETACH_INTERFACE = "detach_interface"
+    ATTACH_VOLUME = "attach_volume"
+    DETACH_VOLUME = "detach_volume"
+    ATTACH_SHARE = "attach_share"
+    DETACH_SHARE = "detach_share"
+    SWAP_VOLUME = "swap_volume"
+    LOCK = "lock"
+    UNLOCK = "unlock"
+    BACKUP = "createBackup"
+    SNAPSHOT = "createImage"
+    RESET_STATE = "resetState"
+    REFRESH_VOLUME_ATTACHMENT = "refresh_volume_attachment"
 
 
 class OnFailure(StrEnum):

@@ -6,6 +6,7 @@ Unlike the records themselves these values may disagree with each other: that is
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from taskvisor.model.flavor_record import FlavorRecord
 from taskvisor.model.ids import HostName, InstanceId, NetworkId, OperationId, PortId, SecurityGroupId
 from taskvisor.model.network import Member, Network
 from taskvisor.model.operation import Operation
@@ -87,6 +88,12 @@ class Indexes:
     stuck: frozenset[str]
     hosts: frozenset[str]
     networks: Mapping[str, str]
+    flavors: Mapping[str, str] = field(default_factory=dict)
+    """Names to ids."""
+    flavor_ids: Mapping[str, str] = field(default_factory=dict)
+    """Ids to names."""
+    histories: frozenset[str] = frozenset()
+    """Instances of which moves are kept."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +125,8 @@ class Records:
     volumes: Mapping[str, Mapping[InstanceId, str]] = field(default_factory=dict)
     nics: Mapping[InstanceId, Mapping[PortId, tuple[str, ...]]] = field(default_factory=dict)
     grouped: Mapping[SecurityGroupId, Mapping[PortId, GroupedPort]] = field(default_factory=dict)
+    flavors: Mapping[str, FlavorRecord] = field(default_factory=dict)
+    """By name. None while no flavor has ever been changed."""
 
     def unsettled(self) -> tuple[Operation, ...]:
         """The operations of which something is still to be done."""

@@ -53,6 +53,7 @@ class InstanceView(TypedDict):
     fault: str | None
     volumes: list[VolumeView]
     disks: str | None
+    project: str
 
 
 class ImageView(TypedDict):
@@ -107,6 +108,7 @@ def instance_view(instance: Instance) -> InstanceView:
         else None,
         "volumes": [volume_view(volume) for volume in instance.volumes],
         "disks": str(instance.disk_backend) if instance.disk_backend else None,
+        "project": instance.project,
     }
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from taskvisor.model.errors import Conflicting, Refused, StoreConflict
+from taskvisor.model.history import Cause, cause_of
 from taskvisor.model.ids import InstanceId, OperationId
 from taskvisor.model.observed import PlugPart
 from taskvisor.model.operation import Operation
@@ -81,7 +82,7 @@ class Admission:
         self._writer.hold_volumes(tx, instance)
         self._writer.claim(tx, claim)
         self._writer.operation(tx, operation, instance)
-        self._writer.new_instance(tx, instance)
+        self._writer.new_instance(tx, instance, cause_of(operation))
         self._take_lease(tx, operation)
         tx.run(self._client, f"admit operation {operation.id}")
 
@@ -103,7 +104,7 @@ class Admission:
             self._writer.reserve_image_name(tx, image_name, operation)
         self._writer.hold_volumes(tx, instance, seen.instance)
         self._writer.operation(tx, operation, instance)
-        self._writer.instance(tx, instance)
+        self._writer.instance(tx, instance, cause_of(operation))
         self._take_lease(tx, operation)
         tx.run(self._client, f"admit operation {operation.id}")
 
@@ -120,7 +121,7 @@ class Admission:
         self._writer.operation(tx, operation, instance)
         if holder is not None:
             self._writer.operation(tx, holder, None)
-        self._writer.instance(tx, instance)
+        self._writer.instance(tx, instance, cause_of(operation))
         self._take_lease(tx, operation)
         tx.run(self._client, f"admit operation {operation.id}")
 
@@ -137,7 +138,7 @@ class Admission:
         self._writer.operation(tx, holder, seen.instance)
         tx.run(self._client, f"admit operation {operation.id}")
 
-    def write_at_rest(self, former: Instance, instance: Instance) -> None:
+    def write_at_rest(self, former: Instance, instance: Instance, cause: Cause) -> None:
         """Note what was seen of an instance that no operation holds. Conflicting when one does, or has since it was read."""
         seen = self.read_holding(former.id)
         if seen is None or seen.lease is not None or seen.instance != former:
@@ -145,7 +146,7 @@ class Admission:
         tx = Transaction()
         self._require_free_lease(tx, instance.id)
         tx.require_same(self._keys.instance(instance.id), seen.record, Conflicting)
-        self._writer.instance(tx, instance)
+        self._writer.instance(tx, instance, cause)
         tx.run(self._client, f"write instance {instance.id}")
 
     def note_plug_restored(self, instance: Instance, parts: Iterable[PlugPart], *, task: str, at: float) -> None:

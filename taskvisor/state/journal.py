@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from taskvisor.model.change import Change, LeaseMove, Loaded
 from taskvisor.model.errors import Fenced, StoreConflict
+from taskvisor.model.history import cause_of
 from taskvisor.model.ids import OperationId
 from taskvisor.model.operation import Operation
 from taskvisor.model.records import Instance
@@ -102,7 +103,7 @@ class RedisJournal:
             return
         if change.claim is not None:
             self._writer.move_claim(tx, change.before.host, change.claim)
-        self._writer.instance(tx, change.instance)
+        self._writer.instance(tx, change.instance, cause_of(change.after))
 
     def _add_lease(self, tx: Transaction, change: Change) -> None:
         lease = self._keys.lease(change.before.instance_id)

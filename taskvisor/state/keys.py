@@ -9,6 +9,7 @@
 | ops:host:<host> | set | unsettled operations whose steps run on that host |
 | lease:<instance> | hash | op, token |
 | instance:<id> | string | Instance as JSON |
+| history:<instance> | list | moves of its states, newest first, bounded; see `history.py` |
 | instances | set | instance ids |
 | instances:host:<host> | set | instance ids |
 | names | hash | instance name to id |
@@ -16,6 +17,9 @@
 | used:<host> | hash | amounts by kind (vcpus, memory_mib, disk_gib, …): the sum of the claims |
 | image:<name> | string | Image as JSON |
 | images | hash | image name to its id, or to the operation that makes it |
+| flavor:<name> | string | FlavorRecord as JSON |
+| flavors | hash | flavor name to id |
+| flavors:ids | hash | flavor id to name |
 | network:<id> | string | Network as JSON |
 | networks | hash | network name to id |
 | addresses:<network> | hash | address to port id |
@@ -36,7 +40,7 @@
 | floating | hash | id of each floating address to the address |
 | floating:bound | hash | floating id to "<port> <instance>" |
 | floating:ports | hash | port id to floating id |
-| revisions | hash | how often the lists of "networks" and "groups" have changed: who decides on all of them finds out |
+| revisions | hash | how often "networks", "groups" and "flavors" have changed: who decides on all of them finds out |
 | volume:<identity> | hash | id of each instance that holds the volume to "alone" or "shared" |
 | hosts | set | every host that ever reported |
 | host:<host> | hash | inventory (JSON), disabled (reason), power_synced_at (time) |
@@ -82,6 +86,9 @@ class Keys:
     def instance(self, instance_id: str) -> str:
         return f"{self.prefix}instance:{instance_id}"
 
+    def history(self, instance_id: str) -> str:
+        return f"{self.prefix}history:{instance_id}"
+
     @property
     def instances(self) -> str:
         return f"{self.prefix}instances"
@@ -105,6 +112,17 @@ class Keys:
     @property
     def images(self) -> str:
         return f"{self.prefix}images"
+
+    def flavor(self, name: str) -> str:
+        return f"{self.prefix}flavor:{name}"
+
+    @property
+    def flavors(self) -> str:
+        return f"{self.prefix}flavors"
+
+    @property
+    def flavor_ids(self) -> str:
+        return f"{self.prefix}flavors:ids"
 
     def network(self, network_id: str) -> str:
         return f"{self.prefix}network:{network_id}"

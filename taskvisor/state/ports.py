@@ -35,7 +35,7 @@ class PortChanges:
         tx.require_same(keys.instance(instance.id), seen.record, StoreConflict)
         tx.require_absent(keys.lease(instance.id), "op", StoreConflict)
         require_groups(tx, keys, instance.ports)
-        self._writer.instance(tx, instance)
+        self._writer.resting_instance(tx, instance)
         self._writer.outcome(tx, answer)
         tx.run(self._client, f"change the ports of instance {instance.id}")
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import redis
 
 from taskvisor.model.errors import UnreadableRecord
+from taskvisor.model.flavor_record import FlavorRecord
 from taskvisor.model.ids import HostName, InstanceId, NetworkId, OperationId, PortId, SecurityGroupId
 from taskvisor.model.network import Network
 from taskvisor.model.operation import Operation
@@ -41,8 +42,9 @@ BATCH = 500
 """Keys asked about in one round trip."""
 COMPUTE_QUEUE = "compute"
 OF_NETWORK = ("addresses", "ports", "addresses6", "ports6", "members")
-OTHERS = ("op", "lease", "instance", "image", "network", "claims", "used", "host", "volume", "nics", "grouped")
-KINDS = (*OF_NETWORK, *OTHERS)
+OF_INSTANCE = ("instance", "lease", "history", "nics")
+OTHERS = ("op", "image", "flavor", "network", "claims", "used", "host", "volume", "grouped")
+KINDS = (*OF_NETWORK, *OF_INSTANCE, *OTHERS)
 """The kinds of keys that end in an id, a name or a host."""
 
 
@@ -74,6 +76,7 @@ class _Reading:
         names, image_names = self._hash(self.keys.names), self._hash(self.keys.images)
         indexes = self._indexes()
         hosts = self._hosts(indexes)
+        flavors = self._decoded("flavor", {*self.found["flavor"], *indexes.flavors}, FlavorRecord)
         images = self._decoded("image", {*self.found["image"], *image_names}, Image)
         instances, leases = self._instances(indexes)
         operations, listed = self._operations(indexes, leases, image_names)
@@ -100,6 +103,7 @@ class _Reading:
                 SecurityGroupId(one): self._parsed(texts, parse_grouped, f"grouped:{one}")
                 for one, texts in self._hashes("grouped").items()
             },
+            flavors=flavors,
         )
 
     def _scan(self) -> None:
@@ -196,6 +200,9 @@ class _Reading:
             stuck=self._set(keys.stuck),
             hosts=hosts,
             networks=self._hash(keys.networks),
+            flavors=self._hash(keys.flavors),
+            flavor_ids=self._hash(keys.flavor_ids),
+            histories=frozenset(self.found["history"]),
         )
 
     def _hosts(self, indexes: Indexes) -> dict[HostName, HostRecord]:

@@ -86,6 +86,13 @@ for _, command in ipairs(plan.commands) do
     if redis.call('HGET', command[2], command[3]) == command[4] then redis.call('HDEL', command[2], command[3]) end
   elseif command[1] == 'nics' then
     place_nics(unpack(command, 2))
+  elseif command[1] == 'moved' then
+    -- as below: an error must not stop the script half-way
+    local last = redis.pcall('LINDEX', command[2], 0)
+    if type(last) ~= 'table' and not (last and string.match(last, '^%S+ %S+ %S+') == command[3]) then
+      redis.call('LPUSH', command[2], command[3] .. ' ' .. command[4])
+      redis.call('LTRIM', command[2], 0, command[5])
+    end
   elseif command[1] == 'count' then
     redis.pcall('HINCRBY', command[2], command[3], 1) -- an error of it must not stop the script half-way
   else
@@ -150,7 +157,7 @@ class Transaction:
         self.refusals.append(error)
 
     def do(self, *command: Value) -> None:
-        """A Redis command, or one of ours: unclaim, free, disown, nics, count."""
+        """A Redis command, or one of ours: unclaim, free, disown, nics, moved, count."""
         self.commands.append(list(command))
 
     def run(self, client: "redis.Redis", what: str) -> None:

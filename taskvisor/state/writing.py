@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from taskvisor.model.errors import DoesNotFit, Refused, StoreConflict
+from taskvisor.model.history import Cause
 from taskvisor.model.ids import HostName, InstanceId, OperationId
 from taskvisor.model.network import Port
 from taskvisor.model.operation import Operation
@@ -17,6 +18,7 @@ from taskvisor.model.volume import volume_identity_for
 from taskvisor.state.addresses import allocating_member, free_port
 from taskvisor.state.codec import encode
 from taskvisor.state.counters import fields_for_end
+from taskvisor.state.history import record_move
 from taskvisor.state.keys import Keys
 from taskvisor.state.members import forget_ports, place_ports
 from taskvisor.state.transaction import Transaction
@@ -121,22 +123,27 @@ class Writer:
         flat = [part for pair in fields.items() for part in pair]
         tx.do("XADD", self.keys.events, "MAXLEN", "~", self.events_kept, "*", *flat)
 
-    def instance(self, tx: Transaction, instance: Instance) -> None:
-        """The instance's record, and where its ports are found."""
+    def instance(self, tx: Transaction, instance: Instance, cause: Cause) -> None:
+        """The instance's record, where its ports are found, and what moved it to these states, if it was in others."""
+        self.resting_instance(tx, instance)
+        record_move(tx, self.keys, instance, cause)
+
+    def resting_instance(self, tx: Transaction, instance: Instance) -> None:
+        """The same, of an instance whose states are those that it had."""
         tx.do("SET", self.keys.instance(instance.id), encode(instance))
         place_ports(tx, self.keys, instance)
 
-    def new_instance(self, tx: Transaction, instance: Instance) -> None:
+    def new_instance(self, tx: Transaction, instance: Instance, cause: Cause) -> None:
         """The record of an instance that was not there, its name and its indexes."""
-        self.instance(tx, instance)
+        self.instance(tx, instance, cause)
         tx.do("SADD", self.keys.instances, instance.id)
         tx.do("SADD", self.keys.instances_on(instance.host), instance.id)
         tx.do("HSET", self.keys.names, instance.name, instance.id)
 
     def forget_instance(self, tx: Transaction, instance: Instance) -> None:
-        """The record, its name, its claim, its ports and their addresses are given back, each only if it is still its own."""
+        """Record and history are gone; name, claim, ports and their addresses are given back, each if it is still its own."""
         keys = self.keys
-        tx.do("DEL", keys.instance(instance.id))
+        tx.do("DEL", keys.instance(instance.id), keys.history(instance.id))
         tx.do("SREM", keys.instances, instance.id)
         tx.do("SREM", keys.instances_on(instance.host), instance.id)
         tx.do("disown", keys.names, instance.name, instance.id)

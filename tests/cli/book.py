@@ -20,6 +20,7 @@ from taskvisor.state.keys import Keys
 from taskvisor.state.networks import Networks
 from taskvisor.state.transaction import Transaction
 from taskvisor.state.writing import Writer
+from tests.support.records import SAID_SO
 
 HOST = HostName("host-1")
 STEPS = ("prepare_disk", "fetch_image", "render_xml", "plug_vif", "define_and_start")
@@ -146,7 +147,7 @@ class Book:
 
     def put_instance(self, instance: Instance) -> Instance:
         tx = Transaction()
-        self._writer.new_instance(tx, instance)
+        self._writer.new_instance(tx, instance, SAID_SO)
         tx.run(self.client, "put an instance")
         return instance
 

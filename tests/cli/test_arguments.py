@@ -6,6 +6,7 @@ import pytest
 
 from taskvisor.cli.arguments import flavor_fields_for, image_for, pairs_for, ssh_keys_for, user_data_for
 from taskvisor.cli.exits import UsageError
+from taskvisor.model.records import Flavor
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFoo me@here"
 
@@ -28,17 +29,18 @@ def test_pairs_have_each_key_once_and_the_option_is_named_when_not(option: str) 
         pairs_for(["a=1", "a=2"], option)
 
 
-def test_a_flavor_with_extra_specs_is_spelled_out() -> None:
-    assert flavor_fields_for("c2-m64-d3-s8-e1", {"hw:cpu_policy": "shared"}) == {
+def test_a_flavor_with_extra_specs_is_spelled_out_and_keeps_its_own() -> None:
+    specs = {"hw:cpu_policy": "dedicated", "hw:cpu_cores": "2"}
+    flavor = Flavor(name="own", vcpus=2, memory_mib=64, disk_gib=3, swap_mib=8, ephemeral_gib=1, extra_specs=specs)
+
+    assert flavor_fields_for(flavor, {"hw:cpu_policy": "shared"}) == {
         "vcpus": 2,
         "memory_mib": 64,
         "disk_gib": 3,
         "swap_mib": 8,
         "ephemeral_gib": 1,
-        "extra_specs": {"hw:cpu_policy": "shared"},
+        "extra_specs": {"hw:cpu_policy": "shared", "hw:cpu_cores": "2"},
     }
-    with pytest.raises(UsageError, match="'huge': there is no such flavor"):
-        flavor_fields_for("huge", {})
 
 
 def test_keys_are_given_as_text_or_as_a_file_of_them(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from taskvisor.model.states import Phase, PowerState, TaskState, VmState
 from taskvisor.model.volume import VolumeAttachment
 from taskvisor.state.codec import encode
 from tests.support import records
+from tests.support.flavors import make_flavor
 from tests.support.fleet import KEYS, PERIOD_S, Fleet, SimulatedHost
 from tests.support.images import ImageDesk
 from virt.simulated.image_file import read_image_file
@@ -491,6 +492,30 @@ def the_network_is_not_listed(fleet: Fleet) -> None:
     fleet.client.hdel(KEYS.networks, "default")
 
 
+def a_flavor_is_not_listed(fleet: Fleet) -> None:
+    make_flavor(fleet, "own")
+    fleet.client.hdel(KEYS.flavors, "own")
+
+
+def a_flavors_id_is_not_listed(fleet: Fleet) -> None:
+    make_flavor(fleet, "own")
+    fleet.client.hdel(KEYS.flavor_ids, "id-of-own")
+
+
+def a_flavor_is_listed_that_is_not_there(fleet: Fleet) -> None:
+    make_flavor(fleet, "own")
+    fleet.client.hset(KEYS.flavors, "ghost", "1")
+
+
+def a_flavors_id_is_listed_that_is_not_there(fleet: Fleet) -> None:
+    make_flavor(fleet, "own")
+    fleet.client.hset(KEYS.flavor_ids, "1", "ghost")
+
+
+def a_history_is_left(fleet: Fleet) -> None:
+    fleet.client.rename(KEYS.history(fleet.instance().id), KEYS.history(GHOST))
+
+
 def an_instance_is_garbled(fleet: Fleet) -> None:
     fleet.client.set(KEYS.instance(fleet.instance().id), "{")
 
@@ -633,6 +658,11 @@ CORRUPTIONS: list[tuple[Callable[[Fleet], None], Code]] = [
     (the_host_is_not_listed, Code.INDEX_DIFFERS),
     (an_image_is_not_listed, Code.INDEX_DIFFERS),
     (the_network_is_not_listed, Code.INDEX_DIFFERS),
+    (a_flavor_is_not_listed, Code.INDEX_DIFFERS),
+    (a_flavors_id_is_not_listed, Code.INDEX_DIFFERS),
+    (a_flavor_is_listed_that_is_not_there, Code.INDEX_DIFFERS),
+    (a_flavors_id_is_listed_that_is_not_there, Code.INDEX_DIFFERS),
+    (a_history_is_left, Code.INDEX_DIFFERS),
     (an_instance_is_garbled, Code.RECORD_UNREADABLE),
     (an_operation_is_garbled, Code.RECORD_UNREADABLE),
     (an_index_is_of_another_type, Code.RECORD_UNREADABLE),

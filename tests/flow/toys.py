@@ -92,7 +92,6 @@ def toy_flow(*steps: Step[Any], **fields: Any) -> Flow:
         name = "toy"
         prefix = "toy"
         action = InstanceAction.CREATE
-        vm_states = frozenset({VmState.BUILDING})
 
         def succeeded(self, operation: Operation, instance: Instance, now: float) -> Settlement:
             del now

@@ -2,9 +2,12 @@
 
 from tests.mutants.mutant import Edit, Mutant, mutant_of
 
+ALLOWED = "taskvisor/model/allowed.py"
 DOOR = "tasks/door.py"
 PERIODIC = "tasks/periodic.py"
 RESOLVING = "tasks/resolving.py"
+OF_ALLOWED = "tests/model/test_allowed.py"
+OF_FLAVORS = "tests/tasks/test_flavor_requests.py"
 OF_DOOR = "tests/tasks/test_door.py"
 OF_CONFLICTS = "tests/tasks/test_door_conflicts.py"
 OF_DELETE = "tests/tasks/test_door_delete.py"
@@ -14,6 +17,14 @@ OF_SWEEP = "tests/tasks/test_sweep.py"
 OF_RESCHEDULING = "tests/tasks/test_rescheduling.py"
 
 REQUESTS = (
+    mutant_of(
+        PERIODIC,
+        "flavor-looked-up-anew",
+        "a build goes to its next host with the flavor that it began with",
+        ", flavor=instance.flavor).ask",
+        ").ask",
+        OF_FLAVORS,
+    ),
     mutant_of(
         DOOR,
         "late-twin-keeps-its-addresses",
@@ -39,20 +50,21 @@ REQUESTS = (
         OF_DOOR,
     ),
     mutant_of(
-        DOOR,
+        ALLOWED,
         "kept-build-taken-for-a-guest",
         "what a failed build has kept that never ran can only be retried or deleted",
-        "if instance.launched_at is None and not flow.preempts:",
-        "if False:",
+        "        if self.must_have_launched and instance.launched_at is None:\n            return False\n",
+        "",
         OF_WISHES,
     ),
     mutant_of(
-        DOOR,
+        ALLOWED,
         "half-deleted-taken-for-whole",
         "what a delete that failed has left is good for nothing but another delete",
-        "if instance.task_state is TaskState.DELETING and not flow.preempts:",
-        "if False:",
-        OF_DOOR,
+        "instance.vm_state in self.vm_states and instance.task_state in self.task_states",
+        "instance.vm_state in self.vm_states",
+        OF_ALLOWED,
+        OF_WISHES,
     ),
     mutant_of(
         DOOR,
@@ -131,8 +143,8 @@ REQUESTS = (
         DOOR,
         "state-not-looked-at",
         "an instance is asked only for what its state allows",
-        "        _require_state(flow, instance)\n",
-        "",
+        "        if refusal is not None:\n",
+        "        if refusal == flow.name:\n",
         OF_DOOR,
         OF_CONFLICTS,
     ),

@@ -4,6 +4,7 @@ from tests.mutants.mutant import mutant_of
 
 ADDRESSES = "taskvisor/state/addresses.py"
 ADMISSION = "taskvisor/state/admission.py"
+FLAVORS = "taskvisor/state/flavors.py"
 GROUPS = "taskvisor/state/security_groups.py"
 JOURNAL = "taskvisor/state/journal.py"
 NETWORKS = "taskvisor/state/networks.py"
@@ -11,12 +12,46 @@ TRANSACTION = "taskvisor/state/transaction.py"
 WRITING = "taskvisor/state/writing.py"
 OF_ADDRESSES = "tests/state/test_addresses.py"
 OF_ADMISSION = "tests/state/test_admission.py"
+OF_FLAVORS = "tests/tasks/test_flavor_requests.py"
+OF_HISTORY = "tests/state/test_history.py"
 OF_LEASES = "tests/state/test_admission_leases.py"
 OF_NETWORKS = "tests/tasks/test_network_requests.py"
 OF_JOURNAL = "tests/state/test_journal.py"
 OF_TRANSACTION = "tests/state/test_transaction.py"
 
 GUARDS = (
+    mutant_of(
+        FLAVORS,
+        "flavor-changed-on-an-old-look",
+        "what is decided on a look at flavors is written only if none has changed since",
+        "        move_revision(tx, self._keys, LIST, seen)\n",
+        "",
+        OF_FLAVORS,
+    ),
+    mutant_of(
+        WRITING,
+        "move-not-recorded",
+        "each move of an instance's states is written with its record",
+        "        record_move(tx, self.keys, instance, cause)\n",
+        "",
+        OF_HISTORY,
+    ),
+    mutant_of(
+        TRANSACTION,
+        "write-taken-for-a-move",
+        "a write that changes none of an instance's states is no move",
+        "string.match(last, '^%S+ %S+ %S+') == command[3]",
+        "string.match(last, '^%S+ %S+ %S+') == command[4]",
+        OF_HISTORY,
+    ),
+    mutant_of(
+        WRITING,
+        "history-outlives-its-instance",
+        "an instance's history goes with it",
+        'tx.do("DEL", keys.instance(instance.id), keys.history(instance.id))',
+        'tx.do("DEL", keys.instance(instance.id))',
+        OF_HISTORY,
+    ),
     mutant_of(
         JOURNAL,
         "fencing-not-checked",

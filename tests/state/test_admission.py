@@ -17,7 +17,7 @@ from taskvisor.state.catalog import Catalog
 from taskvisor.state.hosts import Hosts
 from taskvisor.state.keys import Keys
 from taskvisor.state.transaction import Transaction
-from tests.support.records import NETWORK, claim, instance, operation
+from tests.support.records import NETWORK, SAID_SO, claim, instance, operation
 from tests.support.world import read_everything
 
 
@@ -272,7 +272,7 @@ def test_a_delete_that_saw_an_older_instance_looks_again(
         client.hset(keys.lease(guest.id), "token", 3)
     else:
         tx = Transaction()
-        admission._writer.instance(tx, replace(guest, host=HostName("h2")))
+        admission._writer.instance(tx, replace(guest, host=HostName("h2")), SAID_SO)
         tx.run(client, "move it")
     before = read_everything(client)
 
@@ -289,7 +289,7 @@ def test_an_instance_without_record_is_not_held(admission: Admission) -> None:
 def test_what_was_seen_of_a_guest_at_rest_is_noted(admission: Admission, catalog: Catalog, guest: Instance) -> None:
     off = replace(guest, vm_state=VmState.STOPPED)
 
-    admission.write_at_rest(guest, off)
+    admission.write_at_rest(guest, off, SAID_SO)
 
     assert catalog.read_instance(guest.id) == off
 
@@ -300,7 +300,7 @@ def test_nothing_is_noted_of_a_guest_that_an_operation_holds(
     before = read_everything(client)
 
     with pytest.raises(Conflicting):
-        admission.write_at_rest(guest, replace(guest, vm_state=VmState.STOPPED))
+        admission.write_at_rest(guest, replace(guest, vm_state=VmState.STOPPED), SAID_SO)
 
     assert read_everything(client) == before
 
@@ -309,10 +309,10 @@ def test_nothing_is_noted_of_a_guest_that_changed_since_it_was_read(
     admission: Admission, catalog: Catalog, guest: Instance
 ) -> None:
     off = replace(guest, vm_state=VmState.STOPPED)
-    admission.write_at_rest(guest, off)
+    admission.write_at_rest(guest, off, SAID_SO)
 
     with pytest.raises(Conflicting):
-        admission.write_at_rest(guest, replace(guest, vm_state=VmState.PAUSED))
+        admission.write_at_rest(guest, replace(guest, vm_state=VmState.PAUSED), SAID_SO)
 
     assert catalog.read_instance(guest.id) == off
 
@@ -323,7 +323,7 @@ def test_nothing_is_noted_of_a_guest_that_is_gone(
     client.delete(keys.instance(guest.id))
 
     with pytest.raises(Conflicting):
-        admission.write_at_rest(guest, replace(guest, vm_state=VmState.STOPPED))
+        admission.write_at_rest(guest, replace(guest, vm_state=VmState.STOPPED), SAID_SO)
 
 
 def test_a_record_that_an_older_version_wrote_can_still_be_changed(
@@ -333,7 +333,7 @@ def test_a_record_that_an_older_version_wrote_can_still_be_changed(
     text = str(client.get(keys.instance(guest.id)))
     client.set(keys.instance(guest.id), text.replace(',"fault":null', ""))
 
-    admission.write_at_rest(guest, replace(guest, vm_state=VmState.STOPPED))
+    admission.write_at_rest(guest, replace(guest, vm_state=VmState.STOPPED), SAID_SO)
     admission.admit_change(operation("start", guest), guest, held(admission, guest))
 
 

@@ -12,7 +12,7 @@ from taskvisor.model.states import PowerState, VmState
 from taskvisor.state.admission import Admission, Holding
 from taskvisor.state.codec import encode
 from taskvisor.state.keys import Keys
-from tests.support.records import claim, instance, operation
+from tests.support.records import SAID_SO, claim, instance, operation
 from tests.support.world import read_everything
 
 
@@ -56,7 +56,7 @@ def test_what_was_seen_at_rest_is_not_written_over_what_has_begun_since(
     monkeypatch.setattr(admission, "read_holding", look_too_early)
 
     with pytest.raises(Conflicting):
-        admission.write_at_rest(guest, replace(guest, power_state=PowerState.SHUTDOWN))
+        admission.write_at_rest(guest, replace(guest, power_state=PowerState.SHUTDOWN), SAID_SO)
 
     kept = look(guest.id)
     assert kept is not None

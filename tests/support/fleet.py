@@ -28,6 +28,7 @@ from taskvisor.state.catalog import Catalog
 from taskvisor.state.connection import open_redis
 from taskvisor.state.counters import Counters
 from taskvisor.state.events import Events
+from taskvisor.state.flavors import FlavorChanges, Flavors
 from taskvisor.state.floating import FloatingAddresses, FloatingChanges
 from taskvisor.state.hosts import Hosts
 from taskvisor.state.images import Images
@@ -110,6 +111,8 @@ class Fleet:
             floating=FloatingAddresses(self.client, KEYS),
             floating_changes=FloatingChanges(self.client, writer),
             port_changes=PortChanges(self.client, writer),
+            flavors=Flavors(self.client, KEYS),
+            flavor_changes=FlavorChanges(self.client, writer),
             surroundings=SurroundingsReader(self.client, KEYS),
             default_network_cidr=cidr,
         )

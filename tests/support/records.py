@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from taskvisor.model.history import Cause
 from taskvisor.model.ids import (
     HostName,
     ImageId,
@@ -20,6 +21,8 @@ from taskvisor.model.records import Claim, Flavor, Image, ImageSource, Instance,
 from taskvisor.model.states import Phase, PowerState, VirtType, VmState
 
 HOST = HostName("h1")
+SAID_SO = Cause(by="test", at=1.0, reason="a test says so")
+"""Why a record is what it is."""
 NETWORK = Network(
     id=network_id_for("default"), name="default", kind=NetworkKind.NAT, cidr="10.152.0.0/16", gateway="10.152.0.1"
 )

@@ -19,6 +19,7 @@ TIMES = frozenset({"created_at", "launched_at", "updated_at", "settled_at", "at"
 HELD = (
     "lease:",
     "instance:",
+    "history:",
     "instances",
     "names",
     "claims:",
@@ -90,6 +91,7 @@ local function contents_of(key, kind)
   if kind == 'hash' then return redis.call('HGETALL', key) end
   if kind == 'set' then return redis.call('SMEMBERS', key) end
   if kind == 'zset' then return redis.call('ZRANGE', key, 0, -1) end
+  if kind == 'list' then return redis.call('LRANGE', key, 0, -1) end
   return redis.call('GET', key)
 end
 for _, key in ipairs(redis.call('KEYS', prefix .. '*')) do
@@ -136,6 +138,8 @@ def _value(kind: str, content: Value) -> Value:
         return {name: text for name, text in fields.items() if name != "token"}  # it counts tries
     if kind in ("set", "zset"):
         return sorted(content)
+    if kind == "list":
+        return "kept"  # how it came to be so is no part of what is held
     return timeless(msgspec.json.decode(content))
 
 

@@ -12,6 +12,7 @@ from taskvisor.model.errors import CannotAsk, IdInUse, NoCapacity, Refused, Task
 from taskvisor.model.ids import OperationId
 from taskvisor.model.states import Phase, TaskState, VmState
 from tests.support.fleet import IMAGE, KEYS, SMALL, Fleet
+from tests.support.records import SAID_SO
 from tests.support.world import read_everything
 from tests.tasks.doors import Meanwhile
 
@@ -227,26 +228,37 @@ def test_a_refused_change_leaves_nothing_behind(fleet: Fleet, flow: str, fields:
         (
             "instance.start",
             VmState.BUILDING,
-            "instance web is building; start needs it to be one of: error, stopped",
+            "instance web is building; start needs it to be one of: error, stopped;"
+            " only `taskvisor delete web` may be asked of it",
         ),
-        ("instance.start", VmState.PAUSED, "instance web is paused; start needs it to be one of: error, stopped"),
-        ("instance.stop", VmState.PAUSED, "instance web is paused; stop needs it to be one of: active, error"),
+        (
+            "instance.start",
+            VmState.PAUSED,
+            "instance web is paused; start needs it to be one of: error, stopped; `taskvisor reboot web` makes it active",
+        ),
+        (
+            "instance.stop",
+            VmState.PAUSED,
+            "instance web is paused; stop needs it to be one of: active, error; `taskvisor reboot web` makes it active",
+        ),
         (
             "instance.reboot",
             VmState.BUILDING,
-            "instance web is building; reboot needs it to be one of: active, error, paused, stopped, suspended",
+            "instance web is building; reboot needs it to be one of: active, error, paused, stopped, suspended;"
+            " only `taskvisor delete web` may be asked of it",
         ),
         (
             "instance.snapshot",
             VmState.ERROR,
-            "instance web is error; createImage needs it to be one of: active, paused, stopped, suspended",
+            "instance web is error; snapshot needs it to be one of: active, paused, stopped, suspended;"
+            " `taskvisor start web` makes it active",
         ),
     ],
 )
 def test_an_instance_in_another_state_is_named_with_it(fleet: Fleet, flow: str, state: VmState, sentence: str) -> None:
     fleet.build()
     guest = fleet.instance()
-    fleet.store.admission.write_at_rest(guest, replace(guest, vm_state=state))
+    fleet.store.admission.write_at_rest(guest, replace(guest, vm_state=state), SAID_SO)
     fields = {"instance": "web", **({"image": "gold"} if flow == "instance.snapshot" else {})}
 
     with pytest.raises(Refused) as refusal:

@@ -10,6 +10,7 @@ from taskvisor.model.ids import OperationId
 from taskvisor.model.states import Phase, VmState
 from taskvisor.state.codec import encode
 from tests.support.fleet import KEYS, Fleet
+from tests.support.records import SAID_SO
 from tests.support.world import read_everything, read_held
 from tests.tasks.doors import Failing, Meanwhile
 
@@ -75,7 +76,7 @@ def test_records_that_never_hold_still_are_looked_at_a_few_times(fleet: Fleet) -
 
     def change_it() -> None:
         guest = fleet.instance()
-        fleet.store.admission.write_at_rest(guest, replace(guest, vm_state=states.pop()))
+        fleet.store.admission.write_at_rest(guest, replace(guest, vm_state=states.pop()), SAID_SO)
 
     always = Meanwhile(fleet, "admission.read_holding", change_it, times=20)
 

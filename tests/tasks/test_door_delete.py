@@ -11,6 +11,7 @@ from taskvisor.model.ids import HostName, OperationId, instance_id_for
 from taskvisor.model.states import Phase, VmState
 from taskvisor.state.admission import Lease
 from tests.support.fleet import Fleet
+from tests.support.records import SAID_SO
 from tests.support.spies import Moment
 from tests.support.world import read_held, read_hosts
 from tests.tasks.doors import Meanwhile, do_during, refuse_once
@@ -172,7 +173,7 @@ def test_a_guest_in_any_state_is_deleted(fleet: Fleet, state: str) -> None:
     else:
         fleet.build("web", "op")
         guest = fleet.instance()
-        fleet.store.admission.write_at_rest(guest, replace(guest, vm_state=VmState(state)))
+        fleet.store.admission.write_at_rest(guest, replace(guest, vm_state=VmState(state)), SAID_SO)
 
     deleted = fleet.ask("instance.delete", "del", instance="web")
 

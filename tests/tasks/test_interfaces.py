@@ -12,6 +12,7 @@ from taskvisor.model.states import Phase, VmState
 from tests.support.audits import audit
 from tests.support.fleet import Fleet
 from tests.support.groups import make_group
+from tests.support.records import SAID_SO
 from tests.support.spies import Moment
 from tests.support.world import read_held, read_hosts
 
@@ -161,7 +162,7 @@ def test_what_another_operation_holds_gets_no_nic_and_no_address_is_kept_for_it(
 
 def test_a_guest_in_error_gets_no_nic(guest: Fleet) -> None:
     web = guest.instance()
-    guest.store.admission.write_at_rest(web, replace(web, vm_state=VmState.ERROR))
+    guest.store.admission.write_at_rest(web, replace(web, vm_state=VmState.ERROR), SAID_SO)
     with pytest.raises(Refused, match="attach_interface needs it to be one of: active, paused, stopped"):
         attach(guest)
 

@@ -301,9 +301,9 @@ class StopsFirst:
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
 
-    def write_at_rest(self, former: object, instance: object) -> None:
+    def write_at_rest(self, former: object, instance: object, cause: object) -> None:
         self._fleet.ask("instance.stop", "stop", instance="web", timeout_s=0)
-        self._fleet.store.admission.write_at_rest(former, instance)  # type: ignore[arg-type]
+        self._fleet.store.admission.write_at_rest(former, instance, cause)  # type: ignore[arg-type]
 
 
 class Deaf:

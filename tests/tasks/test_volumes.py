@@ -13,6 +13,7 @@ from taskvisor.model.records import Instance
 from taskvisor.model.states import Phase, PowerState, VmState
 from tests.support.audits import audit
 from tests.support.fleet import KEYS, Fleet
+from tests.support.records import SAID_SO
 from tests.support.spies import Moment
 from tests.support.world import read_held, read_hosts
 
@@ -274,6 +275,6 @@ def test_a_build_that_fails_gives_its_volumes_back(fleet: Fleet) -> None:
 
 def test_a_guest_in_error_gets_no_volume(guest: Fleet) -> None:
     web: Instance = guest.instance()
-    guest.store.admission.write_at_rest(web, replace(web, vm_state=VmState.ERROR))
+    guest.store.admission.write_at_rest(web, replace(web, vm_state=VmState.ERROR), SAID_SO)
     with pytest.raises(Refused, match="attach_volume needs it to be one of: active, paused, stopped"):
         attach(guest, DATA)

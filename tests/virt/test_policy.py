@@ -5,8 +5,9 @@ from typing import TypeVar
 
 import pytest
 
+from taskvisor.model.cpu_words import CpuMode
 from taskvisor.model.disk_backend import BackendKind, DiskBackend
-from taskvisor.model.errors import Refused
+from taskvisor.model.errors import DoesNotFit, Refused
 from taskvisor.model.observed import HypervisorFacts
 from taskvisor.model.plan import DiskBus
 from taskvisor.model.records import Instance
@@ -16,7 +17,6 @@ from virt.domain.character import LogAppend, LogConfig, SerialConfig
 from virt.domain.character_backend import PtyBackend
 from virt.domain.config import DeviceConfig
 from virt.domain.connection import TapConnection
-from virt.domain.cpu import CpuMode
 from virt.domain.disk import DiskCache, DiskConfig, DiskIo, DiskKind
 from virt.domain.display import VncConfig
 from virt.domain.domain import DomainConfig
@@ -121,3 +121,32 @@ def test_secrets_stay_out_of_the_domain() -> None:
     xml = config_for(replace(INSTANCE, user_data="#cloud-config\npassword: hunter2\n")).to_xml()
     assert "hunter2" not in xml
     assert "ssh-ed25519" not in xml
+
+
+@pytest.mark.parametrize(
+    ("properties", "said"),
+    [
+        ({"hw_architecture": "aarch64"}, "the image is for aarch64, and this host is x86_64"),
+        ({"img_hv_type": "kvm"}, "the image asks for img_hv_type=kvm, and this host has no KVM"),
+    ],
+)
+def test_a_host_that_is_not_what_the_image_asks_for_says_so(properties: dict[str, str], said: str) -> None:
+    host = replace(PC_HOST, arch="x86_64", virt_type=VirtType.QEMU)
+    with pytest.raises(DoesNotFit, match=said):
+        config_for(replace(INSTANCE, virt_type=None, image_properties=properties), host)
+
+
+@pytest.mark.parametrize(
+    ("properties", "arch", "virt_type"),
+    [
+        ({"hw_architecture": "amd64", "img_hv_type": "kvm"}, "x86_64", VirtType.KVM),
+        ({"architecture": "x86_64", "img_hv_type": "qemu"}, "x86_64", VirtType.KVM),
+        ({"img_hv_type": "qemu", "hw_vm_mode": "hvm"}, "x86_64", VirtType.QEMU),
+        ({}, "riscv64", VirtType.QEMU),
+    ],
+)
+def test_a_host_that_is_what_the_image_asks_for_takes_it(
+    properties: dict[str, str], arch: str, virt_type: VirtType
+) -> None:
+    host = replace(PC_HOST, arch=arch, virt_type=virt_type)
+    assert config_for(replace(INSTANCE, virt_type=None, image_properties=properties), host).virt_type is virt_type

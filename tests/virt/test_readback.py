@@ -67,6 +67,7 @@ def rebuilt(instance: Instance) -> Instance:
             image_properties={"hw_disk_bus": "sata", "os_note": HOSTILE_TEXT},
         ),
         replace(INSTANCE, config_drive=SeedKind.CONFIG_DRIVE_VFAT),
+        replace(INSTANCE, project="lab.example"),
         replace(
             INSTANCE,
             volumes=(

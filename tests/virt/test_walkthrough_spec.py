@@ -6,12 +6,12 @@ scheduler or Nova's own numbering put into that print is named here, each with i
 
 from dataclasses import replace
 
-from taskvisor.model.flavors import flavor_for
+from taskvisor.model.flavors import flavor_of
 from taskvisor.model.ids import HostName, InstanceId
 from taskvisor.model.observed import HypervisorFacts
 from taskvisor.model.plan import DiskLayout, DiskRole, DiskStorage, VolumePlan
 from taskvisor.model.records import ImageSource, Instance
-from taskvisor.model.spec import BuildSpec, parse_spec
+from taskvisor.model.spec import BuildSpec, FlavorSpec, parse_spec
 from taskvisor.model.states import PowerState, VirtType, VmState
 from tests.virt.domain.owner_cases import OWNER
 from tests.virt.domain.walkthrough import UUID, VOLUME, WALKTHROUGH
@@ -109,6 +109,7 @@ def made() -> DomainConfig:
 
 def built_instance() -> Instance:
     """The record that the spec stands for. Its flavor and image bear the names that Nova's catalogues give them."""
+    assert isinstance(SPEC.flavor, FlavorSpec)
     return Instance(
         id=InstanceId(UUID),
         name=SPEC.name,
@@ -116,7 +117,7 @@ def built_instance() -> Instance:
         vm_state=VmState.BUILDING,
         task_state=None,
         power_state=PowerState.NOSTATE,
-        flavor=replace(flavor_for(SPEC.flavor), name="m1.small"),
+        flavor=flavor_of(SPEC.flavor, "m1.small"),
         image=ImageSource(url=SPEC.image),
         image_name=IMAGE_ID,
         image_properties=SPEC.image_properties,

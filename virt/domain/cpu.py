@@ -5,23 +5,9 @@ from enum import StrEnum
 
 from lxml import etree
 
+from taskvisor.model.cpu_words import CpuMatch, CpuMode, FeaturePolicy
 from virt.domain.config import Config, element, element_of, number_set, unless_empty, yes_no
 from virt.domain.memory import MemoryAccess
-
-
-class CpuMode(StrEnum):
-    CUSTOM = "custom"  # the model that is named
-    HOST_MODEL = "host-model"  # the named model nearest to the host's, with the flags that it lacks; can move
-    HOST_PASSTHROUGH = "host-passthrough"  # the host's own, which only the same CPU can take over
-    MAXIMUM = "maximum"  # all that the hypervisor can do
-
-
-class CpuMatch(StrEnum):
-    """How near the guest's CPU must be to the one described."""
-
-    MINIMUM = "minimum"
-    EXACT = "exact"
-    STRICT = "strict"
 
 
 class CpuCheck(StrEnum):
@@ -37,14 +23,6 @@ class ModelFallback(StrEnum):
 
     ALLOW = "allow"
     FORBID = "forbid"
-
-
-class FeaturePolicy(StrEnum):
-    FORCE = "force"  # shown whether the host has it or not
-    REQUIRE = "require"  # no start without it
-    OPTIONAL = "optional"  # as the host has it
-    DISABLE = "disable"
-    FORBID = "forbid"  # no start where the host has it
 
 
 class PhysAddrMode(StrEnum):

@@ -17,6 +17,9 @@ from virt.domain.text import escaped
 NAMESPACE = "urn:taskvisor:instance:1"
 """Of our element in `<metadata>`. A URN, since we hold no domain name; its number changes when old readers must not see it."""
 
+DEFAULT_PROJECT = "default"
+"""Whose the guests are of which nothing is said."""
+
 SCHEMA_VERSION = 1
 """Of the element's content. A reader refuses, in words, what a newer version wrote."""
 
@@ -28,7 +31,7 @@ class OwnerConfig(Config):
     Values are attributes and never element text: libvirt drops text that is only white space.
 
         <tv:instance xmlns:tv="urn:taskvisor:instance:1" schema="1" id="6ba7…" name="web" host="node1" created_at="1700000000.0"
-                     disk_backend="lvm" disk_pool="guests" config_drive="configdrive">
+                     disk_backend="lvm" disk_pool="guests" config_drive="configdrive" project="lab">
           <tv:flavor name="small" vcpus="1" memory_mib="512" disk_gib="10" swap_mib="64" ephemeral_gib="1">
             <tv:entry key="hw:cpu_policy" value="dedicated"/>
           </tv:flavor>
@@ -59,6 +62,7 @@ class OwnerConfig(Config):
     disk_backend: DiskBackend | None = None
     config_drive: SeedKind = SeedKind.NOCLOUD
     volumes: Mapping[str, str] = field(default_factory=dict)
+    project: str = DEFAULT_PROJECT
 
     def to_element(self) -> etree._Element:
         root = _owned(
@@ -71,6 +75,7 @@ class OwnerConfig(Config):
             disk_backend=None if self.disk_backend is None else self.disk_backend.kind,
             disk_pool=None if self.disk_backend is None else self.disk_backend.pool or None,
             config_drive=None if self.config_drive is SeedKind.NOCLOUD else self.config_drive,
+            project=None if self.project == DEFAULT_PROJECT else self.project,
         )
         root.append(self._flavor())
         root.append(self._image())

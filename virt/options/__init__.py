@@ -4,6 +4,6 @@ It knows no host and no instance: whether a host can do it is `virt.policy`'s qu
 """
 
 from virt.options.guest import GuestOptions
-from virt.options.reading import guest_options_for, require_image_properties
+from virt.options.reading import guest_options_for, require_extra_specs, require_image_properties
 
-__all__ = ["GuestOptions", "guest_options_for", "require_image_properties"]
+__all__ = ["GuestOptions", "guest_options_for", "require_extra_specs", "require_image_properties"]

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from taskvisor.model.cpu_words import CpuMode
 from taskvisor.model.errors import Refused
-from virt.domain.cpu import CpuMode, PhysAddrMode
+from virt.domain.cpu import PhysAddrMode
 from virt.options.kinds import BOOLEAN, CPU_FLAGS, CPU_MASK, CpuFlag, CpuMask, matching, one_of, whole
 from virt.options.option import AGREE, FLAVOR_BOUNDS, IMAGE_FIRST, ONE_PLACE, Given, Option, Rule, conflict
 

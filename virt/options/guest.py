@@ -8,6 +8,7 @@ from virt.options.device import DeviceOptions
 from virt.options.disk import DiskOptions
 from virt.options.memory import MemoryOptions
 from virt.options.nic import NicOptions
+from virt.options.platform import PlatformOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,3 +21,4 @@ class GuestOptions:
     disk: DiskOptions = field(default_factory=DiskOptions)
     nic: NicOptions = field(default_factory=NicOptions)
     device: DeviceOptions = field(default_factory=DeviceOptions)
+    platform: PlatformOptions = field(default_factory=PlatformOptions)

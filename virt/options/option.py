@@ -46,6 +46,7 @@ class Option:
     flavor_key: str | None = None
     image_key: str | None = None
     other_flavor_key: str | None = None  # an older name of the same thing
+    other_image_key: str | None = None  # likewise
     kind: Kind
     rule: Rule
     default: str
@@ -54,12 +55,17 @@ class Option:
     @cached_property
     def keys(self) -> tuple[str, ...]:
         """All its keys: the flavor's, then the image's."""
-        return self.flavor_keys if self.image_key is None else (*self.flavor_keys, self.image_key)
+        return (*self.flavor_keys, *self.image_keys)
 
     @cached_property
     def flavor_keys(self) -> tuple[str, ...]:
         """Those of a flavor: its own, then its older name."""
         return tuple(key for key in (self.flavor_key, self.other_flavor_key) if key is not None)
+
+    @cached_property
+    def image_keys(self) -> tuple[str, ...]:
+        """Those of an image, likewise."""
+        return tuple(key for key in (self.image_key, self.other_image_key) if key is not None)
 
     @cached_property
     def numbered(self) -> bool:

@@ -12,6 +12,7 @@ TITLES = {
     "disk": "Disks",
     "nic": "NICs",
     "device": "Other devices",
+    "platform": "Hosts that it may run on",
 }
 INTRODUCTION = """# What can be asked of a guest
 
@@ -44,9 +45,9 @@ def _lines() -> Iterator[str]:
 
 
 def _row(option: Option) -> str:
-    flavor_keys = ", ".join(f"`{key}`" for key in (option.flavor_key, option.other_flavor_key) if key)
-    image_key = f"`{option.image_key}`" if option.image_key else ""
-    cells = (flavor_keys, image_key, option.kind.words, option.default, option.rule.words, option.effect)
+    flavor_keys = ", ".join(f"`{key}`" for key in option.flavor_keys)
+    image_keys = ", ".join(f"`{key}`" for key in option.image_keys)
+    cells = (flavor_keys, image_keys, option.kind.words, option.default, option.rule.words, option.effect)
     return f"| {' | '.join(cells)} |"
 
 

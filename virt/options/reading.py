@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from taskvisor.model.errors import Refused
-from virt.options import boot, cpu, device, disk, memory, nic
+from virt.options import boot, cpu, device, disk, memory, nic, platform
 from virt.options.guest import GuestOptions
 from virt.options.kinds import shown
 from virt.options.option import Given, Option
@@ -18,7 +18,7 @@ NUMBER = "(?:0|[1-9][0-9]?)"
 
 _TOPOLOGY = ("sockets", "cores", "threads")
 _FLAVOR_KEYS = tuple(key for options in THEMES.values() for option in options for key in option.flavor_keys)
-_IMAGE_KEYS = tuple(option.image_key for options in THEMES.values() for option in options if option.image_key)
+_IMAGE_KEYS = tuple(key for options in THEMES.values() for option in options for key in option.image_keys)
 
 
 def guest_options_for(extra_specs: Mapping[str, str], image_properties: Mapping[str, str]) -> GuestOptions:
@@ -38,6 +38,7 @@ def guest_options_for(extra_specs: Mapping[str, str], image_properties: Mapping[
         disk=disk.DiskOptions(**chosen["disk"]),
         nic=nic.NicOptions(**chosen["nic"]),
         device=device.DeviceOptions(**chosen["device"]),
+        platform=platform.PlatformOptions(**chosen["platform"]),
     )
     _require_sense(options)
     return options
@@ -51,6 +52,12 @@ def require_image_properties(image_properties: Mapping[str, str]) -> None:
     _require_known(image_properties, "image", IMAGE_NAMESPACES, _IMAGE_KEYS)
     for options in THEMES.values():
         _chosen(options, {}, image_properties)
+    platform.require_sense(_platform_of({}, image_properties))
+
+
+def require_extra_specs(extra_specs: Mapping[str, str]) -> None:
+    """Refused for what is wrong with a flavor's extra specs whatever image its guests are made from: as `guest_options_for`."""
+    guest_options_for(extra_specs, {})
 
 
 def _require_sense(options: GuestOptions) -> None:
@@ -60,6 +67,11 @@ def _require_sense(options: GuestOptions) -> None:
     disk.require_sense(options.disk)
     nic.require_sense(options.nic)
     device.require_sense(options.device)
+    platform.require_sense(options.platform)
+
+
+def _platform_of(specs: Mapping[str, str], properties: Mapping[str, str]) -> platform.PlatformOptions:
+    return platform.PlatformOptions(**_chosen(THEMES["platform"], specs, properties))
 
 
 def _require_known(texts: Mapping[str, str], where: str, namespaces: tuple[str, ...], known: tuple[str, ...]) -> None:
@@ -115,15 +127,15 @@ def _chosen(options: Iterable[Option], specs: Mapping[str, str], properties: Map
 
 
 def _one(option: Option, specs: Mapping[str, str], properties: Mapping[str, str]) -> object | None:
-    flavor = _agreed(_given(option, key, specs) for key in option.flavor_keys)
-    image = None if option.image_key is None else _given(option, option.image_key, properties)
+    flavor = _agreed("flavor", (_given(option, key, specs) for key in option.flavor_keys))
+    image = _agreed("image", (_given(option, key, properties) for key in option.image_keys))
     return option.rule.choose(flavor, image)
 
 
-def _agreed(given: Iterable[Given | None]) -> Given | None:
+def _agreed(where: str, given: Iterable[Given | None]) -> Given | None:
     found = [value for value in given if value is not None]
     if len({value.value for value in found}) > 1:
-        raise Refused(f"the flavor says {found[0]} and {found[1]}, which are the same option; remove one of them")
+        raise Refused(f"the {where} says {found[0]} and {found[1]}, which are the same option; remove one of them")
     return found[0] if found else None
 
 

@@ -9,6 +9,7 @@ from virt.options.disk import DISK_OPTIONS
 from virt.options.memory import MEMORY_OPTIONS
 from virt.options.nic import NIC_OPTIONS
 from virt.options.option import Option
+from virt.options.platform import PLATFORM_OPTIONS
 
 THEMES: Mapping[str, tuple[Option, ...]] = {
     "cpu": CPU_OPTIONS,
@@ -17,6 +18,7 @@ THEMES: Mapping[str, tuple[Option, ...]] = {
     "disk": DISK_OPTIONS,
     "nic": NIC_OPTIONS,
     "device": DEVICE_OPTIONS,
+    "platform": PLATFORM_OPTIONS,
 }
 """By the field of `GuestOptions` that they fill."""
 
@@ -30,8 +32,7 @@ NOT_OFFERED: Mapping[str, str] = {
     "hw_rescue_bus": _RESCUE,
     "hw_rescue_device": _RESCUE,
     "hw_floppy_bus": "guests have no floppy disks here; use a CD-ROM",
-    "hw_architecture": "the guest's architecture is the host's; name a host of that architecture in the request",
-    "hw_emulation_architecture": "the guest's architecture is the host's; name a host of that architecture in the request",
+    "hw_emulation_architecture": "the guest's architecture is the host's; set hw_architecture for hosts of that one",
     "hw_ephemeral_encryption": "disks are not encrypted here; encrypt inside the guest",
     "hw:ephemeral_encryption": "disks are not encrypted here; encrypt inside the guest",
     "hw:pci_numa_affinity_policy": "PCI devices are chosen without regard to NUMA nodes; leave it out",

@@ -1,5 +1,6 @@
 """The guest's CPUs: what it sees of them, where they run, and how much time they get."""
 
+from taskvisor.model.cpu_words import CpuMatch, CpuMode, FeaturePolicy
 from taskvisor.model.errors import DoesNotFit, Refused
 from taskvisor.model.observed import HypervisorFacts
 from taskvisor.model.records import Flavor, Instance
@@ -8,9 +9,6 @@ from virt.domain.cpu import (
     CpuCheck,
     CpuConfig,
     CpuFeatureConfig,
-    CpuMatch,
-    CpuMode,
-    FeaturePolicy,
     MaxPhysAddrConfig,
     ModelFallback,
     NumaCellConfig,

@@ -35,6 +35,7 @@ from virt.policy.devices import (
 from virt.policy.memory import launch_security_for, memory_backing_for
 from virt.policy.nics import nics_for
 from virt.policy.placement import GuestPlacement, PciDevicePlan
+from virt.policy.platform import require_platform
 from virt.policy.storage import disks_for, scsi_controllers_for
 from virt.policy.support import canonical_machine
 
@@ -59,10 +60,11 @@ def domain_config_for(
     Refused when the instance was made for KVM and the host has none now: emulating it would be a silent slow-down; and when
     what its flavor and image ask for can be had nowhere, or is not held. DoesNotFit when another host may have it.
     """
-    options, machine = options_of(instance), machine_for(instance, host)
-    flavor = instance.flavor
+    options, virt_type = options_of(instance), virt_type_for(instance, host)
+    require_platform(options, host, virt_type)
+    flavor, machine = instance.flavor, machine_for(instance, host)
     return DomainConfig(
-        virt_type=virt_type_for(instance, host),
+        virt_type=virt_type,
         name=domain_name_for(instance),
         uuid=instance.id,
         title=one_line(instance.name) if choices.dialect is Dialect.OURS else None,
@@ -130,6 +132,7 @@ def owner_for(instance: Instance) -> OwnerConfig:
         image_properties=instance.image_properties,
         disk_backend=instance.disk_backend,
         config_drive=instance.config_drive,
+        project=instance.project,
         volumes={volume.source: msgspec.json.encode(volume).decode() for volume in instance.volumes},
     )
 

@@ -3,15 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
+from taskvisor.model.cpu_words import CpuMatch, CpuMode, FeaturePolicy
 from tests.virt.domain.bases import PC
 from virt.domain.board_devices import DimmConfig
 from virt.domain.cpu import (
     CpuCheck,
     CpuConfig,
     CpuFeatureConfig,
-    CpuMatch,
-    CpuMode,
-    FeaturePolicy,
     MaxPhysAddrConfig,
     ModelFallback,
     NumaCellConfig,

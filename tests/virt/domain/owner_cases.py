@@ -130,5 +130,6 @@ def _ours(config_drive: SeedKind) -> OwnerConfig:
         ),
         metadata={},
         config_drive=config_drive,
+        project="lab",
         volumes={"rbd://volumes/v": '{"source":"rbd://volumes/v","serial":"v"}'},
     )

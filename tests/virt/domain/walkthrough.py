@@ -1,5 +1,6 @@
 """The guest of the second source document, as a Config: every value is the document's."""
 
+from taskvisor.model.cpu_words import CpuMode
 from taskvisor.model.plan import DiskBus
 from taskvisor.model.states import ImageFormat, VirtType
 from tests.virt.domain.owner_cases import OWNER
@@ -7,7 +8,7 @@ from virt.domain.boot import BootDevice, OsConfig, SmbiosMode, SysinfoConfig
 from virt.domain.character import ConsoleConfig, ConsoleTarget, SerialConfig
 from virt.domain.character_backend import FileBackend, PtyBackend
 from virt.domain.clock import ClockConfig, ClockOffset
-from virt.domain.cpu import CpuConfig, CpuMode, ModelFallback
+from virt.domain.cpu import CpuConfig, ModelFallback
 from virt.domain.disk import DiskCache, DiskConfig, DiskDriverConfig, DiskIo, DiskKind
 from virt.domain.disk_source import BlockSourceConfig, FileSourceConfig
 from virt.domain.display import InputBus, InputConfig, InputType, VideoConfig, VideoModel, VncConfig

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import re
 from typing import get_type_hints
 
 import msgspec
@@ -9,13 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from taskvisor.model.architecture import Architecture
+from taskvisor.model.cpu_words import CpuMode
 from taskvisor.model.errors import Refused
+from taskvisor.model.hypervisor_type import HypervisorType
 from taskvisor.model.plan import DiskBus
+from taskvisor.model.vm_mode import VmMode
 from virt.domain.board_devices import TpmModel, TpmVersion
 from virt.domain.boot import Firmware
-from virt.domain.cpu import CpuMode
 from virt.domain.display import VideoModel
-from virt.options import GuestOptions, guest_options_for
+from virt.options import GuestOptions, guest_options_for, require_image_properties
 from virt.options.boot import BootOptions, OsType, SecureBoot
 from virt.options.cpu import CpuOptions, CpuPolicy, CpuThreadPolicy, EmulatorThreads
 from virt.options.device import DeviceOptions, WatchdogChoice
@@ -24,6 +28,7 @@ from virt.options.kinds import CpuFlag, CpuMask, PciRequest
 from virt.options.memory import Encryption, MemoryOptions, PageSize
 from virt.options.nic import NicOptions
 from virt.options.option import Option
+from virt.options.platform import PlatformOptions
 from virt.options.table import NOT_OFFERED, THEMES
 
 Texts = dict[str, str]
@@ -300,6 +305,41 @@ def test_traits_are_refused_rather_than_ignored() -> None:
 def test_options_that_contradict_each_other_are_refused(specs: Texts, properties: Texts, reason: str) -> None:
     with pytest.raises(Refused, match=reason):
         guest_options_for(specs, properties)
+
+
+@pytest.mark.parametrize(
+    ("properties", "wanted"),
+    [
+        ({"hw_architecture": "AMD64"}, PlatformOptions(architecture=Architecture.X86_64)),
+        ({"architecture": "i586"}, PlatformOptions(architecture=Architecture.I686)),
+        ({"architecture": "amd64", "hw_architecture": "x86_64"}, PlatformOptions(architecture=Architecture.X86_64)),
+        ({"img_hv_type": "KVM"}, PlatformOptions(hypervisor_type=HypervisorType.KVM)),
+        ({"hypervisor_type": "qemu"}, PlatformOptions(hypervisor_type=HypervisorType.QEMU)),
+        ({"hw_vm_mode": "hv", "vm_mode": "hvm"}, PlatformOptions(vm_mode=VmMode.HVM)),
+    ],
+)
+def test_the_words_of_a_platform_are_read_under_all_their_names(properties: Texts, wanted: PlatformOptions) -> None:
+    require_image_properties(properties)
+    assert guest_options_for({}, properties).platform == wanted
+
+
+@pytest.mark.parametrize(
+    ("properties", "reason"),
+    [
+        ({"hw_architecture": "x86-64"}, "hw_architecture='x86-64': must be an architecture in Nova's words"),
+        ({"architecture": "amd64", "hw_architecture": "aarch64"}, "the image says hw_architecture='aarch64' and"),
+        ({"img_hv_type": "quemu"}, "img_hv_type='quemu': must be one of baremetal, bhyve"),
+        ({"img_hv_type": "xapi"}, "img_hv_type=xen: hosts here are kvm or qemu; choose another image"),
+        ({"hypervisor_type": "vmware"}, "img_hv_type=vmware: hosts here are kvm or qemu"),
+        ({"hw_vm_mode": "pv"}, "hw_vm_mode=xen: guests here are hvm; choose another image"),
+        ({"vm_mode": "fast"}, "vm_mode='fast': must be one of hvm, xen, uml, exe"),
+    ],
+)
+def test_a_platform_that_is_none_or_not_had_here_is_refused_with_the_image(properties: Texts, reason: str) -> None:
+    with pytest.raises(Refused, match=re.escape(reason)):
+        require_image_properties(properties)
+    with pytest.raises(Refused, match=re.escape(reason)):
+        guest_options_for({}, properties)
 
 
 @pytest.mark.parametrize(
