@@ -229,7 +229,7 @@ class Door:
 
         def claiming(claim: Claim, table: Table) -> Operation:
             now = self.now()
-            instance = instance_for(resolved, instance_id, claim.host, ports, now)
+            instance = replace(instance_for(resolved, instance_id, claim.host, ports, now), place=claim.place)
             operation = transitions.accepted(FLOWS[BUILD], operation_id, instance, request, now, former)
             operation = replace(operation, placement=table)
             self.store.admission.admit_build(operation, instance, claim)

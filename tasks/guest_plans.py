@@ -10,6 +10,7 @@ from taskvisor.flow.step import StepContext
 from taskvisor.model.disk_backend import QCOW2_FILES, DiskBackend
 from taskvisor.model.errors import Refused
 from taskvisor.model.network import Port
+from taskvisor.model.numa import GuestPlace
 from taskvisor.model.operation import Operation
 from taskvisor.model.plan import AttachedDisk, AttachedNic, ConfigDrive, DiskLayout, DiskPlan, DiskRole, Seed, VifPlan
 from taskvisor.model.states import SeedKind
@@ -24,6 +25,7 @@ from virt.policy.storage import disks_for
 from virt.seeds.config_drive import config_drive_for
 from virt.seeds.nocloud import host_name_for, seed_for
 
+NO_PLACE = GuestPlace()
 PREPARE_DISK = "prepare_disk"
 """The step whose facts say where the disks of a guest under way are made."""
 
@@ -132,4 +134,8 @@ def xml_of(ctx: GuestOnHost) -> str:
     layout = layout_of(ctx)
     volumes = placed_volumes(ctx.instance.volumes, layout)
     instance = replace(ctx.instance, disk_backend=disk_backend_of(ctx), volumes=volumes)
-    return render(domain_config_for(instance, layout, vifs_of(ctx), facts, choices=choices))
+    place = instance.place or NO_PLACE
+    config = domain_config_for(
+        instance, layout, vifs_of(ctx), facts, choices=choices, placement=place.numa, pci_devices=place.pci_devices
+    )
+    return render(config)

@@ -11,7 +11,7 @@ import structlog
 from tasks.placing import Table, place
 from tasks.resolving import resolve
 from tasks.store import Store
-from taskvisor.compute.inventory import Ratios, inventory_for
+from tasks.tracking import Tracker
 from taskvisor.compute.power_sync import synced
 from taskvisor.flow import transitions
 from taskvisor.flow.ports import Disks, Hypervisor
@@ -22,7 +22,7 @@ from taskvisor.model.change import Change, LeaseMove, Loaded
 from taskvisor.model.errors import Conflicting, Fenced, NoCapacity, Refused, StoreConflict, UnreadableRecord
 from taskvisor.model.history import Cause
 from taskvisor.model.ids import HostName, InstanceId, OperationId
-from taskvisor.model.network import NO_LINKS, HostLinks, Port
+from taskvisor.model.network import Port
 from taskvisor.model.observed import DomainFacts
 from taskvisor.model.operation import Operation
 from taskvisor.model.records import Claim, Instance
@@ -156,7 +156,12 @@ class Settler:
         def claiming(claim: Claim, table: Table) -> Operation:
             moved = transitions.moved_to(operation, claim.host, table, self.now())
             self.store.journal.commit(
-                Change(before=operation, after=moved, instance=replace(instance, host=claim.host), claim=claim)
+                Change(
+                    before=operation,
+                    after=moved,
+                    instance=replace(instance, host=claim.host, place=claim.place),
+                    claim=claim,
+                )
             )
             return moved
 
@@ -192,15 +197,12 @@ class HostReport:
     host: HostName
     hypervisor: Hypervisor
     disks: Disks
-    ratios: Ratios
+    tracker: Tracker
     now: Callable[[], float]
-    links: HostLinks = NO_LINKS
 
     def track(self) -> None:
         """Nova's update_available_resource: the inventory is read and written."""
-        facts, disk_gib = self.hypervisor.read_facts(), self.disks.read_free_gib()
-        inventory = inventory_for(facts, disk_gib, self.ratios, self.now(), self.links)
-        self.store.hosts.write_inventory(self.host, inventory)
+        self.tracker.track()
 
     def sync_power_states(self) -> int:
         """Nova's _sync_power_states: records of instances at rest follow the hypervisor. Returns how many changed."""

@@ -3,12 +3,13 @@
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 
+from tasks.claiming import claims_on
 from tasks.store import Store
 from taskvisor.compute.placement import Ask, Verdict, no_capacity, placement_for
 from taskvisor.model.errors import DoesNotFit, Retryable
 from taskvisor.model.ids import InstanceId
 from taskvisor.model.operation import Operation
-from taskvisor.model.records import Claim, Host
+from taskvisor.model.records import Claim
 
 ROUNDS_LIMIT = 5
 """All hosts are looked at anew so often when each that looked free was full by the time of the claim."""
@@ -27,17 +28,18 @@ def place(store: Store, ask: Ask, instance_id: InstanceId, claiming: Claiming) -
         if not found.candidates:
             raise no_capacity(ask, found.verdicts)
         lost: list[Verdict] = []
-        for host in found.candidates:
+        placeless: list[Verdict] = []
+        for claim in claims_on(store, ask, found.candidates, instance_id):
+            if isinstance(claim, Verdict):
+                placeless.append(claim)
+                continue
             try:
-                return claiming(_claim_on(host, ask, instance_id), _table((*found.verdicts, *lost)))
+                return claiming(claim, _table((*found.verdicts, *placeless, *lost)))
             except DoesNotFit as full:
-                lost.append(Verdict(host=host.name, rule="claim", reason=str(full)))
+                lost.append(Verdict(host=claim.host, rule="claim", reason=str(full)))
+        if not lost:
+            raise no_capacity(ask, (*found.verdicts, *placeless))
     raise Retryable("every host that had room was full by the time of the claim; ask again")
-
-
-def _claim_on(host: Host, ask: Ask, instance_id: InstanceId) -> Claim:
-    assert host.inventory is not None  # noqa: S101 - a host that has not reported is no candidate
-    return Claim(host=host.name, instance_id=instance_id, resources=ask.resources, limits=host.inventory.limits)
 
 
 def _table(verdicts: tuple[Verdict, ...]) -> Table:

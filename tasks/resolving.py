@@ -5,9 +5,12 @@ from dataclasses import dataclass, replace
 
 from net.bandwidth import require_sane
 from net.plan import FILTERED_KINDS, require_filterable
+from tasks.guest_wants import wants_for
 from tasks.store import Store
 from tasks.volume_requests import attachment_for
-from taskvisor.compute.placement import Ask, resources_for
+from taskvisor.compute.placement import Ask
+from taskvisor.compute.resources.kind import GuestWants
+from taskvisor.compute.resources.table import OUR_TABLE, ResourceTable
 from taskvisor.model.errors import Refused
 from taskvisor.model.flavors import sized_flavor_for
 from taskvisor.model.group_spec import DEFAULT_GROUP
@@ -35,6 +38,8 @@ class Resolved:
     image: Image | None
     config_drive: SeedKind = SeedKind.NOCLOUD
     networks: tuple[Network, ...] = ()
+    wants: GuestWants | None = None
+    table: ResourceTable = OUR_TABLE
 
     @property
     def image_properties(self) -> Mapping[str, str]:
@@ -45,10 +50,11 @@ class Resolved:
     def ask(self) -> Ask:
         """What is to be placed."""
         return Ask(
-            resources=resources_for(self.flavor),
+            resources=self.table.resources_for(self.wants or GuestWants(flavor=self.flavor)),
             host=HostName(self.spec.host) if self.spec.host else None,
             image_host=self.image.host if self.image else None,
             networks=self.networks,
+            wants=self.wants,
         )
 
 
@@ -67,6 +73,8 @@ def resolve(
         resolved,
         config_drive=seed_kind_for(spec.config_drive, options.disk, config_drive),
         networks=tuple(store.find_network(name) for name in dict.fromkeys(nic.network for nic in spec.nics)),
+        wants=wants_for(resolved.flavor, resolved.image_properties, options),
+        table=store.resources,
     )
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from taskvisor.compute.resources.table import OUR_TABLE, ResourceTable
 from taskvisor.model.ids import NetworkId, network_id_for
 from taskvisor.model.network import Network, NetworkKind, Surroundings
 from taskvisor.state.addresses import Addresses
@@ -42,6 +43,8 @@ class Store:
     flavor_changes: FlavorChanges
     surroundings: SurroundingsReader
     default_network_cidr: str
+    resources: ResourceTable = OUR_TABLE
+    """The kinds of resources that guests claim."""
 
     def find_network(self, name: str) -> Network:
         """The network of that name. `default` is made at first use: it needs no configuration. Refused for others."""

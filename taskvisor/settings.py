@@ -5,6 +5,7 @@ Each option is an environment variable `TASKVISOR_<NAME>`; a file of such lines 
 
 import os
 import socket
+from collections.abc import Callable
 from functools import lru_cache
 from ipaddress import ip_address
 from pathlib import Path
@@ -18,6 +19,7 @@ from taskvisor.model.disk_backend import BackendKind, Preallocation
 from taskvisor.model.host_links import parse_physical_networks
 from taskvisor.model.image_url import OBJECT_STORES
 from taskvisor.model.operator import Dialect, MetadataDialect
+from taskvisor.model.resource_texts import parse_pci_aliases, parse_pci_devices, parse_ratios, parse_reserved
 from taskvisor.model.states import SeedKind
 from taskvisor.model.volume import VolumeScheme
 
@@ -74,6 +76,16 @@ def _volume_roots(roots: str) -> str:
 def _physical_networks(pairs: str) -> str:
     parse_physical_networks(pairs)
     return pairs
+
+
+def _checked_by(parse: Callable[[str], object]) -> Callable[[str], str]:
+    """The text as it is, once it parses."""
+
+    def checked(text: str) -> str:
+        parse(text)
+        return text
+
+    return checked
 
 
 def _address_or_none(address: str) -> str:
@@ -138,6 +150,32 @@ class Settings(BaseSettings):
     """Kept for the host itself. Nova's default."""
 
     reserved_disk_gib: Annotated[int, Field(ge=0)] = 0
+    reserved_cpus: Annotated[int, Field(ge=0, le=4096)] = 0
+    """CPUs that are kept for the host itself: they are not promised, not even once. Nova's reserved_host_cpus."""
+
+    resources: Annotated[str, Field(pattern=r"^([A-Za-z0-9_.-]{1,64}(,[A-Za-z0-9_.-]{1,64})*)?$")] = ""
+    """Kinds of resources besides our own, by the names of their entry points in the group `taskvisor.resources`, with commas
+    between them: the same on all hosts. Ours are always there."""
+
+    resource_ratios: Annotated[str, AfterValidator(_checked_by(parse_ratios))] = ""
+    """Like gpu=2: how often further amounts may be promised. Empty: once each."""
+
+    reserved_resources: Annotated[str, AfterValidator(_checked_by(parse_reserved))] = ""
+    """Like gpu=1,pages_2048@0=64: what of further amounts is kept back. Empty: nothing."""
+
+    guest_overhead_mib: Annotated[int, Field(ge=0, le=65536)] = 0
+    """What a guest claims beside its own memory, for its QEMU: the same on all hosts. Nova reckons with none; small guests of
+    ours were seen to take 60 to 130 MiB."""
+
+    dedicated_cpus: Annotated[str, AfterValidator(_cpu_list)] = ""
+    """Like 4-15: CPUs of this host for guests that are pinned, each one guest's alone. All others stay off these. Empty: no
+    pinned guests here."""
+
+    pci_devices: Annotated[str, AfterValidator(_checked_by(parse_pci_devices))] = ""
+    """Like 8086:10fb,0000:3b:00.0: PCI devices of this host that guests may have. Empty: none."""
+
+    pci_aliases: Annotated[str, AfterValidator(_checked_by(parse_pci_aliases))] = ""
+    """Like gpu=10de:1db4: what flavors call PCI devices (pci_passthrough:alias=gpu:1), the same on all hosts."""
 
     heartbeat_s: Annotated[float, Field(gt=0)] = 5.0
     """A host says that it is alive so often; its node's own process does, so a busy host is never called dead."""

@@ -57,6 +57,7 @@ CHOSEN = {
     "TASKVISOR_VIDEO_MODEL": "virtio",
     "TASKVISOR_KERNEL_ROOTS": "/srv/kernels:/boot",
     "TASKVISOR_SHARED_CPUS": "0-2,8",
+    "TASKVISOR_DEDICATED_CPUS": "4,5",
     "TASKVISOR_CEPH_USER": "vms",
     "TASKVISOR_CEPH_SECRET_UUID": "5f6c1a52-8a3e-4c58-9d0c-0a1b2c3d4e5f",
     "TASKVISOR_CEPH_MONITORS": "10.0.0.1,[fd00::3]:6789",
@@ -81,6 +82,7 @@ def test_settings_of_guests_are_what_the_operator_chose(monkeypatch: pytest.Monk
         video_model="virtio",
         kernel_roots=("/srv/kernels", "/boot"),
         shared_cpus=frozenset({0, 1, 2, 8}),
+        dedicated_cpus=frozenset({4, 5}),
         ceph=CephAccess(
             user="vms",
             secret_uuid="5f6c1a52-8a3e-4c58-9d0c-0a1b2c3d4e5f",

@@ -26,12 +26,13 @@ from taskvisor.model.states import ImageFormat
 from virt import qemu_img
 from virt.disk_file import read_disk_file
 from virt.durable import ensure_no_file, rename_durably, sync_file, write_durably
+from virt.growth import read_growth_bytes
 from virt.images.published import PublishedImages
 from virt.owned_directories import OwnedDirectories
 from virt.progress import Progress, ignore_progress
 from virt.seeds.fat import fat_for
 from virt.seeds.iso import iso_for
-from virt.space import GIB, host_errors, read_space
+from virt.space import GIB, host_errors, read_space, whole_gib
 from virt.stores.files import FileStore
 from virt.stores.opening import StoreOptions, open_pool
 from virt.stores.place import pool_disk_at, pools_of
@@ -162,6 +163,10 @@ class LocalDisks:
         pools = [self._pool(backend) for backend in self._own_pools()]
         space = pools[0].read_space() if pools else read_space(self._instances.root)
         return space.total_bytes // GIB, space.free_bytes // GIB
+
+    def read_growth_gib(self) -> int:
+        """What the files of guests' disks may still grow by, in whole GiB, rounded up."""
+        return whole_gib(read_growth_bytes(self._instances.root))
 
     def _store_of(self, disk: DiskPlan) -> DiskStore:
         if disk.storage is not DiskStorage.FILE:

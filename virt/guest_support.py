@@ -51,6 +51,7 @@ def parse_support(machines: Mapping[str, str], domain_capabilities: Sequence[str
         tpm_models=_of_any(board.tpm_models for board in boards),
         tpm_versions=_of_any(board.tpm_versions for board in boards),
         memory_encryption=_any_able(board.memory_encryption for board in boards),
+        encrypted_guests=max((board.encrypted_guests for board in boards if board.encrypted_guests), default=None),
     )
 
 
@@ -67,6 +68,7 @@ def _parsed_board(root: etree._Element) -> GuestSupport:
         tpm_models=_tpm_values(root, "model"),
         tpm_versions=_tpm_values(root, "backendVersion"),
         memory_encryption=None if sev is None else sev.get("supported") == "yes",
+        encrypted_guests=_whole(None if sev is None else sev.findtext("maxGuests")),
     )
 
 
@@ -93,6 +95,10 @@ def _cpu_models(root: etree._Element) -> frozenset[str] | None:
     # Emulated, a model that lacks some features is given all the same (check none in our definitions).
     emulated = root.findtext("domain") == VirtType.QEMU
     return frozenset(model.text or "" for model in custom.iterfind("model") if emulated or model.get("usable") != "no")
+
+
+def _whole(text: str | None) -> int | None:
+    return int(text) if text is not None and text.isdecimal() else None
 
 
 def _tpm_values(root: etree._Element, name: str) -> frozenset[str] | None:

@@ -13,7 +13,7 @@ import structlog
 
 from taskvisor.model.errors import Contradiction, Refused, Retryable, UnreadableRecord
 from taskvisor.model.ids import InstanceId
-from taskvisor.model.observed import DefinitionFacts, DomainFacts, GuestSupport, HostCell, HypervisorFacts
+from taskvisor.model.observed import DefinitionFacts, DomainFacts, DomainUse, GuestSupport, HostCell, HypervisorFacts
 from taskvisor.model.plan import AttachedDisk, AttachedNic
 from taskvisor.model.snapshot import LiveCopy, Quiesce
 from taskvisor.model.states import VirtType
@@ -22,10 +22,12 @@ from virt.connection import LibvirtConnection
 from virt.domain.owner import NAMESPACE
 from virt.guest_support import BOARDS, parse_machines, parse_support
 from virt.host_cells import parse_cells
+from virt.host_cpu import parse_cpu, parse_shown_cpu
 from virt.hotplug import ensure_disk_attached, ensure_disk_detached, ensure_nic_attached, ensure_nic_detached
 from virt.kvm import KvmReadings, VirtTypeSetting, read_kvm, virt_type_for
 from virt.libvirt_errors import is_no_domain
-from virt.lookup import is_active, list_definitions, list_facts, look_up_ours, read_facts_of
+from virt.lookup import is_active, list_definitions, list_facts, list_uses, look_up_ours, read_facts_of
+from virt.node_devices import list_pci_devices
 from virt.power import LOOKS, call_with_known_flags, ensure_off, ensure_running, request_shutdown
 from virt.progress import Progress
 from virt.quiesce import ensure_thawed
@@ -45,6 +47,12 @@ _UNDEFINE_FLAGS = (
     | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA,
     libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE,
 )
+_CPU_NOT_EXPANDED = (
+    libvirt.VIR_ERR_NO_SUPPORT,
+    libvirt.VIR_ERR_CONFIG_UNSUPPORTED,
+    libvirt.VIR_ERR_OPERATION_FAILED,
+    libvirt.VIR_ERR_INTERNAL_ERROR,
+)
 _NAME_TAKEN = (libvirt.VIR_ERR_OPERATION_FAILED, libvirt.VIR_ERR_DOM_EXIST)
 
 
@@ -57,13 +65,15 @@ class _Asked:
     emulator: EmulatorSeen
     support: GuestSupport
     cells: tuple[HostCell, ...]
+    cpu_model: str | None
+    cpu_features: frozenset[str]
 
 
 class LibvirtHypervisor:
     """The port Hypervisor on libvirt. Making it opens nothing; the first call does, in the process that makes it.
 
     `virt_type` is the setting (auto, kvm, qemu). `qemu_log_dir` is where libvirt logs its guests; errors of a start quote
-    it when it can be read.
+    it when it can be read. `lists_pci_devices`: whether guests may have any, so that they are looked for.
     """
 
     def __init__(
@@ -73,11 +83,13 @@ class LibvirtHypervisor:
         virt_type: str = VirtTypeSetting.AUTO,
         qemu_log_dir: str = QEMU_LOG_DIR,
         read_kvm: Callable[[], KvmReadings] = read_kvm,
+        lists_pci_devices: bool = False,
     ) -> None:
         self._connection = LibvirtConnection(uri)
         self._virt_type = virt_type
         self._qemu_log_dir = Path(qemu_log_dir)
         self._read_kvm = read_kvm
+        self._lists_pci_devices = lists_pci_devices
         self._asked: _Asked | None = None
 
     def close(self) -> None:
@@ -101,6 +113,10 @@ class LibvirtHypervisor:
     def list_definitions(self) -> tuple[DefinitionFacts, ...]:
         """The XML of every domain on the host, ours or not, as it is defined and as it runs. Without passwords."""
         return self._connection.run("read the definitions of the domains", list_definitions)
+
+    def list_uses(self) -> tuple[DomainUse, ...]:
+        """What every domain, ours or not, has of the host: one call, however many there are."""
+        return self._connection.run("ask what the domains have", list_uses)
 
     def ensure_defined(self, instance_id: InstanceId, xml: str) -> None:
         """The domain is defined with this XML (for a running one: from its next start).
@@ -261,6 +277,9 @@ class LibvirtHypervisor:
             domains=connection.numOfDomains() + connection.numOfDefinedDomains(),
             support=asked.support,
             cells=asked.cells,
+            cpu_model=asked.cpu_model,
+            cpu_features=asked.cpu_features,
+            pci_devices=list_pci_devices(connection) if self._lists_pci_devices else (),
         )
 
     def _ask_once(self, connection: libvirt.virConnect) -> _Asked:
@@ -277,6 +296,7 @@ class LibvirtHypervisor:
 def _read_asked(connection: libvirt.virConnect, arch: str, virt_type: VirtType) -> _Asked:
     default = connection.getDomainCapabilities(None, arch, None, virt_type)
     emulator, capabilities = parse_emulator(default), connection.getCapabilities()
+    cpu_model, cpu_features = _shown_cpu(connection, default, arch)
     machines = parse_machines(capabilities, arch, virt_type)
     others = [board for board in BOARDS if machines.get(board, emulator.machine) != emulator.machine]
     boards = [connection.getDomainCapabilities(None, arch, board, virt_type) for board in others]
@@ -286,7 +306,27 @@ def _read_asked(connection: libvirt.virConnect, arch: str, virt_type: VirtType) 
         emulator=emulator,
         support=parse_support(machines, [default, *boards]),
         cells=parse_cells(capabilities),
+        cpu_model=cpu_model,
+        cpu_features=cpu_features,
     )
+
+
+def _shown_cpu(
+    connection: libvirt.virConnect, domain_capabilities: str, arch: str
+) -> tuple[str | None, frozenset[str]]:
+    """What guests can be shown of the CPU. The capabilities name a model: which features are its own, libvirt says when asked."""
+    shown = parse_shown_cpu(domain_capabilities, arch)
+    if shown is None:
+        return None, frozenset()
+    try:
+        expanded = connection.baselineCPU([shown], libvirt.VIR_CONNECT_BASELINE_CPU_EXPAND_FEATURES)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() not in _CPU_NOT_EXPANDED:
+            raise
+        log.warning("cpu_features_not_told", libvirt_error=str(error))
+        return parse_cpu(shown)
+    model, _ = parse_cpu(shown)
+    return model, parse_cpu(expanded)[1]
 
 
 def _define(connection: libvirt.virConnect, instance_id: InstanceId, name: str, xml: str) -> None:

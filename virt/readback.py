@@ -12,6 +12,7 @@ from taskvisor.model.disk_backend import BackendKind, DiskBackend
 from taskvisor.model.errors import UnreadableRecord
 from taskvisor.model.ids import HostName, InstanceId, NetworkId, PortId
 from taskvisor.model.network import Port
+from taskvisor.model.numa import GuestPlace
 from taskvisor.model.records import Flavor, ImageSource, Instance
 from taskvisor.model.states import ImageFormat, PowerState, SeedKind, VirtType, VmState
 from taskvisor.model.volume import VolumeAttachment
@@ -20,6 +21,10 @@ from virt.domain.text import unescaped
 from virt.libvirt_xml import parse_tree
 
 _OURS = f"{{{NAMESPACE}}}"
+
+
+_UNIT_BYTES = {"b": 1, "bytes": 1, "KiB": 1024, "k": 1024, "MiB": 1024**2, "M": 1024**2, "GiB": 1024**3, "G": 1024**3}
+"""As https://libvirt.org/formatdomain.html#memory-allocation has them; a larger one no domain is written in."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +71,20 @@ def parse_domain(xml: str) -> DomainSeen:
         disks=tuple(_disk(disk) for disk in root.iterfind("devices/disk")),
         taps=tuple(target.get("dev", "") for target in root.iterfind("devices/interface/target[@dev]")),
     )
+
+
+def parse_size(xml: str) -> tuple[int, int]:
+    """The virtual CPUs and the memory in MiB that a domain's XML gives it; 0 of what it does not say. UnreadableRecord when it is
+    no domain, or says of either what is no number.
+    """
+    root = parse_tree(xml, "domain")
+    memory = root.find("memory")
+    try:
+        unit_bytes = 1024 if memory is None else _UNIT_BYTES[memory.get("unit", "KiB")]
+        size = int(root.findtext("memory", "0"))
+        return int(root.findtext("vcpu", "0")), size * unit_bytes // 1024**2
+    except (KeyError, ValueError) as error:
+        raise UnreadableRecord(f"cannot read the size of a domain: {error}") from error
 
 
 def parse_disk(xml: str) -> DiskSeen:
@@ -129,6 +148,7 @@ def _instance(root: etree._Element, owner: etree._Element, power_state: PowerSta
         seed_known=False,
         created_at=float(_text(owner, "created_at")),
         project=unescaped(owner.get("project", DEFAULT_PROJECT)),
+        place=_place(owner),
         volumes=tuple(_volume(volume) for volume in owner.iterfind(f"{_OURS}volume")),
     )
 
@@ -183,6 +203,16 @@ def _machine(root: etree._Element) -> str | None:
 def _disk_backend(owner: etree._Element) -> DiskBackend | None:
     kind = owner.get("disk_backend")
     return None if kind is None else DiskBackend(kind=BackendKind(kind), pool=unescaped(owner.get("disk_pool", "")))
+
+
+def _place(owner: etree._Element) -> GuestPlace | None:
+    text = owner.get("place")
+    if text is None:
+        return None
+    try:
+        return msgspec.json.decode(unescaped(text), type=GuestPlace)
+    except msgspec.MsgspecError as error:
+        raise UnreadableRecord(f"the metadata's record of its place cannot be read: {error}") from error
 
 
 def _image(found: etree._Element) -> ImageSource:

@@ -42,6 +42,7 @@ class StartHost(bootsteps.StartStopStep):
 
     def _start_host(self) -> None:
         self.host_node.check_store()
+        self.host_node.check_plugins()
         if self.host_node.runs_control:
             self.host_node.pre_start_hook()
         if self.host_node.runs_steps:

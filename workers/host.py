@@ -15,13 +15,14 @@ from celery import Celery
 
 from tasks.edge import Edge, control_queue, relaunch_all, steps_queue
 from tasks.replug import CHECK
+from taskvisor.compute.resources.registry import UnknownKind
 from taskvisor.flow.recovery import was_run_by
 from taskvisor.model.errors import Refused, TaskvisorError, UnreadableRecord
 from taskvisor.model.ids import HostName
 from taskvisor.settings import Settings
 from taskvisor.state.hosts import Hosts
 from workers.locks import open_lock_within
-from workers.node import OpenNode
+from workers.node import OpenNode, open_table_of
 from workers.store_check import ensure_store_fit
 
 log = structlog.get_logger(__name__)
@@ -72,6 +73,13 @@ class HostNode:
         try:
             ensure_store_fit(self.open_node().redis, self.settings)
         except (Refused, UnreadableRecord) as refusal:
+            raise SystemExit(f"host {self.settings.host} does not start: {refusal}") from refusal
+
+    def check_plugins(self) -> None:
+        """Every kind of resource that the settings name can be had; else exit, in words."""
+        try:
+            open_table_of(self.settings)
+        except UnknownKind as refusal:
             raise SystemExit(f"host {self.settings.host} does not start: {refusal}") from refusal
 
     def init_host(self) -> None:

@@ -15,7 +15,11 @@ from tasks.flows import FLOWS
 from tasks.periodic import HostReport, Launch, Settler, Sweep, TellOfPorts
 from tasks.replug import PlugCheck
 from tasks.store import RememberedNetworks, Store
+from tasks.tracking import Tracker
 from taskvisor.compute.inventory import Ratios
+from taskvisor.compute.resources.kind import ResourceChoices
+from taskvisor.compute.resources.registry import open_table
+from taskvisor.compute.resources.table import ResourceTable
 from taskvisor.flow.ports import Clock, Disks, Fabric, Hypervisor, ImageCache, Ports, StepLimits, Volumes
 from taskvisor.flow.runner import StepRunner
 from taskvisor.model.cpu_list import parse_cpu_list
@@ -25,6 +29,7 @@ from taskvisor.model.ids import HostName
 from taskvisor.model.network import HostLinks
 from taskvisor.model.operation import Runner
 from taskvisor.model.operator import CephAccess, OperatorChoices, Vendor
+from taskvisor.model.resource_texts import parse_pci_aliases, parse_pci_devices, parse_ratios, parse_reserved
 from taskvisor.model.snapshot import Compression, SnapshotEncoding
 from taskvisor.model.states import ImageFormat
 from taskvisor.settings import Settings
@@ -112,6 +117,7 @@ class OpenNode:
             flavor_changes=FlavorChanges(self.redis, writer),
             surroundings=SurroundingsReader(self.redis, keys),
             default_network_cidr=self.settings.default_network_cidr,
+            resources=open_table_of(self.settings),
         )
 
     @cached_property
@@ -198,9 +204,17 @@ class OpenNode:
             host=self.host,
             hypervisor=self.ports.hypervisor,
             disks=self.ports.disks,
-            ratios=_ratios_of(self.settings),
+            tracker=Tracker(
+                store=self.store,
+                host=self.host,
+                hypervisor=self.ports.hypervisor,
+                disks=self.ports.disks,
+                images=self.ports.images,
+                ratios=_ratios_of(self.settings),
+                now=self._clock.now,
+                links=host_links_of(self.settings),
+            ),
             now=self._clock.now,
-            links=host_links_of(self.settings),
         )
 
 
@@ -216,7 +230,9 @@ def _open_real(settings: Settings) -> Adapters:
 
     root = settings.state_dir
     return (
-        LibvirtHypervisor(settings.libvirt_uri, virt_type=settings.virt_type),
+        LibvirtHypervisor(
+            settings.libvirt_uri, virt_type=settings.virt_type, lists_pci_devices=bool(settings.pci_devices)
+        ),
         LocalDisks(root, store_options_of(settings)),
         open_image_cache(settings),
         LinuxFabric(root, ovsdb=settings.ovsdb),
@@ -280,6 +296,7 @@ def operator_choices_of(settings: Settings) -> OperatorChoices:
         video_model=settings.video_model,
         kernel_roots=tuple(filter(None, settings.kernel_roots.split(":"))),
         shared_cpus=parse_cpu_list(settings.shared_cpus),
+        dedicated_cpus=parse_cpu_list(settings.dedicated_cpus),
         ceph=_ceph_access_of(settings),
         disk_backend=_disk_backend_of(settings),
     )
@@ -327,6 +344,17 @@ def _open_simulated(root: Path) -> Adapters:
     )
 
 
+def open_table_of(settings: Settings) -> ResourceTable:
+    """The kinds of resources that guests claim. UnknownKind when one that is named can't be had."""
+    choices = ResourceChoices(
+        guest_overhead_mib=settings.guest_overhead_mib,
+        dedicated_cpus=parse_cpu_list(settings.dedicated_cpus),
+        pci_devices=parse_pci_devices(settings.pci_devices),
+        pci_aliases=parse_pci_aliases(settings.pci_aliases),
+    )
+    return open_table(filter(None, settings.resources.split(",")), choices)
+
+
 def _ratios_of(settings: Settings) -> Ratios:
     return Ratios(
         vcpu_ratio=settings.vcpu_ratio,
@@ -334,4 +362,7 @@ def _ratios_of(settings: Settings) -> Ratios:
         disk_ratio=settings.disk_ratio,
         reserved_memory_mib=settings.reserved_memory_mib,
         reserved_disk_gib=settings.reserved_disk_gib,
+        reserved_cpus=settings.reserved_cpus,
+        ratios=parse_ratios(settings.resource_ratios),
+        reserved=parse_reserved(settings.reserved_resources),
     )

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import structlog
 
 from net.preflight import list_problems as list_net_problems
+from taskvisor.compute.resources.registry import UnknownKind
 from taskvisor.model.errors import CannotAsk, TaskvisorError
 from taskvisor.settings import Settings, read_settings
 from taskvisor.state.connection import open_redis
@@ -18,7 +19,7 @@ from virt.preflight import list_problems as list_virt_problems
 from virt.seeds.vendor_data import VendorDataFile
 from virt.stores.opening import open_pool
 from workers.logs import configure_logs
-from workers.node import host_links_of, store_options_of, vendor_data_path_of
+from workers.node import host_links_of, open_table_of, store_options_of, vendor_data_path_of
 from workers.store_check import notes_for, refusals_for
 
 log = structlog.get_logger(__name__)
@@ -27,6 +28,7 @@ log = structlog.get_logger(__name__)
 def list_problems(settings: Settings) -> Iterator[str]:
     """Each thing that would keep a guest from being built here, and what to do about it."""
     yield from _redis_problems(settings)
+    yield from _plugin_problems(settings)
     if settings.driver == "simulated":
         return
     yield from list_virt_problems(settings.state_dir)
@@ -48,6 +50,13 @@ def _libvirt_problems(settings: Settings) -> Iterator[str]:
     finally:
         events.close()
         hypervisor.close()
+
+
+def _plugin_problems(settings: Settings) -> Iterator[str]:
+    try:
+        open_table_of(settings)
+    except UnknownKind as problem:
+        yield str(problem)
 
 
 def _vendor_data_problems(settings: Settings) -> Iterator[str]:

@@ -11,6 +11,7 @@ from taskvisor.cli import (
     flavor,
     floating,
     group,
+    host,
     image,
     interface,
     launch,
@@ -90,6 +91,7 @@ app.add_typer(interface.app, name="interface", rich_help_panel=INSTANCES)
 app.command("console-log", rich_help_panel=INSTANCES)(console_log.console_log)
 app.add_typer(ops.app, name="ops", rich_help_panel=FLEET)
 app.command(rich_help_panel=FLEET)(listing.hosts)
+app.add_typer(host.app, name="host", rich_help_panel=FLEET)
 app.add_typer(image.app, name="image", rich_help_panel=FLEET)
 app.command(rich_help_panel=FLEET)(listing.images)
 app.command(rich_help_panel=FLEET)(listing.networks)

@@ -10,7 +10,7 @@ from taskvisor.cli.lifecycle import Name
 from taskvisor.cli.quantities import age_text, bytes_text, time_text
 from taskvisor.cli.records import open_records, settings_or_usage_error
 from taskvisor.cli.render import Format, FormatOption, show_fields, show_json, show_table
-from taskvisor.cli.views import host_view
+from taskvisor.cli.views import host_view, reported_at_of
 from taskvisor.model.allowed import state_text
 from taskvisor.model.ids import HostName
 from taskvisor.model.network import Network
@@ -100,7 +100,7 @@ def hosts(form: FormatOption = Format.TABLE) -> None:
 
 
 def _host_row(host: Host) -> tuple[str, ...]:
-    state = "disabled: " + host.disabled_reason if host.disabled_reason else "up" if host.up else "down"
+    state = host_state_text(host)
     used, inventory = host.used, host.inventory
     if inventory is None:
         return (host.name, state, str(host.instances), "-", "-", "-", "-", "never")
@@ -113,8 +113,17 @@ def _host_row(host: Host) -> tuple[str, ...]:
         f"{used.memory_mib}/{limits.memory_mib}",
         f"{used.disk_gib}/{limits.disk_gib}",
         f"{inventory.virt_type.value} {inventory.arch}",
-        f"{age_text(time.time() - inventory.reported_at)} ago",
+        f"{age_text(time.time() - (reported_at_of(host) or 0.0))} ago",
     )
+
+
+def host_state_text(host: Host) -> str:
+    """What matters most: that it is disabled, down, or marked for what it says of itself; or that it is up."""
+    if host.disabled_reason:
+        return f"disabled: {host.disabled_reason}"
+    if not host.up:
+        return "down"
+    return "takes nothing" if host.inventory and host.inventory.problems else "up"
 
 
 def images(form: FormatOption = Format.TABLE) -> None:

@@ -1,7 +1,6 @@
 """Records as `-f json` shows them: plain JSON that scripts may rely on. User data and keys stay out."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
 from typing import TypedDict
 
 from taskvisor.model.build_result import build_results_of
@@ -63,7 +62,10 @@ class OperationView(TypedDict):
 
 
 class HostView(TypedDict):
-    """Amounts: vcpus, memory_mib, disk_gib. `limits` is what may be claimed, `used` what is."""
+    """Amounts by name: vcpus, memory_mib, disk_gib and those of further kinds. `limits` is what may be claimed, `used` what is.
+
+    A host with `problems` takes nothing; `remarks` are where it differs from what is recorded.
+    """
 
     name: str
     up: bool
@@ -78,6 +80,8 @@ class HostView(TypedDict):
     hypervisor_version: str | None
     domains: int | None
     reported_at: float | None
+    problems: list[str]
+    remarks: list[str]
 
 
 def operation_view(operation: Operation) -> OperationView:
@@ -115,16 +119,23 @@ def host_view(host: Host) -> HostView:
         "up": host.up,
         "disabled_reason": host.disabled_reason,
         "instances": host.instances,
-        "used": asdict(host.used),
-        "limits": asdict(inventory.limits) if inventory else None,
-        "total": asdict(inventory.total) if inventory else None,
+        "used": dict(host.used.amounts()),
+        "limits": dict(inventory.limits.amounts()) if inventory else None,
+        "total": dict(inventory.total.amounts()) if inventory else None,
         "disk_free_gib": inventory.disk_free_gib if inventory else None,
         "arch": inventory.arch if inventory else None,
         "virt_type": inventory.virt_type.value if inventory else None,
         "hypervisor_version": inventory.hypervisor_version if inventory else None,
         "domains": inventory.domains if inventory else None,
-        "reported_at": inventory.reported_at if inventory else None,
+        "reported_at": reported_at_of(host),
+        "problems": list(inventory.problems) if inventory else [],
+        "remarks": list(inventory.remarks) if inventory else [],
     }
+
+
+def reported_at_of(host: Host) -> float | None:
+    """When the host last said what it has; None when it never has. Older versions noted it in the inventory only."""
+    return host.reported_at or (host.inventory.reported_at if host.inventory else None)
 
 
 def step_seconds(operation: Operation, step: StepRecord, now: float) -> float | None:

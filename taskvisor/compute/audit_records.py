@@ -4,9 +4,11 @@ Each rule reads one value and yields findings; all of them are about one reading
 What can't be read may be anything: no rule concludes from it that something is not there.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from taskvisor.compute.audit_addresses import address_findings
+from taskvisor.compute.audit_held import held_findings
 from taskvisor.compute.audit_indexes import index_findings
 from taskvisor.compute.audit_members import member_findings
 from taskvisor.compute.audit_volumes import volume_findings
@@ -24,6 +26,7 @@ def record_findings(records: Records, now: float, limits: AuditLimits) -> Iterat
         yield _finding(Code.RECORD_UNREADABLE, key, why)
     for host in records.hosts:
         yield from _claims_of(host, records)
+        yield from held_findings(host, records)
     for instance in records.instances.values():
         yield from _held_for(instance, records)
     yield from _names(records)
@@ -57,7 +60,7 @@ def _claims_of(name: HostName, records: Records) -> Iterator[Finding]:
             said = f"a claim of {instance.name}, which is recorded on {instance.host}"
             yield _finding(Code.CLAIM_WITHOUT_INSTANCE, instance_id, said, name)
     claimed = _sum_of(host.claims)
-    if claimed != host.used:
+    if dict(_some_of(claimed)) != dict(_some_of(host.used)):
         said = f"{_amounts(host.used)} are noted as used, the claims come to {_amounts(claimed)}"
         yield _finding(Code.USED_DIFFERS, name, said, name)
     yield from _beyond(name, host, claimed)
@@ -66,18 +69,28 @@ def _claims_of(name: HostName, records: Records) -> Iterator[Finding]:
 def _beyond(name: HostName, host: HostRecord, claimed: Resources) -> Iterator[Finding]:
     if host.inventory is None:
         return
+    if host.inventory.problems:
+        return  # what may be claimed of it is not known: that is the finding
     limits = dict(host.inventory.limits.amounts())
-    over = [f"{kind} {amount} of {limits[kind]}" for kind, amount in claimed.amounts() if amount > limits[kind]]
+    over = [
+        f"{kind} {amount} of {limits.get(kind, 0)}"
+        for kind, amount in claimed.amounts()
+        if amount > limits.get(kind, 0)
+    ]
     if over:
         yield _finding(Code.CLAIM_BEYOND_CAPACITY, name, f"claimed beyond what there is: {', '.join(over)}", name)
 
 
 def _sum_of(claims: Mapping[InstanceId, Resources]) -> Resources:
-    return Resources(
-        vcpus=sum(claim.vcpus for claim in claims.values()),
-        memory_mib=sum(claim.memory_mib for claim in claims.values()),
-        disk_gib=sum(claim.disk_gib for claim in claims.values()),
-    )
+    total: Counter[str] = Counter()
+    for claim in claims.values():
+        total.update(dict(claim.amounts()))
+    return Resources.of_amounts(total)
+
+
+def _some_of(resources: Resources) -> Iterator[tuple[str, int]]:
+    """Without the kinds that there is nothing of: a kind that nobody claims any more stays noted as none."""
+    return ((kind, amount) for kind, amount in resources.amounts() if amount)
 
 
 def _amounts(resources: Resources) -> str:

@@ -3,10 +3,12 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from taskvisor.compute.resources.kind import GuestWants
+from taskvisor.compute.resources.table import resources_for as resources_for  # noqa: PLC0414 - its callers find it here
 from taskvisor.model.errors import NoCapacity
 from taskvisor.model.ids import HostName
 from taskvisor.model.network import PHYSICAL_KINDS, Network, NetworkKind
-from taskvisor.model.records import Flavor, Host, Resources
+from taskvisor.model.records import Host, Resources
 
 GIB = 1024**3
 
@@ -23,6 +25,7 @@ class Ask:
     image_host: HostName | None = None
     excluded: tuple[HostName, ...] = ()
     networks: tuple[Network, ...] = ()
+    wants: GuestWants | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,13 +49,6 @@ Rule = Callable[[Ask, Host], str | None]
 """None when the host passes, else the reason."""
 
 
-def resources_for(flavor: Flavor) -> Resources:
-    """What a guest of that size claims: of disk, all that it has, and a part of a GiB as a whole one."""
-    swap_gib = -(-flavor.swap_mib // 1024)
-    disk_gib = flavor.disk_gib + flavor.ephemeral_gib + swap_gib
-    return Resources(vcpus=flavor.vcpus, memory_mib=flavor.memory_mib, disk_gib=disk_gib)
-
-
 def _is_up(_: Ask, host: Host) -> str | None:
     return None if host.up else "its worker has not been heard of lately"
 
@@ -63,6 +59,12 @@ def _is_enabled(_: Ask, host: Host) -> str | None:
 
 def _has_reported(_: Ask, host: Host) -> str | None:
     return None if host.inventory is not None else "it has not reported its resources yet"
+
+
+def _is_sound(_: Ask, host: Host) -> str | None:
+    if host.inventory is None or not host.inventory.problems:
+        return None
+    return f"it takes nothing: {'; '.join(host.inventory.problems)}"
 
 
 def _is_the_host_asked_for(ask: Ask, host: Host) -> str | None:
@@ -101,9 +103,9 @@ def _has_room(ask: Ask, host: Host) -> str | None:
         return None
     limits, used = dict(host.inventory.limits.amounts()), dict(host.used.amounts())
     short = [
-        f"{name} {amount} asked, {limits[name] - used[name]} of {limits[name]} free"
+        f"{name} {amount} asked, {limits.get(name, 0) - used.get(name, 0)} of {limits.get(name, 0)} free"
         for name, amount in ask.resources.amounts()
-        if amount > limits[name] - used[name]
+        if amount > limits.get(name, 0) - used.get(name, 0)
     ]
     return "; ".join(short) or None
 
@@ -112,6 +114,7 @@ RULES: tuple[tuple[str, Rule], ...] = (
     ("up", _is_up),
     ("enabled", _is_enabled),
     ("reported", _has_reported),
+    ("sound", _is_sound),
     ("host", _is_the_host_asked_for),
     ("image", _has_the_image),
     ("network", _is_connected),

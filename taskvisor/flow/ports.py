@@ -18,6 +18,7 @@ from taskvisor.model.observed import (
     DhcpFacts,
     DiskFileFacts,
     DomainFacts,
+    DomainUse,
     HypervisorFacts,
     ImageFileFacts,
     LinkFacts,
@@ -59,6 +60,10 @@ class Hypervisor(Protocol):
 
     def list_domains(self) -> tuple[DomainFacts, ...]:
         """Every domain on the host, ours or not."""
+        ...
+
+    def list_uses(self) -> tuple[DomainUse, ...]:
+        """What every domain on the host, ours or not, has of it, as the hypervisor says."""
         ...
 
     def list_definitions(self) -> tuple[DefinitionFacts, ...]:
@@ -243,6 +248,10 @@ class Disks(Protocol):
         """Total and free GiB of where the disks of guests to come are made."""
         ...
 
+    def read_growth_gib(self) -> int:
+        """What the files of guests' disks may still grow by, in GiB: disks are made larger than the room that they take."""
+        ...
+
 
 class Volumes(Protocol):
     """What connects this host to storage that lives on without its guests.
@@ -283,6 +292,10 @@ class ImageCache(Protocol):
         Refused for what is not an image, has a backing file or an external data file, differs from the declared
         format or checksum, or is not there (404, no such file); Retryable for a broken transfer, which is resumed.
         """
+        ...
+
+    def list_cached(self) -> tuple[str, ...]:
+        """The SHA-256 of each image that is here, sorted: a guest of one of these waits for no transfer."""
         ...
 
 

@@ -34,6 +34,9 @@ class Code(StrEnum):
 
     CLAIM_WITHOUT_INSTANCE = "claim-without-instance"
     INSTANCE_WITHOUT_CLAIM = "instance-without-claim"
+    THING_NOT_HELD = "thing-not-held"
+    HOST_MARKED = "host-marked"
+    USAGE_DIFFERS = "usage-differs"
     USED_DIFFERS = "used-differs"
     CLAIM_BEYOND_CAPACITY = "claim-beyond-capacity"
     NAME_WITHOUT_INSTANCE = "name-without-instance"
@@ -135,6 +138,9 @@ ADVICE: Mapping[Code, str] = {
     Code.DISK_DRIFTED: "stop the guest before more is lost; restore the file from a copy, or `taskvisor delete NAME`",
     Code.CLAIM_WITHOUT_INSTANCE: _BY_HAND,
     Code.INSTANCE_WITHOUT_CLAIM: _BY_HAND,
+    Code.THING_NOT_HELD: "two guests share what each should have alone: stop one, then delete it and build it anew",
+    Code.HOST_MARKED: "put right what it says of itself, or the settings of its worker; nothing is placed there until then",
+    Code.USAGE_DIFFERS: "see the host's findings of domains; `taskvisor reboot --hard NAME` defines a guest anew from its record",
     Code.USED_DIFFERS: "set the amounts to the sum of the host's claims; see docs/operations.md",
     Code.CLAIM_BEYOND_CAPACITY: "delete guests there, or raise its ratios",
     Code.NAME_WITHOUT_INSTANCE: _BY_HAND,

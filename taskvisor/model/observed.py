@@ -65,6 +65,7 @@ class GuestSupport:
     tpm_models: frozenset[str] | None = None
     tpm_versions: frozenset[str] | None = None
     memory_encryption: bool | None = None
+    encrypted_guests: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +95,11 @@ class PciDevice:
 
 @dataclass(frozen=True, kw_only=True)
 class HypervisorFacts:
-    """What the hypervisor says of its host. `cells` is empty where it was not asked."""
+    """What the hypervisor says of its host. `cells` is empty where it was not asked.
+
+    `cpu_features` are those of the CPU that guests can be shown, in libvirt's words. `pci_devices` are all of the host's where
+    it was told to look for some, else none.
+    """
 
     cpus: int
     memory_mib: int
@@ -106,6 +111,20 @@ class HypervisorFacts:
     domains: int
     support: GuestSupport = GuestSupport()
     cells: tuple[HostCell, ...] = ()
+    cpu_model: str | None = None
+    cpu_features: frozenset[str] = frozenset()
+    pci_devices: tuple[PciDevice, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class DomainUse:
+    """What a domain, ours or not, has of its host: `memory_mib` is the most that its guest may have."""
+
+    instance_id: InstanceId
+    name: str
+    runs: bool
+    vcpus: int
+    memory_mib: int
 
 
 class PlugPart(StrEnum):

@@ -46,8 +46,9 @@ class CephAccess:
 @dataclass(frozen=True, kw_only=True)
 class OperatorChoices:
     """`kernel_roots`: below which directories of the host a guest may ask for its kernel; without any it may not.
-    `shared_cpus`: where what is not pinned runs, beside pinned guests. `video_model` is libvirt's word for a card. `ceph` None:
-    this host has none. `disk_backend` is for guests to come: those that are there keep theirs.
+    `shared_cpus`: where what is not pinned runs, beside pinned guests; `dedicated_cpus`: what only those have. `video_model` is
+    libvirt's word for a card. `ceph` None: this host has none. `disk_backend` is for guests to come: those that are there keep
+    theirs.
     """
 
     dialect: Dialect = Dialect.OURS
@@ -57,6 +58,7 @@ class OperatorChoices:
     vnc_keymap: str | None = None
     video_model: str = "vga"
     kernel_roots: tuple[str, ...] = ()
+    dedicated_cpus: frozenset[int] = frozenset()
     shared_cpus: frozenset[int] = frozenset()
     ceph: CephAccess | None = None
     disk_backend: DiskBackend = QCOW2_FILES

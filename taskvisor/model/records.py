@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from taskvisor.model.disk_backend import DiskBackend
 from taskvisor.model.ids import HostName, ImageId, InstanceId, OperationId
 from taskvisor.model.network import Port
+from taskvisor.model.numa import GuestPlace
 from taskvisor.model.observed import HostCell, PciDevice
 from taskvisor.model.states import ImageFormat, PowerState, SeedKind, TaskState, VirtType, VmState
 from taskvisor.model.volume import VolumeAttachment
@@ -126,6 +127,7 @@ class Instance:
     fault: Fault | None = None
     project: str = "default"
     """Whose it is, as far as flavors, placement and statistics ask."""
+    place: GuestPlace | None = None  # what of its host is its alone; None: nothing
     volumes: tuple[VolumeAttachment, ...] = ()  # each is held for it in the store, from when it is asked for
 
     @property
@@ -185,6 +187,18 @@ class Inventory:
     """SHA-256 of the images that need not be fetched; sorted."""
     stats: Mapping[str, int] = field(default_factory=dict)
     """Nova's: num_instances, num_vm_<vm_state>, num_task_<task_state>, num_os_type_<os>, num_proj_<project>, io_workload."""
+    things: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """What one instance alone may have each of, by sort: cpu, pci:<vendor>:<product>, …"""
+    problems: tuple[str, ...] = ()
+    """What it said that can't be, or was told that it can't keep: while there is any, nothing may be claimed of it."""
+    remarks: tuple[str, ...] = ()
+    """Where what its hypervisor says of guests and what is recorded of them differ, in a sentence each."""
+    disk_available_least_gib: int | None = None
+    """What would be free if all disks of its guests grew to their full size; less than nothing where they could not."""
+    orphans: tuple[InstanceId, ...] = ()
+    """Domains that no record is of, by their ids. The memory of those that run is not in `limits`."""
+    guests: Resources = Resources()
+    """What its domains have, as its hypervisor says: virtual CPUs and memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,6 +214,8 @@ class Host:
     labels: Mapping[str, str] = field(default_factory=dict)
     failed_builds: int = 0
     """Builds that failed here one after the other, since one last came to its end."""
+    reported_at: float | None = None
+    """When it last said what it has. Its inventory is as old as its last change."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,3 +231,5 @@ class Claim:
     limits: Resources
     things: tuple[str, ...] = ()
     """What of the host is this instance's alone, each named once on that host: cpu:7, pci:0000:3b:00.0."""
+    place: GuestPlace | None = None
+    """How the instance has them, for its record; None where it has none."""

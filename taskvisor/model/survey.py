@@ -31,6 +31,8 @@ class HostRecord:
     power_synced_at: float | None
     used: Resources
     claims: Mapping[InstanceId, Resources]
+    held: Mapping[str, InstanceId] = field(default_factory=dict)
+    """What one instance alone has of it, by the thing's name."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,5 +1,7 @@
 """Hosts as they report themselves: heartbeat, inventory, and what is claimed of them."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from taskvisor.model.errors import UnreadableRecord
@@ -63,12 +65,24 @@ class Hosts:
             found = self._client.get(self._keys.alive(host))
         return str(found) if found else None
 
-    def write_inventory(self, host: HostName, inventory: Inventory) -> None:
-        """What the host has. A host that reports for the first time is known from then on."""
+    def write_inventory(self, host: HostName, inventory: Inventory) -> Inventory | None:
+        """What the host has; returns what it had, None when nothing was known. A host that reports for the first time is known
+        from then on.
+
+        One that has what it had is not written again: only the time of its report is.
+        """
+        key = self._keys.host(host)
+        with asking(f"read the inventory of {host}"):
+            text = self._client.hget(key, "inventory")
+        former = next(decode_each([(f"inventory of {host}", text)], Inventory, self._on_unreadable), None)
+        is_news = former is None or replace(former, reported_at=inventory.reported_at) != inventory
         with asking(f"write the inventory of {host}"), self._client.pipeline(transaction=True) as pipe:
-            pipe.hset(self._keys.host(host), "inventory", encode(inventory))
+            pipe.hset(key, "reported_at", f"{inventory.reported_at:.3f}")
             pipe.sadd(self._keys.hosts, host)
+            if is_news:
+                pipe.hset(key, "inventory", encode(inventory))
             pipe.execute()
+        return former
 
     def note_power_synced(self, host: HostName, at: float) -> None:
         """The records of the host's instances followed its hypervisor at that time."""
@@ -101,6 +115,15 @@ class Hosts:
             for claimed in decode_each([(f"claim of {key!s}", text)], dict[str, int], self._on_unreadable)
         )
 
+    def list_held(self, hosts: Sequence[HostName]) -> tuple[Mapping[str, InstanceId], ...]:
+        """What instances have for themselves on each of these hosts, by the thing's name: one round trip."""
+        with asking("list what is held on hosts"):
+            pipe = self._client.pipeline(transaction=False)
+            for name in hosts:
+                pipe.hgetall(self._keys.held(name))
+            answers = pipe.execute()
+        return tuple({str(thing): InstanceId(str(owner)) for thing, owner in held.items()} for held in answers)
+
     def _host_from(self, name: HostName, answers: list[Any]) -> Host:
         broken = [answer for answer in answers if isinstance(answer, Exception)]
         for error in broken:
@@ -114,4 +137,12 @@ class Hosts:
             instances=claims or 0,
             up=bool(alive),
             disabled_reason=fields.get("disabled") or None,
+            reported_at=_time_or_none(fields.get("reported_at")),
         )
+
+
+def _time_or_none(text: str | None) -> float | None:
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return None  # whoever wrote it was not us: when it reported is not known

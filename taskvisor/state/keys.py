@@ -14,6 +14,7 @@
 | instances:host:<host> | set | instance ids |
 | names | hash | instance name to id |
 | claims:<host> | hash | instance id to amounts by kind, as JSON |
+| held:<host> | hash | what one instance alone has of the host (cpu:7, pci:0000:3b:00.0, …) to its id |
 | used:<host> | hash | amounts by kind (vcpus, memory_mib, disk_gib, …): the sum of the claims |
 | image:<name> | string | Image as JSON |
 | images | hash | image name to its id, or to the operation that makes it |
@@ -43,7 +44,7 @@
 | revisions | hash | how often "networks", "groups" and "flavors" have changed: who decides on all of them finds out |
 | volume:<identity> | hash | id of each instance that holds the volume to "alone" or "shared" |
 | hosts | set | every host that ever reported |
-| host:<host> | hash | inventory (JSON), disabled (reason), power_synced_at (time) |
+| host:<host> | hash | inventory (JSON, as it last changed), reported_at (time), disabled (reason), power_synced_at (time) |
 | alive:<host> | string | the node's incarnation; expires when the host falls silent |
 | taking:<host> | string | incarnation of the host's node that takes requests; expires when it falls silent |
 | listening:<host> | string | 1 or 0: whether events of the host's guests are heard; expires when its control node falls silent |
@@ -102,6 +103,9 @@ class Keys:
 
     def claims(self, host: str) -> str:
         return f"{self.prefix}claims:{host}"
+
+    def held(self, host: str) -> str:
+        return f"{self.prefix}held:{host}"
 
     def used(self, host: str) -> str:
         return f"{self.prefix}used:{host}"

@@ -43,7 +43,7 @@ BATCH = 500
 COMPUTE_QUEUE = "compute"
 OF_NETWORK = ("addresses", "ports", "addresses6", "ports6", "members")
 OF_INSTANCE = ("instance", "lease", "history", "nics")
-OTHERS = ("op", "image", "flavor", "network", "claims", "used", "host", "volume", "grouped")
+OTHERS = ("op", "image", "flavor", "network", "claims", "used", "held", "host", "volume", "grouped")
 KINDS = (*OF_NETWORK, *OF_INSTANCE, *OTHERS)
 """The kinds of keys that end in an id, a name or a host."""
 
@@ -189,7 +189,7 @@ class _Reading:
     def _indexes(self) -> Indexes:
         keys = self.keys
         hosts = self._set(keys.hosts)
-        everywhere = {*hosts, *self.found["host"], *self.found["claims"], *self.found["used"]}
+        everywhere = {*hosts, *self.found["host"], *self.found["claims"], *self.found["used"], *self.found["held"]}
         self.found["host"] = everywhere
         return Indexes(
             instances=self._set(keys.instances),
@@ -216,8 +216,10 @@ class _Reading:
             pipe.get(keys.alive(name))
             pipe.hgetall(keys.used(name))
             pipe.hgetall(keys.claims(name))
+            pipe.hgetall(keys.held(name))
 
-        fields, incarnation, used, claims = self._ask(ask, keys.host(name), (nothing, None, nothing, nothing))
+        empty = (nothing, None, nothing, nothing, nothing)
+        fields, incarnation, used, claims, things = self._ask(ask, keys.host(name), empty)
         inventory, synced_at = fields.get("inventory"), fields.get("power_synced_at")
         held = {InstanceId(key): self._decode(text, dict[str, int], f"claims:{name}") for key, text in claims.items()}
         return HostRecord(
@@ -227,6 +229,7 @@ class _Reading:
             power_synced_at=self._number(synced_at, f"host:{name}") if synced_at else None,
             used=self._used(name, used),
             claims={key: Resources.of_amounts(claim) for key, claim in held.items() if claim is not None},
+            held={thing: InstanceId(owner) for thing, owner in things.items()},
         )
 
     def _used(self, name: HostName, fields: Mapping[str, str]) -> Resources:

@@ -59,11 +59,12 @@ for number, guard in ipairs(plan.guards) do
   local found
   if kind == 'same' then found = redis.call('GET', key)
   elseif kind == 'sharing' then found = other_holder(key, name, guard[4])
+  elseif kind == 'gone' then found = redis.call('EXISTS', key) == 1 and 'there'
   elseif kind == 'scored' then found = redis.call('ZSCORE', key, name)
   else found = redis.call('HGET', key, name) end
   if kind == 'same' and found ~= name then return {number, ''} end
   if kind == 'is' and found ~= guard[4] then return {number, found or ''} end
-  if (kind == 'absent' or kind == 'sharing') and found then return {number, found} end
+  if (kind == 'absent' or kind == 'sharing' or kind == 'gone') and found then return {number, found} end
   if kind == 'present' and not found then return {number, ''} end
   if kind == 'scored' and not (found and tonumber(found) <= guard[4]) then return {number, found or ''} end
   if kind == 'room' and tonumber(found or '0') + guard[4] > guard[5] then return {number, found or '0'} end
@@ -72,8 +73,13 @@ for _, command in ipairs(plan.commands) do
   if command[1] == 'unclaim' then
     local claim = redis.call('HGET', command[2], command[4])
     if claim then
-      for name, amount in pairs(cjson.decode(claim)) do redis.call('HINCRBY', command[3], name, -amount) end
+      for name, amount in pairs(cjson.decode(claim)) do redis.call('HINCRBY', command[3], name, 0 - amount) end
       redis.call('HDEL', command[2], command[4])
+    end
+  elseif command[1] == 'release' then
+    local held = redis.call('HGETALL', command[2])
+    for index = 1, #held, 2 do
+      if held[index + 1] == command[3] then redis.call('HDEL', command[2], held[index]) end
     end
   elseif command[1] == 'free' then
     local address = redis.call('HGET', command[3], command[5])
@@ -141,6 +147,11 @@ class Transaction:
         self.guards.append(["same", key, value])
         self.refusals.append(error)
 
+    def require_gone(self, key: str, error: Callable[[str], Exception]) -> None:
+        """There is no such key."""
+        self.guards.append(["gone", key])
+        self.refusals.append(error)
+
     def require_sharing(self, key: str, holder: str, mode: str, error: Callable[[str], Exception]) -> None:
         """Nobody but `holder` is in the hash `key`; or all who are share it (mode "shared"), and so does the holder."""
         self.guards.append(["sharing", key, holder, mode])
@@ -157,7 +168,7 @@ class Transaction:
         self.refusals.append(error)
 
     def do(self, *command: Value) -> None:
-        """A Redis command, or one of ours: unclaim, free, disown, nics, moved, count."""
+        """A Redis command, or one of ours: unclaim, release, free, disown, nics, moved, count."""
         self.commands.append(list(command))
 
     def run(self, client: "redis.Redis", what: str) -> None:

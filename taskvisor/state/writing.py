@@ -147,26 +147,35 @@ class Writer:
         tx.do("SREM", keys.instances, instance.id)
         tx.do("SREM", keys.instances_on(instance.host), instance.id)
         tx.do("disown", keys.names, instance.name, instance.id)
-        tx.do("unclaim", keys.claims(instance.host), keys.used(instance.host), instance.id)
+        self.unclaim(tx, instance.host, instance.id)
         forget_ports(tx, keys, instance.id)
         self.release_ports(tx, instance.ports)
         self.release_volumes(tx, instance.id, identities_of(instance))
 
     def claim(self, tx: Transaction, claim: Claim) -> None:
-        """The claim is made if the host has room for all of it; else DoesNotFit with the numbers."""
-        used = self.keys.used(claim.host)
+        """The claim is made if the host has room for all of it, and nobody has any of its things; else DoesNotFit."""
+        used, held = self.keys.used(claim.host), self.keys.held(claim.host)
         limits = dict(claim.limits.amounts())
         for name, amount in claim.resources.amounts():
-            tx.require_room(used, name, amount, limits[name], _no_room(claim, name, amount, limits[name]))
+            limit = limits.get(name, 0)
+            tx.require_room(used, name, amount, limit, _no_room(claim, name, amount, limit))
             tx.do("HINCRBY", used, name, amount)
+        for thing in claim.things:
+            tx.require_absent(held, thing, _thing_taken(claim, thing))
+            tx.do("HSET", held, thing, claim.instance_id)
         tx.do("HSET", self.keys.claims(claim.host), claim.instance_id, encode(dict(claim.resources.amounts())))
 
     def move_claim(self, tx: Transaction, former_host: HostName, claim: Claim) -> None:
         """The claim of an instance at rest moves from its former host to another, in one go."""
         keys = self.keys
         self.claim(tx, claim)
-        tx.do("unclaim", keys.claims(former_host), keys.used(former_host), claim.instance_id)
+        self.unclaim(tx, former_host, claim.instance_id)
         tx.do("SMOVE", keys.instances_on(former_host), keys.instances_on(claim.host), claim.instance_id)
+
+    def unclaim(self, tx: Transaction, host: HostName, instance_id: InstanceId) -> None:
+        """What the instance has claimed of the host, and what it alone had there, is free again; if it has none, nothing is."""
+        tx.do("unclaim", self.keys.claims(host), self.keys.used(host), instance_id)
+        tx.do("release", self.keys.held(host), instance_id)
 
     def hold_volumes(self, tx: Transaction, instance: Instance, former: Instance | None = None) -> None:
         """The instance holds each of its volumes that it had not formerly. Refused, with the holder's id, when another
@@ -232,6 +241,13 @@ def _volume_held(source: str, mode: str) -> Callable[[str], Exception]:
     def error(holder: str) -> Exception:
         advice = "all who hold it must say shareable" if mode == SHARED else "detach it there first"
         return Refused(f"volume: {source} is held by instance {holder}; {advice}")
+
+    return error
+
+
+def _thing_taken(claim: Claim, thing: str) -> Callable[[str], Exception]:
+    def error(holder: str) -> Exception:
+        return DoesNotFit(f"host {claim.host}: {thing} is instance {holder}'s")
 
     return error
 

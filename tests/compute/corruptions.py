@@ -23,7 +23,7 @@ from taskvisor.model.ids import (
 from taskvisor.model.network import Ipv6Mode, Network, NetworkKind, member_for
 from taskvisor.model.observed import PlugPart
 from taskvisor.model.plan import DiskBus, DiskContent, DiskLayout, DiskPlan, DiskRole, VifPlan
-from taskvisor.model.records import Instance
+from taskvisor.model.records import Instance, Resources
 from taskvisor.model.states import Phase, PowerState, TaskState, VmState
 from taskvisor.model.volume import VolumeAttachment
 from taskvisor.state.codec import encode
@@ -576,6 +576,27 @@ def document_of(of: Any, **changes: Any) -> str:
     return msgspec.json.encode({**msgspec.to_builtins(of), **changes}).decode()
 
 
+def a_thing_is_left_held(fleet: Fleet) -> None:
+    """A thing is held for an instance that there is no record of."""
+    fleet.client.hset(KEYS.held(H1), "cpu:7", GHOST)
+
+
+def _say_of_itself(fleet: Fleet, **said: Any) -> None:
+    inventory = fleet.store.hosts.list_hosts()[0].inventory
+    assert inventory is not None
+    fleet.store.hosts.write_inventory(H1, replace(inventory, **said))
+
+
+def a_host_says_what_cannot_be(fleet: Fleet) -> None:
+    """The host says of itself what can't be."""
+    _say_of_itself(fleet, problems=("it says that it has 0 CPUs",), limits=Resources())
+
+
+def a_host_has_seen_a_guest_of_another_size(fleet: Fleet) -> None:
+    """The host has seen a guest of another size than recorded, look after look."""
+    _say_of_itself(fleet, remarks=("web has 128 MiB, its flavor 64",))
+
+
 CORRUPTIONS: list[tuple[Callable[[Fleet], None], Code]] = [
     (a_domain_of_ours_is_defined_by_hand, Code.DOMAIN_WITHOUT_RECORD),
     (the_domain_is_removed, Code.DOMAIN_MISSING),
@@ -604,6 +625,9 @@ CORRUPTIONS: list[tuple[Callable[[Fleet], None], Code]] = [
     (an_image_that_is_to_go_is_forgotten, Code.IMAGE_DELETION_OVERDUE),
     (the_host_falls_silent, Code.HOST_SILENT),
     (a_claim_is_left, Code.CLAIM_WITHOUT_INSTANCE),
+    (a_thing_is_left_held, Code.CLAIM_WITHOUT_INSTANCE),
+    (a_host_says_what_cannot_be, Code.HOST_MARKED),
+    (a_host_has_seen_a_guest_of_another_size, Code.USAGE_DIFFERS),
     (a_claim_is_lost, Code.INSTANCE_WITHOUT_CLAIM),
     (the_sum_of_the_claims_is_wrong, Code.USED_DIFFERS),
     (the_host_shrinks, Code.CLAIM_BEYOND_CAPACITY),

@@ -36,8 +36,9 @@ from tests.support.spies import DieAt, Moment
 from tests.support.world import read_everything
 from tests.tasks.doors import do_during, refuse_once
 
-OF_TWO = {Code.DOMAIN_ELSEWHERE, Code.QUEUE_ORPHANED}
-"""Codes that take more than one thing on one host; their tests are below."""
+OF_TWO = {Code.DOMAIN_ELSEWHERE, Code.QUEUE_ORPHANED, Code.THING_NOT_HELD}
+"""Codes that take more than one thing on one host; their tests are below, and of guests that are pinned in
+tests/tasks/test_placed_guests.py."""
 
 
 def codes(found: tuple[Finding, ...]) -> list[Code]:

@@ -55,6 +55,18 @@ def verdicts(ask: Ask, *hosts: Host) -> list[tuple[str, str, str]]:
         (ASK, host("h1", up=False), "up", "its worker has not been heard of lately"),
         (ASK, host("h1", disabled_reason="new disks"), "enabled", "it is disabled: new disks"),
         (ASK, host("h1", inventory=None), "reported", "it has not reported its resources yet"),
+        (
+            ASK,
+            host("h1", inventory=replace(inventory(), problems=("it says that it has 0 CPUs",))),
+            "sound",
+            "it takes nothing: it says that it has 0 CPUs",
+        ),
+        (
+            replace(ASK, resources=replace(ASKED, others={"gpu": 1})),
+            host("h1"),
+            "capacity",
+            "gpu 1 asked, 0 of 0 free",
+        ),
         (replace(ASK, host=HostName("h2")), host("h1"), "host", "only host h2 was asked for"),
         (replace(ASK, image_host=HostName("h2")), host("h1"), "image", "the image lies on host h2 only"),
         (
@@ -89,6 +101,7 @@ def test_every_rule_has_a_case_above() -> None:
         "up",
         "enabled",
         "reported",
+        "sound",
         "host",
         "image",
         "network",

@@ -486,6 +486,10 @@ def test_no_more_is_free_than_there_is(host: DisksHost) -> None:
     assert total_gib >= free_gib > 0
 
 
+def test_disks_that_are_not_there_do_not_grow(host: DisksHost) -> None:
+    assert host.port.read_growth_gib() == 0
+
+
 def test_two_processes_at_once_prepare_different_guests(host: DisksHost, base: CachedImage) -> None:
     calls: list[tuple[str, tuple[object, ...]]] = []
     for number in range(4):

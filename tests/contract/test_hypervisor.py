@@ -10,7 +10,7 @@ import pytest
 from taskvisor.flow.ports import Hypervisor
 from taskvisor.model.errors import CannotAsk, Contradiction, Refused, TaskvisorError
 from taskvisor.model.ids import InstanceId
-from taskvisor.model.observed import DefinitionFacts, DomainFacts
+from taskvisor.model.observed import DefinitionFacts, DomainFacts, DomainUse
 from taskvisor.model.snapshot import Quiesce
 from taskvisor.model.states import PowerState
 from tests.contract.hypervisors import HypervisorHost, RealHost, SimulatedHost
@@ -18,6 +18,7 @@ from tests.contract.plans import MIB, ignore_progress, instance_id, xml_for
 from tests.contract.processes import repeat_at_once
 from virt.definition import parse_definition
 from virt.drift import differences_for
+from virt.readback import parse_size
 from virt.record_copy import record_copy_in, with_record_copy
 from virt.simulated.image_file import read_image_file
 
@@ -255,6 +256,22 @@ def test_a_foreign_domain_is_listed_and_counted(defined: HypervisorHost) -> None
     defined.ensure_foreign_domain(STRANGER, "somebodys")
     assert {facts.instance_id: facts.owned for facts in defined.port.list_domains()} == {GUEST: True, STRANGER: False}
     assert defined.port.read_facts().domains == 2
+
+
+def test_what_a_domain_has_of_the_host_is_what_its_xml_gives_it(defined: HypervisorHost, xml: str) -> None:
+    (off,) = defined.port.list_uses()
+    vcpus, memory_mib = parse_size(xml)
+    name = seen(defined).name
+    assert min(vcpus, memory_mib) > 0
+    assert off == DomainUse(instance_id=GUEST, name=name, runs=False, vcpus=vcpus, memory_mib=memory_mib)
+
+    defined.port.ensure_running(GUEST)
+    assert defined.port.list_uses() == (replace(off, runs=True),)
+
+
+def test_what_domains_of_others_have_is_told_too(defined: HypervisorHost) -> None:
+    defined.ensure_foreign_domain(STRANGER, "somebodys")
+    assert {use.instance_id for use in defined.port.list_uses()} == {GUEST, STRANGER}
 
 
 def test_xml_of_another_instance_is_refused(host: HypervisorHost, disk: Path) -> None:

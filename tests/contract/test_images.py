@@ -69,6 +69,12 @@ def digest_of(path: Path) -> str:
     return sha256(path.read_bytes()).hexdigest()
 
 
+def test_cached_images_are_listed_by_their_content(host: ImagesHost, qcow2: Path, partitioned: Path) -> None:
+    assert host.port.list_cached() == ()
+    made = [host.port.ensure_cached(of(path), ignore_progress).sha256 for path in (qcow2, partitioned, qcow2)]
+    assert host.port.list_cached() == host.open_port().list_cached() == tuple(sorted(set(made)))
+
+
 def test_a_cached_image_is_there_and_named_by_its_content(host: ImagesHost, qcow2: Path) -> None:
     image = host.port.ensure_cached(of(qcow2), ignore_progress)
     assert Path(image.path).is_file()

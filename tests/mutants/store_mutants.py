@@ -14,6 +14,7 @@ OF_ADDRESSES = "tests/state/test_addresses.py"
 OF_ADMISSION = "tests/state/test_admission.py"
 OF_FLAVORS = "tests/tasks/test_flavor_requests.py"
 OF_HISTORY = "tests/state/test_history.py"
+OF_CLAIMS = "tests/state/test_claims.py"
 OF_LEASES = "tests/state/test_admission_leases.py"
 OF_NETWORKS = "tests/tasks/test_network_requests.py"
 OF_JOURNAL = "tests/state/test_journal.py"
@@ -150,15 +151,48 @@ HOLDINGS = (
         WRITING,
         "claim-without-room",
         "no host is promised more than it has",
-        "            tx.require_room(used, name, amount, limits[name], _no_room(claim, name, amount, limits[name]))\n",
+        "            tx.require_room(used, name, amount, limit, _no_room(claim, name, amount, limit))\n",
         "            assert limits\n",
         OF_ADMISSION,
+        OF_CLAIMS,
+    ),
+    mutant_of(
+        WRITING,
+        "thing-held-twice",
+        "what one instance has alone is no other's",
+        "            tx.require_absent(held, thing, _thing_taken(claim, thing))\n",
+        "",
+        OF_CLAIMS,
+    ),
+    mutant_of(
+        WRITING,
+        "thing-not-released",
+        "what an instance had alone is free when it is gone",
+        '        tx.do("release", self.keys.held(host), instance_id)\n',
+        "",
+        OF_CLAIMS,
+    ),
+    mutant_of(
+        TRANSACTION,
+        "thing-of-another-released",
+        "an instance that goes frees what is its own, and nothing else",
+        "      if held[index + 1] == command[3] then redis.call('HDEL', command[2], held[index]) end\n",
+        "      redis.call('HDEL', command[2], held[index])\n",
+        OF_CLAIMS,
+    ),
+    mutant_of(
+        TRANSACTION,
+        "none-not-given-back",
+        "a guest that claims none of something can be deleted",
+        "0 - amount",
+        "-amount",
+        OF_CLAIMS,
     ),
     mutant_of(
         WRITING,
         "claim-not-freed",
         "the claim of an instance goes with it",
-        '        tx.do("unclaim", keys.claims(instance.host), keys.used(instance.host), instance.id)\n',
+        "        self.unclaim(tx, instance.host, instance.id)\n",
         "",
         OF_JOURNAL,
     ),
@@ -166,8 +200,8 @@ HOLDINGS = (
         TRANSACTION,
         "claim-freed-twice",
         "a claim is given back once, however often it is tried",
-        "      redis.call('HDEL', command[2], command[4])\n    end\n  elseif command[1] == 'free'",
-        "    end\n  elseif command[1] == 'free'",
+        "      redis.call('HDEL', command[2], command[4])\n    end\n  elseif command[1] == 'release'",
+        "    end\n  elseif command[1] == 'release'",
         OF_TRANSACTION,
         OF_JOURNAL,
     ),
@@ -175,7 +209,7 @@ HOLDINGS = (
         WRITING,
         "claim-not-moved",
         "a build that moves on leaves no claim behind",
-        '        tx.do("unclaim", keys.claims(former_host), keys.used(former_host), claim.instance_id)\n',
+        "        self.unclaim(tx, former_host, claim.instance_id)\n",
         "",
         OF_JOURNAL,
     ),

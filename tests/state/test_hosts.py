@@ -21,8 +21,27 @@ def test_a_host_is_known_once_it_has_reported(hosts: Hosts) -> None:
     hosts.write_inventory(H1, inventory())
 
     assert hosts.list_hosts() == (
-        Host(name=H1, inventory=inventory(), used=Resources(), instances=0, up=True, disabled_reason=None),
+        Host(name=H1, inventory=inventory(), used=Resources(), instances=0, up=True, reported_at=1.0),
     )
+
+
+def test_an_inventory_is_written_again_only_when_it_has_changed(hosts: Hosts, client: redis.Redis, keys: Keys) -> None:
+    first, again, other = inventory(at=1.0), inventory(at=61.0), inventory(at=121.0, vcpus=32)
+    assert hosts.write_inventory(H1, first) is None
+    text = client.hget(keys.host(H1), "inventory")
+
+    assert hosts.write_inventory(H1, again) == first
+    assert client.hget(keys.host(H1), "inventory") == text
+    assert [host.reported_at for host in hosts.list_hosts()] == [61.0]
+
+    assert hosts.write_inventory(H1, other) == first
+    assert [(host.inventory, host.reported_at) for host in hosts.list_hosts()] == [(other, 121.0)]
+
+
+def test_an_inventory_that_cannot_be_read_is_written_anew(hosts: Hosts, client: redis.Redis, keys: Keys) -> None:
+    client.hset(keys.host(H1), "inventory", "{")
+    assert hosts.write_inventory(H1, inventory()) is None
+    assert [host.inventory for host in hosts.list_hosts()] == [inventory()]
 
 
 def test_a_host_that_falls_silent_is_down_and_still_known(hosts: Hosts) -> None:

@@ -13,7 +13,9 @@ from tasks.flows import FLOWS
 from tasks.periodic import HostReport, Settler, Sweep
 from tasks.replug import PlugCheck
 from tasks.store import RememberedNetworks, Store
+from tasks.tracking import Tracker
 from taskvisor.compute.inventory import Ratios
+from taskvisor.compute.resources.table import OUR_TABLE, ResourceTable
 from taskvisor.flow.ports import Journal, Ports, StepLimits
 from taskvisor.flow.runner import StepRunner
 from taskvisor.flow.step import Flows
@@ -89,6 +91,7 @@ class Fleet:
         outcome_for: OutcomeFor = lambda *_: None,
         choices: OperatorChoices = NO_CHOICES,
         client: redis.Redis | None = None,
+        resources: ResourceTable = OUR_TABLE,
     ) -> None:
         """`client` is one that is open already; who opened it closes it."""
         self._choices = choices
@@ -115,6 +118,7 @@ class Fleet:
             flavor_changes=FlavorChanges(self.client, writer),
             surroundings=SurroundingsReader(self.client, KEYS),
             default_network_cidr=cidr,
+            resources=resources,
         )
         self.events = Events(self.client, KEYS)
         self.door = Door(store=self.store, now=self.clock.now)
@@ -171,9 +175,17 @@ class Fleet:
                 host=name,
                 hypervisor=hypervisor,
                 disks=disks,
-                ratios=ratios,
+                tracker=Tracker(
+                    store=self.store,
+                    host=name,
+                    hypervisor=hypervisor,
+                    disks=disks,
+                    images=ports.images,
+                    ratios=ratios,
+                    now=self.clock.now,
+                    links=links,
+                ),
                 now=self.clock.now,
-                links=links,
             ),
             plugs=PlugCheck(store=self.store, host=name, ports=ports, exclusion=InstanceLocks(root / "locks")),
             outsider=SimulatedOutsider(root),

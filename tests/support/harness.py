@@ -13,6 +13,8 @@ import redis
 
 from tasks.door import ALREADY
 from tasks.flows import FLOWS
+from taskvisor.compute.resources.kind import ResourceChoices
+from taskvisor.compute.resources.registry import open_table
 from taskvisor.flow.step import Flow, Step
 from taskvisor.model.operation import Operation
 from taskvisor.model.operator import OperatorChoices
@@ -27,7 +29,12 @@ VOLUME = "nfs://filer/export/web.raw"
 
 EXTRA: dict[str, dict[str, Any]] = {
     "instance.build": {
-        "flavor": {**SMALL, "swap_mib": 64, "ephemeral_gib": 1},
+        "flavor": {
+            **SMALL,
+            "swap_mib": 64,
+            "ephemeral_gib": 1,
+            "extra_specs": {"hw:cpu_policy": "dedicated", "hw:mem_page_size": "large"},
+        },
         "volumes": [VOLUME, "rbd://volumes/data"],
     },
     "instance.snapshot": {"image": "gold"},
@@ -36,7 +43,11 @@ EXTRA: dict[str, dict[str, Any]] = {
     "instance.attach_interface": {"interface": {"network": "default", "address": "10.152.7.7"}},
     "instance.detach_interface": {"interface": "10.152.0.2"},
 }
-"""What a request needs beside the instance. A build is asked for each kind of disk, so that the making of each is covered."""
+"""What a request needs beside the instance. A build is asked for each kind of disk, so that the making of each is
+covered, and for what of a host one guest alone may have.
+"""
+
+RESOURCES = open_table((), ResourceChoices(dedicated_cpus=frozenset({1, 33, 2, 34})))
 
 OPERATION = "the-operation"
 MOMENTS_LIMIT = 1000
@@ -84,15 +95,22 @@ class Harness:
         shutil.copytree(self._saved_root, self._root)
         self.write_store(self._saved_keys)
         flows = FLOWS if flow is None else {**FLOWS, flow.name: flow}
-        return Fleet(self._redis_url, self._root, flows=flows, choices=self._choices, client=self._client)
+        return Fleet(
+            self._redis_url,
+            self._root,
+            flows=flows,
+            choices=self._choices,
+            client=self._client,
+            resources=RESOURCES,
+        )
 
     def open_twin(self) -> Fleet:
         """Another process of the same node, so to speak: its own connection and ports, the same store and directories."""
-        return Fleet(self._redis_url, self._root, choices=self._choices)
+        return Fleet(self._redis_url, self._root, choices=self._choices, resources=RESOURCES)
 
     def _save(self) -> None:
         """Make a fleet ready once, and keep what it then holds: the next ones are copies."""
-        fleet = Fleet(self._redis_url, self._root, choices=self._choices)
+        fleet = Fleet(self._redis_url, self._root, choices=self._choices, resources=RESOURCES)
         if self.flow.action is not InstanceAction.CREATE:
             fleet.build("web", volumes=[VOLUME])
             if ALREADY.get(self.flow.name) is VmState.ACTIVE:

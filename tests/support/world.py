@@ -23,6 +23,7 @@ HELD = (
     "instances",
     "names",
     "claims:",
+    "held:",
     "addresses:",
     "ports:",
     "addresses6:",

@@ -189,16 +189,19 @@ def test_a_host_reports_what_it_has(fleet: Fleet) -> None:
 
     (host,) = fleet.store.hosts.list_hosts()
     assert host.inventory is not None
-    assert host.inventory.total == Resources(vcpus=64, memory_mib=65_536, disk_gib=16_384)
-    assert host.inventory.limits == Resources(vcpus=256, memory_mib=65_536, disk_gib=16_384)
+    of_cells = {f"memory_mib@{cell}": 24_576 for cell in (0, 1)} | {f"pages_2048@{cell}": 4096 for cell in (0, 1)}
+    assert host.inventory.total == Resources(vcpus=64, memory_mib=65_536, disk_gib=16_384, others=of_cells)
+    assert host.inventory.limits == Resources(vcpus=256, memory_mib=65_536, disk_gib=16_384, others=of_cells)
     assert (host.inventory.virt_type, host.inventory.domains) == (VirtType.QEMU, 1)
-    assert host.inventory.reported_at == fleet.clock.now()
+    assert host.reported_at == fleet.clock.now()
     assert host.used == Resources(vcpus=1, memory_mib=64, disk_gib=1)
 
 
 def test_a_host_that_cannot_ask_keeps_its_last_report(fleet: Fleet) -> None:
     before = fleet.store.hosts.list_hosts()
-    report = replace(fleet.hosts[H1].report, hypervisor=Failing())  # type: ignore[arg-type]
+    report = fleet.hosts[H1].report
+    failing = replace(report.tracker, hypervisor=Failing())  # type: ignore[arg-type]
+    report = replace(report, tracker=failing)
 
     with pytest.raises(Exception, match="cannot read_facts"):
         report.track()

@@ -41,6 +41,11 @@ def test_a_kvm_host_says_all_that_it_can() -> None:
     )
 
 
+def test_how_many_encrypted_guests_a_host_runs_is_told_by_libvirt_from_8_0_on() -> None:
+    told = read_capabilities("kvm-8.2-q35").replace("<cbitpos>", "<maxGuests>15</maxGuests><cbitpos>")
+    assert parse_support({}, [told]).encrypted_guests == 15
+
+
 def test_an_emulating_host_without_firmware_and_swtpm_says_that_it_has_none() -> None:
     support = parse_support({}, [Q35])
     assert (support.firmwares, support.secure_boot, support.memory_encryption) == (frozenset(), False, False)

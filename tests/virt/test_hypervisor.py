@@ -42,6 +42,7 @@ LOOKING: dict[str, Verb] = {
     "read_facts": lambda hypervisor: hypervisor.read_facts(),
     "read_domain": lambda hypervisor: hypervisor.read_domain(INSTANCE.id),
     "list_domains": lambda hypervisor: hypervisor.list_domains(),
+    "list_uses": lambda hypervisor: hypervisor.list_uses(),
 }
 
 

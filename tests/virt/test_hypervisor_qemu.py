@@ -10,6 +10,7 @@ from pathlib import Path
 import libvirt
 import pytest
 
+from taskvisor.compute.traits import traits_for
 from taskvisor.model.errors import Busy, CannotAsk, Contradiction, DoesNotFit, Refused, Retryable
 from taskvisor.model.ids import OperationId, instance_id_for
 from taskvisor.model.plan import DiskLayout, VifPlan
@@ -164,6 +165,28 @@ def test_the_host_says_what_a_guest_can_have(libvirt_uri: str) -> None:
     assert sorted(cpu for cell in facts.cells for cpu in cell.cpus) == list(range(facts.cpus))
     # At most: a cell may show less than the host has.
     assert 0 < sum(cell.memory_mib for cell in facts.cells) <= facts.memory_mib
+
+
+def test_the_host_says_what_cpu_a_guest_can_be_shown_with_the_features_of_its_model(libvirt_uri: str) -> None:
+    hypervisor = LibvirtHypervisor(libvirt_uri)
+    facts = hypervisor.read_facts()
+    hypervisor.close()
+    assert facts.cpu_model
+    assert {"sse2", "cx16"} <= facts.cpu_features, "libvirt names a model, and what it has is told when it is asked"
+    assert "HW_CPU_X86_SSE2" in traits_for(facts)
+    assert facts.pci_devices == (), "nobody said that guests may have any"
+
+
+def test_the_host_lists_its_pci_devices_where_guests_may_have_some(libvirt_uri: str) -> None:
+    hypervisor = LibvirtHypervisor(libvirt_uri, lists_pci_devices=True)
+    found = {device.address: device for device in hypervisor.read_facts().pci_devices}
+    hypervisor.close()
+    there = {path.name: path for path in Path("/sys/bus/pci/devices").iterdir()}
+    bridges = {name for name, path in there.items() if (path / "class").read_text().startswith("0x06")}
+    assert set(found) == set(there) - bridges
+    for address, device in found.items():
+        ids = [(there[address] / part).read_text().strip() for part in ("vendor", "device")]
+        assert ids == [f"0x{device.vendor_id}", f"0x{device.product_id}"]
 
 
 def test_the_host_is_asked_what_a_guest_can_have_once_for_each_connection(

@@ -7,6 +7,8 @@ import pytest
 from lxml import etree
 
 from taskvisor.model.errors import DoesNotFit, Refused
+from taskvisor.model.numa import GuestPlacement, PciDevicePlan
+from taskvisor.model.numa_fit import numa_fit_for
 from taskvisor.model.observed import GuestSupport, HostCell, HypervisorFacts
 from taskvisor.model.plan import DiskStorage, VolumePlan
 from taskvisor.model.records import Instance
@@ -17,13 +19,11 @@ from virt.domain.config import DeviceConfig
 from virt.domain.domain import DomainConfig
 from virt.layout import disk_layout_for
 from virt.policy import (
-    GuestPlacement,
     HostChoices,
-    PciDevicePlan,
     domain_config_for,
     machine_for,
+    numa_ask_for,
     options_of,
-    placement_for,
 )
 
 D = TypeVar("D", bound=DeviceConfig)
@@ -264,7 +264,9 @@ def test_a_machine_is_kept_under_its_full_name() -> None:
 
 def placed(specs: Texts, *, vcpus: int = 4, taken: frozenset[int] = frozenset()) -> GuestPlacement:
     instance = asking(specs, vcpus=vcpus)
-    return placement_for(instance.flavor, options_of(instance), CELLS, taken=taken)
+    ask = numa_ask_for(instance.flavor, options_of(instance))
+    assert ask is not None
+    return numa_fit_for(ask, CELLS, taken=taken)
 
 
 PINNED = {"hw:cpu_policy": "dedicated"}

@@ -31,7 +31,7 @@ class OwnerConfig(Config):
     Values are attributes and never element text: libvirt drops text that is only white space.
 
         <tv:instance xmlns:tv="urn:taskvisor:instance:1" schema="1" id="6ba7…" name="web" host="node1" created_at="1700000000.0"
-                     disk_backend="lvm" disk_pool="guests" config_drive="configdrive" project="lab">
+                     disk_backend="lvm" disk_pool="guests" config_drive="configdrive" project="lab" place="{…}">
           <tv:flavor name="small" vcpus="1" memory_mib="512" disk_gib="10" swap_mib="64" ephemeral_gib="1">
             <tv:entry key="hw:cpu_policy" value="dedicated"/>
           </tv:flavor>
@@ -43,6 +43,7 @@ class OwnerConfig(Config):
           <tv:entry key="role" value="db"/>
         </tv:instance>
 
+    `place` is a GuestPlace as JSON: what of its host is this guest's alone.
     `volumes` are by source, each record a VolumeAttachment as JSON.
     A port of which more is to be said has a record too: that, as JSON.
 
@@ -61,6 +62,7 @@ class OwnerConfig(Config):
     image_properties: Mapping[str, str] = field(default_factory=dict)
     disk_backend: DiskBackend | None = None
     config_drive: SeedKind = SeedKind.NOCLOUD
+    place: str | None = None
     volumes: Mapping[str, str] = field(default_factory=dict)
     project: str = DEFAULT_PROJECT
 
@@ -76,6 +78,7 @@ class OwnerConfig(Config):
             disk_pool=None if self.disk_backend is None else self.disk_backend.pool or None,
             config_drive=None if self.config_drive is SeedKind.NOCLOUD else self.config_drive,
             project=None if self.project == DEFAULT_PROJECT else self.project,
+            place=self.place,
         )
         root.append(self._flavor())
         root.append(self._image())

@@ -29,7 +29,7 @@ from typing import Final
 import structlog
 from filelock import FileLock, Timeout
 
-from taskvisor.model.errors import Busy, DoesNotFit, Refused, Retryable
+from taskvisor.model.errors import Busy, CannotAsk, DoesNotFit, Refused, Retryable
 from taskvisor.model.plan import CachedImage
 from taskvisor.model.records import ImageSource
 from taskvisor.model.states import ImageFormat
@@ -97,6 +97,13 @@ class LocalImageCache:
         if self._records.read_present(held.entry.sha256) is None:  # after the note, so that no evictor overlooks it
             raise Busy(f"image {held.entry.sha256} is being evicted, and will be fetched again", delay_s=BUSY_DELAY_S)
         return self._records.cached_image(held.entry)
+
+    def list_cached(self) -> tuple[str, ...]:
+        """The SHA-256 of each image that is here under its final name. CannotAsk when the cache can't be read."""
+        try:
+            return self._records.list_images()
+        except OSError as error:
+            raise CannotAsk(f"cannot list the images in {self._records.root}: {error.strerror}") from error
 
     def _declared_by_source(self, source: ImageSource) -> ImageFormat | None:
         link = self._records.read_link(source.url)

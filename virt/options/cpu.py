@@ -5,6 +5,7 @@ from enum import StrEnum
 
 from taskvisor.model.cpu_words import CpuMode
 from taskvisor.model.errors import Refused
+from taskvisor.model.numa import CpuThreadPolicy
 from virt.domain.cpu import PhysAddrMode
 from virt.options.kinds import BOOLEAN, CPU_FLAGS, CPU_MASK, CpuFlag, CpuMask, matching, one_of, whole
 from virt.options.option import AGREE, FLAVOR_BOUNDS, IMAGE_FIRST, ONE_PLACE, Given, Option, Rule, conflict
@@ -16,14 +17,6 @@ class CpuPolicy(StrEnum):
     SHARED = "shared"  # the guest's CPUs float over the host's
     DEDICATED = "dedicated"  # each has one of the host's for itself
     MIXED = "mixed"  # some of them do
-
-
-class CpuThreadPolicy(StrEnum):
-    """What a pinned guest does about hyperthreads."""
-
-    PREFER = "prefer"  # siblings where there are any
-    ISOLATE = "isolate"  # a whole core for each CPU
-    REQUIRE = "require"  # siblings, or not on this host
 
 
 class EmulatorThreads(StrEnum):

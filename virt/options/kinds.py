@@ -42,7 +42,7 @@ class CpuFlag:
 
 @dataclass(frozen=True, kw_only=True)
 class PciRequest:
-    """So many devices of the host that bear that alias."""
+    """So many devices of the host that bear that alias, or are of that vendor and product."""
 
     alias: str
     count: int
@@ -91,7 +91,7 @@ def _flags(text: str) -> tuple[CpuFlag, ...]:
 def _pci_requests(text: str) -> tuple[PciRequest, ...]:
     requests = []
     for part in text.replace(" ", "").split(","):
-        match = re.fullmatch(r"([A-Za-z0-9_.-]{1,64}):([1-9][0-9]?)", part)
+        match = re.fullmatch(r"([A-Za-z0-9_.-]{1,64}|[0-9a-f]{4}:[0-9a-f]{4}):([1-9][0-9]?)", part)
         if match is None:
             raise ValueError(text)
         requests.append(PciRequest(alias=match[1], count=int(match[2])))
@@ -144,7 +144,9 @@ BOOLEAN = Kind(words="true or false (also yes/no, on/off, 1/0)", parse=_boolean)
 CPU_SET = Kind(words="numbers of CPUs, like 0-3,8", parse=_cpu_set)
 CPU_MASK = Kind(words="numbers of CPUs, like 0-3 or ^0 (all but CPU 0)", parse=_cpu_mask)
 CPU_FLAGS = Kind(words="CPU flags, like pcid,-vmx", parse=_flags)
-PCI_REQUESTS = Kind(words="aliases and how many of each, like gpu:1,nic:2", parse=_pci_requests)
+PCI_REQUESTS = Kind(
+    words="aliases, or vendor:product, and how many of each, like gpu:1,10de:1db4:2", parse=_pci_requests
+)
 HOST_PATH = Kind(words="an absolute path on the host, without '..'", parse=_host_path)
 
 

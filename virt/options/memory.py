@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from taskvisor.model.errors import Refused
+from taskvisor.model.numa import PageSize
 from virt.domain.memory import MemoryAccess
 from virt.options.kinds import BOOLEAN, CPU_SET, Kind, one_of, whole
 from virt.options.option import AGREE, NOT_BOTH, Given, Option, Rule, conflict
@@ -12,14 +13,6 @@ MOST_NODES = 64
 MOST_MEMORY_MIB = 16 * 1024 * 1024
 MOST_PAGE_KIB = 1024 * 1024 * 1024
 _UNITS_KIB = {"kb": 1, "kib": 1, "mb": 1024, "mib": 1024, "gb": 1024 * 1024, "gib": 1024 * 1024}
-
-
-class PageSize(StrEnum):
-    """Pages by what they are, not by number."""
-
-    SMALL = "small"  # the host's ordinary ones
-    LARGE = "large"  # the largest that it has enough of; never small
-    ANY = "any"  # large where it has them, else small
 
 
 class Encryption(StrEnum):

@@ -8,20 +8,18 @@ from taskvisor.model.operator import Dialect, Vendor
 from virt.policy.choices import HostChoices, NovaOwnership
 from virt.policy.guest import domain_config_for, domain_name_for, machine_for, options_of, owner_for
 from virt.policy.operator import choices_for
-from virt.policy.placement import GuestPlacement, PciDevicePlan, placement_for
+from virt.policy.placement import numa_ask_for
 
 __all__ = [
     "Dialect",
-    "GuestPlacement",
     "HostChoices",
     "NovaOwnership",
-    "PciDevicePlan",
     "Vendor",
     "choices_for",
     "domain_config_for",
     "domain_name_for",
     "machine_for",
+    "numa_ask_for",
     "options_of",
     "owner_for",
-    "placement_for",
 ]

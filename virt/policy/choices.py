@@ -23,6 +23,7 @@ class NovaOwnership:
 class HostChoices:
     """`kernel_roots`: below which directories of the host a guest may ask for its kernel. Without any it may not: a caller
     could have any file of the host shown to a guest. `shared_cpus`: where what is not pinned runs, beside pinned guests.
+    `dedicated_cpus`: those of the host that only pinned guests have.
     """
 
     dialect: Dialect = Dialect.OURS
@@ -34,5 +35,6 @@ class HostChoices:
     video_model: VideoModel = VideoModel.VGA
     kernel_roots: tuple[str, ...] = ()
     shared_cpus: frozenset[int] = frozenset()
+    dedicated_cpus: frozenset[int] = frozenset()
     ceph: CephAccess | None = None
     nova_owner: NovaOwnership | None = None

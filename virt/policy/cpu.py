@@ -2,6 +2,7 @@
 
 from taskvisor.model.cpu_words import CpuMatch, CpuMode, FeaturePolicy
 from taskvisor.model.errors import DoesNotFit, Refused
+from taskvisor.model.numa import GuestPlacement
 from taskvisor.model.observed import HypervisorFacts
 from taskvisor.model.records import Flavor, Instance
 from taskvisor.model.states import VirtType
@@ -25,7 +26,7 @@ from virt.domain.placement import (
 from virt.options import GuestOptions
 from virt.options.cpu import CpuOptions, EmulatorThreads
 from virt.policy.choices import HostChoices
-from virt.policy.placement import GuestPlacement, dedicated_vcpus, guest_cells_for
+from virt.policy.placement import dedicated_vcpus, guest_cells_for
 from virt.policy.support import require_offered
 
 EMULATED_CPU = "Nehalem"
@@ -119,6 +120,14 @@ def _max_phys_addr_for(wants: CpuOptions) -> MaxPhysAddrConfig | None:
     if wants.max_phys_addr_mode is None:
         return None
     return MaxPhysAddrConfig(mode=wants.max_phys_addr_mode, bits=wants.max_phys_addr_bits)
+
+
+def shared_cpus_for(host: HypervisorFacts, choices: HostChoices) -> frozenset[int]:
+    """Where what is not pinned runs: as was said, else on all that are not set aside. None: wherever the host lets it."""
+    if choices.shared_cpus or not choices.dedicated_cpus:
+        return choices.shared_cpus
+    there = frozenset().union(*(cell.cpus for cell in host.cells)) or frozenset(range(host.cpus))
+    return there - choices.dedicated_cpus
 
 
 def cpu_tune_for(

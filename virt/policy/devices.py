@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from taskvisor.model.errors import Refused
+from taskvisor.model.numa import PciDevicePlan
 from taskvisor.model.observed import HypervisorFacts
 from taskvisor.model.operator import Dialect
 from taskvisor.model.plan import DiskBus, DiskLayout
@@ -34,7 +35,6 @@ from virt.domain.virtual import (
 from virt.options import GuestOptions
 from virt.options.device import PointerModel, WatchdogChoice
 from virt.policy.choices import HostChoices
-from virt.policy.placement import PciDevicePlan
 from virt.policy.storage import iommu_for
 from virt.policy.support import require_offered, require_q35
 

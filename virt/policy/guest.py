@@ -6,6 +6,7 @@ from uuid import UUID
 
 import msgspec
 
+from taskvisor.model.numa import GuestPlacement, PciDevicePlan
 from taskvisor.model.observed import HypervisorFacts
 from taskvisor.model.operator import Dialect
 from taskvisor.model.plan import DiskLayout, DiskRole, VifPlan
@@ -20,7 +21,7 @@ from virt.domain.text import one_line
 from virt.options import GuestOptions, guest_options_for
 from virt.policy.boot import clock_for, features_for, os_for, sysinfo_for
 from virt.policy.choices import HostChoices, NovaOwnership
-from virt.policy.cpu import cpu_for, cpu_tune_for, numa_tune_for, virt_type_for
+from virt.policy.cpu import cpu_for, cpu_tune_for, numa_tune_for, shared_cpus_for, virt_type_for
 from virt.policy.devices import (
     balloon_for,
     board_devices_for,
@@ -34,7 +35,6 @@ from virt.policy.devices import (
 )
 from virt.policy.memory import launch_security_for, memory_backing_for
 from virt.policy.nics import nics_for
-from virt.policy.placement import GuestPlacement, PciDevicePlan
 from virt.policy.platform import require_platform
 from virt.policy.storage import disks_for, scsi_controllers_for
 from virt.policy.support import canonical_machine
@@ -63,6 +63,8 @@ def domain_config_for(
     options, virt_type = options_of(instance), virt_type_for(instance, host)
     require_platform(options, host, virt_type)
     flavor, machine = instance.flavor, machine_for(instance, host)
+    # Where some CPUs are set aside, what is not pinned stays off them: else they would be nobody's alone.
+    choices = replace(choices, shared_cpus=shared_cpus_for(host, choices))
     return DomainConfig(
         virt_type=virt_type,
         name=domain_name_for(instance),
@@ -71,7 +73,7 @@ def domain_config_for(
         owners=tuple(_owners_for(_with_placed_volumes(instance, layout), choices)),
         memory_mib=flavor.memory_mib,
         memory_backing=memory_backing_for(flavor, options, host, placement),
-        vcpus=VcpusConfig(count=flavor.vcpus),
+        vcpus=VcpusConfig(count=flavor.vcpus, cpus=(choices.dedicated_cpus and choices.shared_cpus) or None),
         cpu_tune=cpu_tune_for(flavor, options, placement, choices),
         numa_tune=numa_tune_for(placement),
         sysinfo=sysinfo_for(instance, choices),
@@ -133,6 +135,7 @@ def owner_for(instance: Instance) -> OwnerConfig:
         disk_backend=instance.disk_backend,
         config_drive=instance.config_drive,
         project=instance.project,
+        place=None if instance.place is None else msgspec.json.encode(instance.place).decode(),
         volumes={volume.source: msgspec.json.encode(volume).decode() for volume in instance.volumes},
     )
 

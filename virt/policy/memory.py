@@ -1,6 +1,8 @@
 """What the guest's memory is made of on the host, and whether it is encrypted."""
 
 from taskvisor.model.errors import DoesNotFit, Refused
+from taskvisor.model.numa import GuestPlacement
+from taskvisor.model.numa_fit import page_size_for
 from taskvisor.model.observed import HypervisorFacts
 from taskvisor.model.records import Flavor
 from virt.domain.boot import Firmware
@@ -8,7 +10,7 @@ from virt.domain.memory import HugePageConfig, MemoryAccess, MemoryBackingConfig
 from virt.domain.security import SevConfig
 from virt.options import GuestOptions
 from virt.options.memory import Encryption
-from virt.policy.placement import GuestPlacement, guest_cells_for, page_size_for
+from virt.policy.placement import guest_cells_for
 from virt.policy.support import require_able, require_q35
 
 SEV_POLICY = 0x33
@@ -23,7 +25,7 @@ def memory_backing_for(
     if placement is not None:
         page_size_kib = placement.page_size_kib
     else:
-        page_size_kib = page_size_for(options, guest_cells_for(flavor, options), host.cells)
+        page_size_kib = page_size_for(wants.page_size, guest_cells_for(flavor, options), host.cells)
     if page_size_kib is not None and host.cells and not any(page_size_kib in cell.pages for cell in host.cells):
         raise DoesNotFit(f"this host has no pages of {page_size_kib} KiB")
     shared = wants.access is MemoryAccess.SHARED

@@ -27,6 +27,7 @@ def choices_for(operator: OperatorChoices, metadata: Mapping[str, str]) -> HostC
         video_model=VideoModel(operator.video_model),
         kernel_roots=operator.kernel_roots,
         shared_cpus=operator.shared_cpus,
+        dedicated_cpus=operator.dedicated_cpus,
         ceph=operator.ceph,
         nova_owner=None if dialect is None else _nova_ownership_for(dialect, metadata),
     )

@@ -202,6 +202,10 @@ class SimulatedDisks:
         """Total and free GiB: as much as was said at first, since simulated disks take no room."""
         return self._total_gib, self._total_gib
 
+    def read_growth_gib(self) -> int:
+        """Simulated disks take no room, and never will."""
+        return 0
+
     def _directory(self, instance_id: InstanceId) -> Path:
         return self._instances / _uuid(instance_id)
 

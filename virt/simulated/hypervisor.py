@@ -13,13 +13,13 @@ from urllib.parse import quote
 
 from taskvisor.model.errors import Busy, Contradiction, Refused, Retryable, UnreadableRecord
 from taskvisor.model.ids import InstanceId
-from taskvisor.model.observed import DefinitionFacts, DomainFacts, HypervisorFacts
+from taskvisor.model.observed import DefinitionFacts, DomainFacts, DomainUse, HypervisorFacts
 from taskvisor.model.plan import AttachedDisk, AttachedNic
 from taskvisor.model.snapshot import LiveCopy, Quiesce
 from taskvisor.model.states import PowerState, VirtType
 from virt.libvirt_xml import macs_of, with_disk, with_nic, without_disk, without_nic
 from virt.progress import Progress
-from virt.readback import DomainSeen, parse_disk, parse_domain
+from virt.readback import DomainSeen, parse_disk, parse_domain, parse_size
 from virt.record_copy import require_copy_of, with_record_copy
 from virt.simulated.image_file import copy_image
 from virt.simulated.offers import MACHINE, SUPPORT, cells_for
@@ -118,6 +118,10 @@ class SimulatedHypervisor:
             DefinitionFacts(instance_id=InstanceId(key), persistent_xml=domain.xml, live_xml=domain.live_xml)
             for key, domain in self._domains.list_all()
         )
+
+    def list_uses(self) -> tuple[DomainUse, ...]:
+        """What the XML of every domain, ours or not, gives it, in the order of their ids."""
+        return tuple(_use(InstanceId(key), domain) for key, domain in self._domains.list_all())
 
     def ensure_defined(self, instance_id: InstanceId, xml: str) -> None:
         """The domain is defined with this XML; its power state stays.
@@ -347,6 +351,17 @@ def _facts(instance_id: InstanceId, domain: Domain) -> DomainFacts:
         power_state=domain.power_state,
         boot_id=domain.boot_id,
         owned=domain.owned,
+    )
+
+
+def _use(instance_id: InstanceId, domain: Domain) -> DomainUse:
+    vcpus, memory_mib = parse_size(domain.live_xml or domain.xml)
+    return DomainUse(
+        instance_id=instance_id,
+        name=domain.name,
+        runs=domain.boot_id is not None,
+        vcpus=vcpus,
+        memory_mib=memory_mib,
     )
 
 

@@ -56,6 +56,11 @@ class SimulatedImageCache:
         progress(image.size_bytes, image.size_bytes)
         return cached
 
+    def list_cached(self) -> tuple[str, ...]:
+        """The SHA-256 of each marker that is here. CannotAsk when they can't be read."""
+        known = {cached.sha256: cached.path for _, cached in self._known.list_all()}
+        return tuple(sorted(sha256 for sha256, path in known.items() if Path(path).exists()))
+
 
 def _key_for(source: ImageSource) -> str:
     """Differs whenever the answer might: also when a file was written anew under its old name."""

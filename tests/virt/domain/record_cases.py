@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from taskvisor.model.disk_backend import BackendKind, DiskBackend
+from taskvisor.model.numa import CellPlan, GuestPlace, GuestPlacement, PciDevicePlan
 from taskvisor.model.records import ImageSource
 from taskvisor.model.states import ImageFormat
 from tests.virt.domain.bases import PC
@@ -11,6 +12,15 @@ from tests.virt.sample_guests import INSTANCE
 from virt.domain.domain import DomainConfig
 from virt.policy import owner_for
 
+PLACE = GuestPlace(
+    numa=GuestPlacement(
+        cells=(CellPlan(guest_cell=0, host_cell=1, pins={0: frozenset({4}), 1: frozenset({12})}),),
+        emulator_cpus=frozenset({5}),
+        page_size_kib=2048,
+    ),
+    pci_devices=(PciDevicePlan(alias="gpu", bus=0x3B, slot=2),),
+    things=("cpu:4", "cpu:5", "cpu:12", "pci:0000:3b:02.0"),
+)
 ASKING = replace(
     INSTANCE,
     flavor=replace(
@@ -29,4 +39,5 @@ def record_cases() -> Mapping[str, DomainConfig]:
     for kind in BackendKind:
         backend = DiskBackend(kind=kind, pool="guests" if kind in (BackendKind.LVM, BackendKind.RBD) else "")
         cases[f"disks_in_{kind}"] = replace(PC, owners=(owner_for(replace(INSTANCE, disk_backend=backend)),))
+    cases["placed"] = replace(PC, owners=(owner_for(replace(INSTANCE, place=PLACE)),))
     return cases

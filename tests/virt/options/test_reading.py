@@ -14,6 +14,7 @@ from taskvisor.model.architecture import Architecture
 from taskvisor.model.cpu_words import CpuMode
 from taskvisor.model.errors import Refused
 from taskvisor.model.hypervisor_type import HypervisorType
+from taskvisor.model.numa import CpuThreadPolicy, PageSize
 from taskvisor.model.plan import DiskBus
 from taskvisor.model.vm_mode import VmMode
 from virt.domain.board_devices import TpmModel, TpmVersion
@@ -21,11 +22,11 @@ from virt.domain.boot import Firmware
 from virt.domain.display import VideoModel
 from virt.options import GuestOptions, guest_options_for, require_image_properties
 from virt.options.boot import BootOptions, OsType, SecureBoot
-from virt.options.cpu import CpuOptions, CpuPolicy, CpuThreadPolicy, EmulatorThreads
+from virt.options.cpu import CpuOptions, CpuPolicy, EmulatorThreads
 from virt.options.device import DeviceOptions, WatchdogChoice
 from virt.options.disk import DiskOptions
 from virt.options.kinds import CpuFlag, CpuMask, PciRequest
-from virt.options.memory import Encryption, MemoryOptions, PageSize
+from virt.options.memory import Encryption, MemoryOptions
 from virt.options.nic import NicOptions
 from virt.options.option import Option
 from virt.options.platform import PlatformOptions

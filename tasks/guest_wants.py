@@ -1,0 +1,21 @@
+"""From a guest's flavor and options to what the kinds of resources are asked for."""
+
+from collections.abc import Mapping
+
+from taskvisor.compute.resources.kind import GuestWants
+from taskvisor.model.numa import PciAsk
+from taskvisor.model.records import Flavor
+from virt.options import GuestOptions
+from virt.options.memory import Encryption
+from virt.policy import numa_ask_for
+
+
+def wants_for(flavor: Flavor, image_properties: Mapping[str, str], options: GuestOptions) -> GuestWants:
+    """What the guest asks of hosts. Refused when its NUMA nodes and CPUs do not add up."""
+    return GuestWants(
+        flavor=flavor,
+        image_properties=image_properties,
+        numa=numa_ask_for(flavor, options),
+        pci=tuple(PciAsk(alias=request.alias, count=request.count) for request in options.device.pci),
+        encrypted=options.memory.encryption is not Encryption.OFF,
+    )
