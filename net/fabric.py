@@ -22,6 +22,7 @@ from net.filters.port_filters import PortFilters
 from net.filters.port_rules import PortRules, port_rules_for
 from net.filters.ruleset import network_rules_for
 from net.filters.transactions import Transactions
+from net.links.counters import read_outward_counters
 from net.links.link import MACVTAP, TAP, Link
 from net.links.netlink import Netlink, open_netlink
 from net.links.outer import announce, ensure_held, ensure_let_go, list_held
@@ -35,6 +36,7 @@ from net.segments.registry import segment_for
 from net.segments.segment import Segment
 from net.services.provision import Services
 from taskvisor.model.ids import NetworkId, PortId
+from taskvisor.model.measured import TrafficCounters
 from taskvisor.model.network import NetworkKind, Surroundings
 from taskvisor.model.observed import DhcpFacts, LinkFacts, PlugLack
 from taskvisor.model.plan import VifPlan
@@ -137,6 +139,10 @@ class LinuxFabric:
             vifs, links=links, filters=self._firewall.read(), unfiltered=unfiltered, services=self._services
         )
         return tuple(lack for lack in lacks if lack.parts)
+
+    def read_traffic(self) -> TrafficCounters | None:
+        """What has gone over the interfaces that lead out of this host, together; None when it has none."""
+        return read_outward_counters()
 
     def list_links(self) -> tuple[LinkFacts, ...]:
         """TAPs and macvtaps on this host that bear our alias."""

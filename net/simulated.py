@@ -26,6 +26,7 @@ from net.locks import ensure_locked
 from net.plan import OWNER_WORD, bridge_name_for, network_owner_for
 from taskvisor.model.errors import CannotAsk, Contradiction
 from taskvisor.model.ids import NetworkId
+from taskvisor.model.measured import TrafficCounters
 from taskvisor.model.network import Surroundings
 from taskvisor.model.observed import DhcpFacts, LinkFacts, PlugLack, PlugPart
 from taskvisor.model.plan import VifPlan
@@ -122,6 +123,10 @@ class SimulatedFabric:
         """What has no file, or was taken."""
         lacks = (PlugLack(port_id=vif.port_id, parts=tuple(self._parts_missing(vif))) for vif in vifs)
         return tuple(lack for lack in lacks if lack.parts)
+
+    def read_traffic(self) -> TrafficCounters | None:
+        """None: nothing leads out of a simulated host."""
+        return None
 
     def list_links(self) -> tuple[LinkFacts, ...]:
         """The TAPs that bear our alias, in the order of their names."""

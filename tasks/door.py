@@ -13,6 +13,7 @@ from tasks.interface_requests import DETACH as DETACH_INTERFACE
 from tasks.interface_requests import allocate_for_request, with_ports
 from tasks.placing import Table, place
 from tasks.resolving import allocate_ports, instance_for, release_ports, resolve
+from tasks.soft_delete import RECLAIM, RESTORE, SOFT_DELETE
 from tasks.store import Store
 from tasks.volume_requests import ATTACH, DETACH, has_already, instance_with_request
 from taskvisor.flow import transitions
@@ -58,10 +59,18 @@ CHANGES: dict[str, type[InstanceSpec]] = {
     DETACH: DetachVolumeSpec,
     ATTACH_INTERFACE: AttachInterfaceSpec,
     DETACH_INTERFACE: DetachInterfaceSpec,
+    SOFT_DELETE: TurnSpec,
+    RESTORE: TurnSpec,
+    RECLAIM: InstanceSpec,
 }
 """What can be asked of an instance that is there, and what the request is made of."""
 
-ALREADY: dict[str, VmState] = {"instance.start": VmState.ACTIVE, "instance.stop": VmState.STOPPED}
+ALREADY: dict[str, VmState] = {
+    "instance.start": VmState.ACTIVE,
+    "instance.stop": VmState.STOPPED,
+    SOFT_DELETE: VmState.SOFT_DELETED,
+    RESTORE: VmState.ACTIVE,
+}
 """Asked in this state, there is nothing to do."""
 
 
@@ -134,8 +143,11 @@ class Door:
 
         return self._looking_again(operation_id, look)
 
-    def cancel(self, prefix: str) -> Operation:
-        """The wish to stop is noted; the operation turns round at its next step boundary. An ended one stays as it is."""
+    def cancel(self, prefix: str, reason: str | None = None) -> Operation:
+        """The wish to stop is noted; the operation turns round at its next step boundary. An ended one stays as it is.
+
+        `reason` is what it then says, when it was not its caller's wish.
+        """
 
         def look() -> Operation:
             operation = self.store.catalog.find_operation(prefix)
@@ -145,7 +157,7 @@ class Door:
                 raise Refused(
                     f"operation {operation.id} deletes {operation.instance_name}; a delete cannot be cancelled"
                 )
-            wished = transitions.wished_away(operation, self.now())
+            wished = transitions.wished_away(operation, self.now(), reason)
             self.store.journal.commit(Change(before=operation, after=wished, lease=LeaseMove.WATCH))
             return wished
 

@@ -1,12 +1,11 @@
 """The one edge to Celery: every step of every flow is a task, every request is a task. Besides it only `telling`,
-`image_tasks`, `network_request_tasks` and `network_tasks` know Celery.
+`image_tasks`, `network_request_tasks`, `network_tasks` and `tick_tasks` know Celery.
 
 A chain's messages carry ids. What is true is in the journal: `launch` sends an operation on from where that says it is,
 and serves first start, resume, retry, roll-back, cancel and hand-over alike.
 """
 
 import time
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from math import ceil
@@ -27,6 +26,7 @@ from tasks.network_request_tasks import NetworkRequestTasks
 from tasks.network_tasks import NetworkTasks
 from tasks.node import Asking, Node
 from tasks.telling import Teller
+from tasks.tick_tasks import TickTasks
 from tasks.verify import host_seen
 from taskvisor.flow.recovery import wants_settling
 from taskvisor.flow.runner import Dropped, Next, Onward, StepMessage
@@ -57,8 +57,8 @@ TURN_S = 0.5
 """A request that waits for its turn looks again so often."""
 DEATHS_LIMIT = 5
 """A request whose process dies is taken up again so often."""
-SYNC_ONE, SYNC_ALL = "host.sync_power_state", "host.sync_power_states"
-"""What a control node is asked when something was heard of one of its guests, or may have been missed of any."""
+SYNC_ONE = "host.sync_power_state"
+"""What a control node is asked when something was heard of one of its guests; SYNC_ALL, when it may have been missed of any."""
 GRACE_S = 15
 """Between telling a step that its time is up and killing its process."""
 LOOK_LIMIT_S = 60
@@ -93,6 +93,14 @@ class Edge:
         self._images = ImageTasks(app, node, self.teller, control_queue)
         self.networks = NetworkTasks(app, node, control_queue)
         self._records = NetworkRequestTasks(app, self.teller, self.networks.ask_to_refresh, self.networks.ask_to_copy)
+        self.ticks = TickTasks(
+            app,
+            node,
+            steps_queue=steps_queue,
+            control_queue=control_queue,
+            compute_queue=COMPUTE_QUEUE,
+            sweep_images=self._images.sweep,
+        )
 
     def register(self) -> None:
         """Every task that there is. Called once, when the app is made."""
@@ -107,6 +115,7 @@ class Edge:
             self._register_entry(name, ask)
         self._images.register()
         self.networks.register()
+        self.ticks.register()
         self._register_wishes()
         self._register_periodic()
 
@@ -299,32 +308,9 @@ class Edge:
             if following is not None:
                 self.launch(following)
 
-        def sweep() -> None:
-            """Send on what has lost its message."""
-            self._node().sweep.run()
-            self._images.sweep()
-
-        def fan_out(task: str, period_s: float) -> None:
-            """Send a host's periodic task to every live host."""
-            self._fan_out(task, period_s)
-
-        def track() -> None:
-            """Report what this host has."""
-            self._node().report.track()
-
-        def sync_power_states() -> None:
-            """Let the records follow this host's hypervisor."""
-            self._node().report.sync_power_states()
-
-        named = {
-            "operation.settle": settle,
-            "operation.sweep": sweep,
-            "host.fan_out": fan_out,
-            "host.track": track,
-            SYNC_ALL: sync_power_states,
-        }
-        for name, function in named.items():
-            self._app.task(function, name=name, shared=False, ignore_result=True, throws=(CannotAsk, UnreadableRecord))
+        self._app.task(
+            settle, name="operation.settle", shared=False, ignore_result=True, throws=(CannotAsk, UnreadableRecord)
+        )
         self._register_looks()
 
     def _register_looks(self) -> None:
@@ -344,15 +330,6 @@ class Edge:
         self._app.task(
             sync_power_state, name=SYNC_ONE, shared=False, ignore_result=True, throws=(TaskvisorError,), **limits
         )
-
-    def _fan_out(self, task: str, period_s: float) -> None:
-        """One message a live host, spread over a quarter of the period by its name, gone when the next is due."""
-        for host in self._node().door.store.hosts.list_hosts():
-            if not host.up:
-                continue
-            spread_s = period_s / 4 * (zlib.crc32(host.name.encode()) % 1000) / 1000
-            queue = control_queue(host.name)
-            self._app.send_task(task, queue=queue, countdown=spread_s, expires=period_s, ignore_result=True)
 
 
 def _again(task: Task, delay_s: float, limit: int, reason: TaskvisorError) -> Exception:

@@ -5,6 +5,7 @@ from tasks.delete import DeleteFlow
 from tasks.interfaces import AttachInterfaceFlow, DetachInterfaceFlow
 from tasks.power import RebootFlow, StartFlow, StopFlow
 from tasks.snapshot import SnapshotFlow
+from tasks.soft_delete import ReclaimFlow, RestoreFlow, SoftDeleteFlow
 from tasks.volumes import AttachVolumeFlow, DetachVolumeFlow
 from taskvisor.flow.step import Flow, Flows
 from taskvisor.model.errors import UnreadableRecord
@@ -20,6 +21,9 @@ ALL_FLOWS: tuple[Flow, ...] = (
     DetachVolumeFlow(),
     AttachInterfaceFlow(),
     DetachInterfaceFlow(),
+    SoftDeleteFlow(),
+    RestoreFlow(),
+    ReclaimFlow(),
 )
 
 

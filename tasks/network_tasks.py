@@ -11,7 +11,7 @@ from kombu.exceptions import OperationalError
 
 from tasks.node import Node
 from tasks.port_news import tell_of_ports
-from tasks.replug import CHECK, COPY, REFRESH
+from tasks.replug import COPY, REFRESH
 from taskvisor.model.errors import TaskvisorError
 from taskvisor.model.ids import HostName, NetworkId
 from taskvisor.model.network import Port
@@ -41,15 +41,11 @@ class NetworkTasks:
             """Let what surrounds these networks on this host, or all of its networks, follow the records."""
             self._node().plugs.refresh([NetworkId(network_id) for network_id in networks])
 
-        def check_networks() -> None:
-            """Restore the plugs of guests that run here, and let what surrounds this host's networks follow the records."""
-            self._node().plugs.check()
-
         def copy_records() -> None:
             """Let the copies of records that domains of this host carry follow the records."""
             self._node().plugs.copy_records()
 
-        for function, name in ((refresh_networks, REFRESH), (check_networks, CHECK), (copy_records, COPY)):
+        for function, name in ((refresh_networks, REFRESH), (copy_records, COPY)):
             self._app.task(
                 function,
                 name=name,

@@ -3,10 +3,17 @@
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from tasks.build_time_out import BuildTimeOut
 from tasks.door import Answer, Door
+from tasks.host_watch import HostWatch
 from tasks.image_requests import Answered
+from tasks.image_upkeep import ImageUpkeep
+from tasks.monitoring import HostMonitor
 from tasks.periodic import HostReport, Settler, Sweep
+from tasks.reclaiming import Reclaimer
 from tasks.replug import PlugCheck
+from tasks.ticking import Ticker
+from tasks.usage_audit import UsageAudit
 from taskvisor.flow.ports import Ports
 from taskvisor.flow.runner import StepRunner
 from taskvisor.model.ids import OperationId
@@ -32,3 +39,17 @@ class Node(Protocol):
     def ports(self) -> Ports: ...
     @property
     def plugs(self) -> PlugCheck: ...
+    @property
+    def ticker(self) -> Ticker: ...
+    @property
+    def monitor(self) -> HostMonitor: ...
+    @property
+    def host_watch(self) -> HostWatch: ...
+    @property
+    def build_time_out(self) -> BuildTimeOut: ...
+    @property
+    def reclaimer(self) -> Reclaimer: ...
+    @property
+    def image_upkeep(self) -> ImageUpkeep: ...
+    @property
+    def usage_audit(self) -> UsageAudit: ...

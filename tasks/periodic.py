@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 
 import structlog
 
+from tasks.asking import Ask, new_operation_id
 from tasks.placing import Table, place
 from tasks.resolving import resolve
 from tasks.store import Store
 from tasks.tracking import Tracker
-from taskvisor.compute.power_sync import synced
+from taskvisor.compute.power_sync import Look, synced
 from taskvisor.flow import transitions
 from taskvisor.flow.ports import Disks, Hypervisor
 from taskvisor.flow.recovery import is_overdue, wants_settling
@@ -27,7 +28,8 @@ from taskvisor.model.observed import DomainFacts
 from taskvisor.model.operation import Operation
 from taskvisor.model.records import Claim, Instance
 from taskvisor.model.spec import BuildSpec, parse_spec
-from taskvisor.model.states import Phase
+from taskvisor.model.states import Phase, PowerPolicy
+from taskvisor.state.counters import CounterName
 
 log = structlog.get_logger(__name__)
 
@@ -199,17 +201,22 @@ class HostReport:
     disks: Disks
     tracker: Tracker
     now: Callable[[], float]
+    ask: Ask
+    power_policy: PowerPolicy = PowerPolicy.FOLLOW
 
     def track(self) -> None:
         """Nova's update_available_resource: the inventory is read and written."""
         self.tracker.track()
 
-    def sync_power_states(self) -> int:
-        """Nova's _sync_power_states: records of instances at rest follow the hypervisor. Returns how many changed."""
+    def sync_power_states(self, look: Look = Look.FIRST) -> int:
+        """Nova's _sync_power_states: records of instances at rest follow the hypervisor. Returns how many changed.
+
+        A `look` that confirms puts instances into error whose domain was gone at the look before.
+        """
         began_at = self.now()
         instances = self.store.catalog.list_instances(self.host)  # first: a guest made since then is not missed below
         domains = {domain.instance_id: domain for domain in self.hypervisor.list_domains()}
-        changed = sum(self._follow(instance, domains.get(instance.id), POWER_SYNC) for instance in instances)
+        changed = sum(self._follow(instance, domains.get(instance.id), look, POWER_SYNC) for instance in instances)
         self.store.hosts.note_power_synced(self.host, began_at)
         return changed
 
@@ -221,17 +228,31 @@ class HostReport:
         instance = self.store.catalog.read_instance(instance_id)
         if instance is None or instance.host != self.host:
             return False
-        return self._follow(instance, self.hypervisor.read_domain(instance_id), GUEST_EVENT)
+        return self._follow(instance, self.hypervisor.read_domain(instance_id), Look.FIRST, GUEST_EVENT)
+
+    def _follow(self, instance: Instance, domain: DomainFacts | None, look: Look, by: str) -> bool:
+        following = synced(instance, domain, policy=self.power_policy, look=look, now=self.now())
+        if following is None or (following.gone and self.hypervisor.read_domain(instance.id) is not None):
+            return False
+        wanted = following.record
+        if wanted != instance and not self._written(instance, wanted, self._cause(by, wanted)):
+            return False
+        if following.gone:
+            self.store.counters.add(CounterName.DOMAINS_GONE)
+            log.error("domain_gone", instance=instance.id, name=instance.name, host=self.host)
+        if following.warn:
+            log.warning("deleted_guest_runs", instance=instance.id, name=instance.name, power=wanted.power_state.label)
+        if following.stop:
+            self.ask("instance.stop", new_operation_id(), {"instance": instance.id})
+            log.info("stop_asked", instance=instance.id, power=wanted.power_state.label)
+        return True
 
     def _cause(self, by: str, wanted: Instance) -> Cause:
         return Cause(by=by, at=self.now(), reason=f"the hypervisor says {wanted.power_state.label}")
 
-    def _follow(self, instance: Instance, domain: DomainFacts | None, by: str) -> bool:
-        wanted = synced(instance, domain)
-        if wanted is None:
-            return False
+    def _written(self, instance: Instance, wanted: Instance, cause: Cause) -> bool:
         try:
-            self.store.admission.write_at_rest(instance, wanted, self._cause(by, wanted))
+            self.store.admission.write_at_rest(instance, wanted, cause)
         except Conflicting:
             return False  # an operation has begun since: it writes the record itself
         log.info("power_state_synced", instance=instance.id, power=wanted.power_state.label, vm=wanted.vm_state)

@@ -17,7 +17,11 @@ from taskvisor.state.journal import RedisJournal
 from taskvisor.state.networks import Networks
 from taskvisor.state.ports import PortChanges
 from taskvisor.state.security_groups import GroupChanges, SecurityGroups
+from taskvisor.state.silence import Silence
 from taskvisor.state.surroundings import SurroundingsReader
+from taskvisor.state.ticks import Ticks
+from taskvisor.state.usage import UsageRecords
+from taskvisor.state.waiting import Waiting
 
 DEFAULT_NETWORK = "default"
 
@@ -42,6 +46,10 @@ class Store:
     flavors: Flavors
     flavor_changes: FlavorChanges
     surroundings: SurroundingsReader
+    ticks: Ticks
+    waiting: Waiting
+    silence: Silence
+    usage: UsageRecords
     default_network_cidr: str
     resources: ResourceTable = OUR_TABLE
     """The kinds of resources that guests claim."""

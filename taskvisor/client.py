@@ -130,6 +130,18 @@ class Taskvisor:
         """The instance, by name or id, and all that was held for it are gone. Stops whatever else is done to it."""
         return self._ask("instance.delete", {"instance": instance}, operation_id)
 
+    def soft_delete(
+        self, instance: str, *, wait_turn_s: int | None = None, operation_id: str | None = None
+    ) -> Handle[PowerView]:
+        """The instance is off and deleted softly: it keeps all that it has, and can be restored until it is reclaimed."""
+        return self._ask("instance.soft_delete", {"instance": instance, "wait_turn_s": wait_turn_s}, operation_id)
+
+    def restore(
+        self, instance: str, *, wait_turn_s: int | None = None, operation_id: str | None = None
+    ) -> Handle[PowerView]:
+        """The instance, which was deleted softly, runs again."""
+        return self._ask("instance.restore", {"instance": instance, "wait_turn_s": wait_turn_s}, operation_id)
+
     def start(
         self, instance: str, *, wait_turn_s: int | None = None, operation_id: str | None = None
     ) -> Handle[PowerView]:

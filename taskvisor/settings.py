@@ -20,7 +20,7 @@ from taskvisor.model.host_links import parse_physical_networks
 from taskvisor.model.image_url import OBJECT_STORES
 from taskvisor.model.operator import Dialect, MetadataDialect
 from taskvisor.model.resource_texts import parse_pci_aliases, parse_pci_devices, parse_ratios, parse_reserved
-from taskvisor.model.states import SeedKind
+from taskvisor.model.states import PowerPolicy, SeedKind
 from taskvisor.model.volume import VolumeScheme
 
 HOST_NAME_PATTERN = r"^[A-Za-z0-9]([A-Za-z0-9.-]{0,62}[A-Za-z0-9])?$"
@@ -191,6 +191,55 @@ class Settings(BaseSettings):
 
     power_sync_s: Annotated[float, Field(gt=0)] = 60.0
 
+    power_policy: PowerPolicy = PowerPolicy.FOLLOW
+    """What becomes of a guest that runs though it is recorded as stopped, or that has put itself to sleep: `follow`, its record
+    follows the hypervisor; `stop`, it is stopped by an operation besides, as Nova does it."""
+
+    monitor_s: Annotated[float, Field(ge=0)] = 60.0
+    """How often a host measures itself and its guests. 0: never."""
+
+    monitors: Annotated[str, Field(pattern=r"^([a-z0-9_.-]+(,[a-z0-9_.-]+)*)?$")] = "cpu,memory,disk,network"
+    """What is measured, by the names of monitors, with commas between them: ours, and those that installed distributions have
+    under the entry points `taskvisor.monitors`. Empty: nothing. Nova's default is nothing."""
+
+    monitor_samples: Annotated[int, Field(ge=2, le=1440)] = 30
+    """So many samples are kept of each host and instance."""
+
+    host_check_s: Annotated[float, Field(gt=0)] = 10.0
+    """How often it is looked which hosts have fallen silent or come back."""
+
+    instance_build_timeout_s: Annotated[float, Field(ge=0)] = 6 * 3600.0
+    """A build that has been under way for so long is cancelled and rolled back. 0: never, which is Nova's default; large images
+    from slow servers may need more."""
+
+    build_check_s: Annotated[float, Field(gt=0)] = 60.0
+    """How often builds that take too long are looked for. Nova's period."""
+
+    delete_retry_s: Annotated[float, Field(ge=0)] = 300.0
+    """How often deletes that failed are asked for again, each at most 5 times. Nova's period and bound. 0: never."""
+
+    reclaim_s: Annotated[float, Field(ge=0)] = 0.0
+    """Instances that have been deleted softly for so long are deleted for good. 0: only when somebody asks. Nova's
+    reclaim_instance_interval, but that a delete is soft only when it is asked to be."""
+
+    reclaim_check_s: Annotated[float, Field(gt=0)] = 60.0
+    """How often instances to be reclaimed are looked for. Nova's period."""
+
+    image_cache_s: Annotated[float, Field(ge=0)] = 2400.0
+    """How often a host's image cache is looked through for what may go by its age (`image_keep_s`). Nova's period. 0: only
+    when the disk is full."""
+
+    prewarm_images: Annotated[
+        str, Field(pattern=r"^([^,\x00-\x20][^,\x00-\x1f]*(,[^,\x00-\x20][^,\x00-\x1f]*)*)?$")
+    ] = ""
+    """Registered images, by name, with commas between them, that each host has in its cache before a build asks for them."""
+
+    prewarm_s: Annotated[float, Field(gt=0)] = 600.0
+    """How often a host sees to that."""
+
+    usage_audit_s: Annotated[float, Field(ge=0)] = 0.0
+    """So often what each instance had is told in the stream of usage. 0: never, as Nova's instance_usage_audit."""
+
     networks_s: Annotated[float, Field(gt=0)] = 60.0
     """How often a host looks at the plugs of its guests and at what surrounds its networks. What changes is told at once: this
     is for what was not heard, and for what somebody has removed."""
@@ -223,7 +272,8 @@ class Settings(BaseSettings):
     library on the hosts: taskvisor[s3] brings that of s3. End points and keys are for that library to find."""
 
     image_keep_s: Annotated[int, Field(ge=3600)] = 86400
-    """A cached image that no build asked for in so long, and that no disk stands on, may go when the disk is full."""
+    """A cached image that no build asked for in so long, and that no disk stands on, goes: see `image_cache_s`. Nova's
+    remove_unused_original_minimum_age_seconds."""
 
     snapshot_format: Literal["qcow2", "raw"] = "qcow2"
     """Of snapshots whose caller does not say. Nova's snapshot_image_format."""
@@ -337,6 +387,9 @@ class Settings(BaseSettings):
     metrics_port: Annotated[int, Field(ge=0, le=65535)] = 0
     """0: no metrics. Every control node tells the same of the whole fleet, so one or two that are scraped are enough; 9464 is
     the port that exporters without one of their own use."""
+
+    metrics_of_instances: bool = False
+    """Tell the latest measurements of each instance too: some ten series an instance."""
 
     flower_address: str = "127.0.0.1"
     """Where `taskvisor up` lets Flower listen. Flower is not for the open network without a password."""

@@ -53,6 +53,11 @@ def test_the_metadata_service_is_there_unless_the_operator_says_no(wanted: bool,
     assert Settings().metadata_service
     settings = Settings(metadata_service=wanted, driver="simulated", state_dir=tmp_path)
     node = OpenNode(
-        settings, incarnation="i", outcome_for=lambda *_: None, launch=lambda *_: None, tell=lambda *_: None
+        settings,
+        incarnation="i",
+        outcome_for=lambda *_: None,
+        launch=lambda *_: None,
+        tell=lambda *_: None,
+        ask=lambda *_: None,
     )
     assert node.ports.limits.metadata_service is wanted

@@ -143,7 +143,12 @@ def test_what_a_host_makes_of_snapshots_reaches_their_steps(tmp_path: Path) -> N
     def encoding(**chosen: str) -> SnapshotEncoding:
         settings = Settings.model_validate({"driver": "simulated", "state_dir": tmp_path, **chosen})
         node = OpenNode(
-            settings, incarnation="one", outcome_for=lambda *_: None, launch=lambda _: None, tell=lambda _: None
+            settings,
+            incarnation="one",
+            outcome_for=lambda *_: None,
+            launch=lambda _: None,
+            tell=lambda _: None,
+            ask=lambda *_: None,
         )
         return node.ports.limits.snapshot_encoding
 

@@ -13,6 +13,7 @@ import structlog
 
 from taskvisor.model.errors import Contradiction, Refused, Retryable, UnreadableRecord
 from taskvisor.model.ids import InstanceId
+from taskvisor.model.measured import HostUsage
 from taskvisor.model.observed import DefinitionFacts, DomainFacts, DomainUse, GuestSupport, HostCell, HypervisorFacts
 from taskvisor.model.plan import AttachedDisk, AttachedNic
 from taskvisor.model.snapshot import LiveCopy, Quiesce
@@ -34,6 +35,7 @@ from virt.quiesce import ensure_thawed
 from virt.readback import EmulatorSeen, parse_domain, parse_emulator
 from virt.record_copy import PREFIX, parse_record_copy, require_copy_of
 from virt.suspend import ensure_resumed, ensure_suspended_to_disk
+from virt.usage import read_usage
 
 log = structlog.get_logger(__name__)
 
@@ -109,6 +111,10 @@ class LibvirtHypervisor:
     def list_domains(self) -> tuple[DomainFacts, ...]:
         """Every domain on the host, ours or not. `vnc_port` is not read here: it would take each domain's whole XML."""
         return self._connection.run("list the domains", list_facts)
+
+    def read_usage(self) -> HostUsage:
+        """What host and guests have used, as counters: see `virt.usage`."""
+        return self._connection.run("measure this host and its domains", read_usage)
 
     def list_definitions(self) -> tuple[DefinitionFacts, ...]:
         """The XML of every domain on the host, ours or not, as it is defined and as it runs. Without passwords."""

@@ -37,6 +37,7 @@ def node() -> OpenNode:
             outcome_for=_edge.teller.outcome_for,
             launch=_edge.launch,
             tell=_edge.networks.tell_of_ports,
+            ask=_edge.ticks.ask,
         )
     return _opened
 

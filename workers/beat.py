@@ -1,6 +1,7 @@
-"""Beat that outlives its Redis: RedBeat's scheduler ends its process when Redis is away for a moment, or its lock ran out.
+"""Beat that outlives its Redis, and its clock: RedBeat's scheduler ends its process when Redis is away for a moment, or its lock
+ran out, and sends nothing until a clock that was put back has caught up.
 
-The sweep behind every chain is sent by beat, so a restart of Redis must not end it, whenever it comes.
+The sweep behind every chain is sent by beat, so neither a restart of Redis nor a correction of the clock may end it.
 """
 
 import time
@@ -10,12 +11,14 @@ from typing import Any
 import redis
 import structlog
 from redbeat import RedBeatScheduler
-from redbeat.schedulers import acquire_distributed_beat_lock
+from redbeat.schedulers import acquire_distributed_beat_lock, get_redis
 from redis.exceptions import LockError
 
 log = structlog.get_logger(__name__)
 
 LOOK_AGAIN_S = 1.0
+EARLY_S = 1.0
+"""An entry that is due later than its period from now, and this, was last sent by a clock that has been put back since."""
 SILENT = (redis.ConnectionError, redis.TimeoutError)
 
 
@@ -40,6 +43,7 @@ class Scheduler(RedBeatScheduler):
         try:
             if not self._holds_lock():
                 return LOOK_AGAIN_S
+            self._bring_forward()
             seconds: float = super().tick(*args, **kwargs)
         except SILENT as silence:
             log.warning("beat_found_redis_silent", reason=str(silence))
@@ -49,6 +53,23 @@ class Scheduler(RedBeatScheduler):
             self._lost_lock = True
             return LOOK_AGAIN_S
         return seconds
+
+    def _bring_forward(self) -> None:
+        """What would be due only after more than its period is due now. One command a tick, more when the clock jumped."""
+        now = self.app.now()
+        periods = {
+            self.Entry.generate_key(self.app, name): entry["schedule"] for name, entry in self._timetable.items()
+        }
+        for key, due_at in get_redis(self.app).zrange(self.app.redbeat_conf.schedule_key, 0, -1, withscores=True):
+            period = periods.get(key)
+            if period is not None and due_at - now.timestamp() > period.total_seconds() + EARLY_S:
+                self.Entry.from_key(key, app=self.app).reschedule(last_run_at=now - period)
+                log.warning("clock_was_put_back", entry=key, would_be_due_in_s=round(due_at - now.timestamp()))
+
+    @property
+    def _timetable(self) -> dict[str, dict[str, Any]]:
+        timetable: dict[str, dict[str, Any]] = self.app.conf.beat_schedule
+        return timetable
 
     def _holds_lock(self) -> bool:
         if self.lock is None:  # Redis went away while RedBeat waited for it at the start, which Celery only logs

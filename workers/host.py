@@ -15,6 +15,7 @@ from celery import Celery
 
 from tasks.edge import Edge, control_queue, relaunch_all, steps_queue
 from tasks.replug import CHECK
+from taskvisor.compute.monitors import load_monitors
 from taskvisor.compute.resources.registry import UnknownKind
 from taskvisor.flow.recovery import was_run_by
 from taskvisor.model.errors import Refused, TaskvisorError, UnreadableRecord
@@ -22,7 +23,7 @@ from taskvisor.model.ids import HostName
 from taskvisor.settings import Settings
 from taskvisor.state.hosts import Hosts
 from workers.locks import open_lock_within
-from workers.node import OpenNode, open_table_of
+from workers.node import OpenNode, monitor_names_of, open_table_of
 from workers.store_check import ensure_store_fit
 
 log = structlog.get_logger(__name__)
@@ -69,9 +70,13 @@ class HostNode:
         self._locks.append(descriptor)
 
     def check_store(self) -> None:
-        """The Redis that this node was given is fit to hold records, and written by no newer version; else exit, in words."""
+        """The Redis that this node was given is fit to hold records, and written by no newer version, and what it is to measure
+        is known; else exit, in words.
+        """
         try:
             ensure_store_fit(self.open_node().redis, self.settings)
+            if self.runs_control:
+                load_monitors(monitor_names_of(self.settings))
         except (Refused, UnreadableRecord) as refusal:
             raise SystemExit(f"host {self.settings.host} does not start: {refusal}") from refusal
 

@@ -18,7 +18,8 @@ import structlog
 from celery import Celery
 from kombu.exceptions import OperationalError
 
-from tasks.edge import SYNC_ALL, SYNC_ONE, control_queue
+from tasks.edge import SYNC_ONE, control_queue
+from tasks.tick_tasks import SYNC_ALL
 from taskvisor.compute.hold_back import HOLD_S, HoldBack
 from taskvisor.model.errors import TaskvisorError
 from taskvisor.model.ids import HostName

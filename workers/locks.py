@@ -7,11 +7,12 @@ as well, so whoever gets it knows that nothing of the former node still runs.
 import fcntl
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from taskvisor.model.ids import InstanceId
+from taskvisor.model.tick import Turn
 
 
 def open_lock(path: Path) -> int | None:
@@ -32,6 +33,37 @@ def open_lock_within(path: Path, *, time_limit_s: float) -> int | None:
     while (descriptor := open_lock(path)) is None and time.monotonic() < deadline:
         time.sleep(0.05)
     return descriptor
+
+
+class HostTickLocks:
+    """Implements the ticker's `HostTurns` with one file a task, which holds when it was begun last.
+
+    The time is the kernel's monotonic clock, the same for all processes of the host until it boots, and set by nobody: after a
+    boot it is earlier than what the file says, and then nothing comes too soon.
+    """
+
+    def __init__(self, directory: Path, *, steady: Callable[[], float] = time.monotonic) -> None:
+        self._directory = directory
+        self._steady = steady
+
+    @contextmanager
+    def hold(self, task: str, *, soon_s: float) -> Iterator[Turn]:
+        descriptor = open_lock(self._directory / f"{task}.lock")
+        if descriptor is None:
+            yield Turn.RUNNING
+            return
+        try:
+            yield self._begun(descriptor, soon_s)
+        finally:
+            os.close(descriptor)
+
+    def _begun(self, descriptor: int, soon_s: float) -> Turn:
+        now_s, text = self._steady(), os.pread(descriptor, 64, 0).decode(errors="replace")
+        with suppress(ValueError):
+            if 0 <= now_s - float(text) < soon_s:
+                return Turn.TOO_SOON
+        os.pwrite(descriptor, f"{now_s:32.6f}".encode(), 0)
+        return Turn.TAKEN
 
 
 class InstanceLocks:

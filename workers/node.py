@@ -9,14 +9,23 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tasks.asking import Ask
+from tasks.build_time_out import BuildTimeOut
 from tasks.door import Door
 from tasks.edge import COMPUTE_QUEUE, TIME_UP
 from tasks.flows import FLOWS
+from tasks.host_watch import HostWatch
+from tasks.image_upkeep import ImageUpkeep
+from tasks.monitoring import HostMonitor
 from tasks.periodic import HostReport, Launch, Settler, Sweep, TellOfPorts
+from tasks.reclaiming import Reclaimer
 from tasks.replug import PlugCheck
 from tasks.store import RememberedNetworks, Store
+from tasks.ticking import Ticker
 from tasks.tracking import Tracker
+from tasks.usage_audit import UsageAudit
 from taskvisor.compute.inventory import Ratios
+from taskvisor.compute.monitors import load_monitors
 from taskvisor.compute.resources.kind import ResourceChoices
 from taskvisor.compute.resources.registry import open_table
 from taskvisor.compute.resources.table import ResourceTable
@@ -47,11 +56,16 @@ from taskvisor.state.keys import Keys
 from taskvisor.state.networks import Networks
 from taskvisor.state.ports import PortChanges
 from taskvisor.state.security_groups import GroupChanges, SecurityGroups
+from taskvisor.state.series import Series
+from taskvisor.state.silence import Silence
 from taskvisor.state.surroundings import SurroundingsReader
+from taskvisor.state.ticks import Ticks
+from taskvisor.state.usage import UsageRecords
+from taskvisor.state.waiting import Waiting
 from taskvisor.state.writing import OutcomeFor, Writer
 from virt.seeds.vendor_data import VendorDataFile
 from workers.inflight import reclaim_inflight
-from workers.locks import InstanceLocks
+from workers.locks import HostTickLocks, InstanceLocks
 
 if TYPE_CHECKING:
     import redis
@@ -75,7 +89,14 @@ class OpenNode:
     """Implements the edge's `Node` for one process."""
 
     def __init__(
-        self, settings: Settings, *, incarnation: str, outcome_for: OutcomeFor, launch: Launch, tell: TellOfPorts
+        self,
+        settings: Settings,
+        *,
+        incarnation: str,
+        outcome_for: OutcomeFor,
+        launch: Launch,
+        tell: TellOfPorts,
+        ask: Ask,
     ) -> None:
         self.pid = os.getpid()
         self.settings = settings
@@ -84,6 +105,7 @@ class OpenNode:
         self._outcome_for = outcome_for
         self._launch = launch
         self._tell = tell
+        self._ask = ask
         self._clock: Clock = SystemClock()
 
     @cached_property
@@ -116,6 +138,10 @@ class OpenNode:
             flavors=Flavors(self.redis, keys),
             flavor_changes=FlavorChanges(self.redis, writer),
             surroundings=SurroundingsReader(self.redis, keys),
+            ticks=Ticks(self.redis, keys),
+            waiting=Waiting(self.redis, keys),
+            silence=Silence(self.redis, writer),
+            usage=UsageRecords(self.redis, keys),
             default_network_cidr=self.settings.default_network_cidr,
             resources=open_table_of(self.settings),
         )
@@ -128,7 +154,9 @@ class OpenNode:
     def ports(self) -> Ports:
         state_dir, simulated = self.settings.state_dir, self.settings.driver == "simulated"
         hypervisor, disks, images, fabric, volumes = (
-            _open_simulated(state_dir / "simulated") if simulated else _open_real(self.settings)
+            _open_simulated(state_dir / "simulated", self.settings.image_keep_s)
+            if simulated
+            else _open_real(self.settings)
         )
         return Ports(
             hypervisor=hypervisor,
@@ -215,7 +243,76 @@ class OpenNode:
                 links=host_links_of(self.settings),
             ),
             now=self._clock.now,
+            ask=self._ask,
+            power_policy=self.settings.power_policy,
         )
+
+    @cached_property
+    def ticker(self) -> Ticker:
+        return Ticker(
+            ticks=self.store.ticks,
+            host=self.host,
+            turns=HostTickLocks(self.settings.state_dir / "locks" / "ticks"),
+            now=self._clock.now,
+            steady=time.monotonic,
+        )
+
+    @cached_property
+    def monitor(self) -> HostMonitor:
+        settings = self.settings
+        series = Series(
+            self.redis, Keys(settings.key_prefix), samples=settings.monitor_samples, period_s=settings.monitor_s
+        )
+        return HostMonitor(
+            host=self.host,
+            ports=self.ports,
+            catalog=self.store.catalog,
+            series=series,
+            counters=self.store.counters,
+            monitors=load_monitors(monitor_names_of(settings)),
+            now=self._clock.now,
+            steady=time.monotonic,
+        )
+
+    @cached_property
+    def host_watch(self) -> HostWatch:
+        return HostWatch(store=self.store, now=self._clock.now)
+
+    @cached_property
+    def build_time_out(self) -> BuildTimeOut:
+        return BuildTimeOut(
+            store=self.store,
+            door=self.door,
+            launch=self._launch,
+            now=self._clock.now,
+            limit_s=self.settings.instance_build_timeout_s,
+            period_s=self.settings.build_check_s,
+        )
+
+    @cached_property
+    def reclaimer(self) -> Reclaimer:
+        return Reclaimer(
+            store=self.store,
+            host=self.host,
+            ask=self._ask,
+            now=self._clock.now,
+            reclaim_s=self.settings.reclaim_s,
+            period_s=self.settings.reclaim_check_s,
+        )
+
+    @cached_property
+    def image_upkeep(self) -> ImageUpkeep:
+        return ImageUpkeep(
+            catalog=self.store.catalog,
+            host=self.host,
+            images=self.ports.images,
+            disks=self.ports.disks,
+            names=tuple(filter(None, self.settings.prewarm_images.split(","))),
+        )
+
+    @cached_property
+    def usage_audit(self) -> UsageAudit:
+        return UsageAudit(store=self.store, host=self.host, now=self._clock.now, period_s=self.settings.usage_audit_s)
 
 
 Adapters = tuple[Hypervisor, Disks, ImageCache, Fabric, Volumes]
@@ -309,6 +406,11 @@ def host_links_of(settings: Settings) -> HostLinks:
     )
 
 
+def monitor_names_of(settings: Settings) -> tuple[str, ...]:
+    """What is measured, by the names of monitors."""
+    return tuple(filter(None, settings.monitors.split(",")))
+
+
 def vendor_data_path_of(settings: Settings) -> Path | None:
     """The file with what the operator tells every guest's cloud-init."""
     return Path(settings.vendor_data_file) if settings.vendor_data_file else None
@@ -325,7 +427,7 @@ def _ceph_access_of(settings: Settings) -> CephAccess | None:
     )
 
 
-def _open_simulated(root: Path) -> Adapters:
+def _open_simulated(root: Path, evict_after_s: float) -> Adapters:
     """Imported here, for the same reason."""
     from net.simulated import SimulatedFabric  # noqa: PLC0415
     from virt.simulated import (  # noqa: PLC0415
@@ -338,7 +440,7 @@ def _open_simulated(root: Path) -> Adapters:
     return (
         SimulatedHypervisor(root),
         SimulatedDisks(root),
-        SimulatedImageCache(root),
+        SimulatedImageCache(root, evict_after_s=evict_after_s),
         SimulatedFabric(root),
         SimulatedVolumes(root),
     )

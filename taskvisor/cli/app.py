@@ -17,9 +17,12 @@ from taskvisor.cli import (
     launch,
     lifecycle,
     listing,
+    monitor,
     network,
     ops,
+    ticks,
     up,
+    usage,
     verify,
     volume,
     worker,
@@ -86,6 +89,7 @@ app.command(rich_help_panel=INSTANCES)(lifecycle.stop)
 app.command(rich_help_panel=INSTANCES)(lifecycle.reboot)
 app.command(rich_help_panel=INSTANCES)(lifecycle.snapshot)
 app.command(rich_help_panel=INSTANCES)(lifecycle.delete)
+app.command(rich_help_panel=INSTANCES)(lifecycle.restore)
 app.add_typer(volume.app, name="volume", rich_help_panel=INSTANCES)
 app.add_typer(interface.app, name="interface", rich_help_panel=INSTANCES)
 app.command("console-log", rich_help_panel=INSTANCES)(console_log.console_log)
@@ -99,6 +103,9 @@ app.add_typer(flavor.app, name="flavor", rich_help_panel=FLEET)
 app.add_typer(network.app, name="network", rich_help_panel=FLEET)
 app.add_typer(group.app, name="group", rich_help_panel=FLEET)
 app.add_typer(floating.app, name="floating", rich_help_panel=FLEET)
+app.command(rich_help_panel=FLEET)(monitor.monitor)
+app.command(rich_help_panel=FLEET)(ticks.ticks)
+app.command(rich_help_panel=FLEET)(usage.usage)
 app.command(rich_help_panel=FLEET)(verify.verify)
 app.command(rich_help_panel=HERE)(up.up)
 app.command(rich_help_panel=HERE)(worker.worker)

@@ -28,6 +28,8 @@ DONE_WORDS = {
     "reboot": "was rebooted",
     "stop": "is stopped",
     "delete": "is deleted",
+    "soft delete": "is deleted softly; `taskvisor restore` brings it back",
+    "restore": "is restored and running",
     "snapshot": "was snapshotted",
     "image register": "is registered",
     "image delete": "is deleted",
@@ -126,7 +128,7 @@ def success_sentence(seen: Seen, ending: Ending) -> str:
     took = f" ({seconds_text(seen.operation.updated_at - seen.operation.created_at)})" if seen.operation else ""
     where = f" on {result['host']}" if result.get("host") else ""
     addresses = result.get("addresses") or ()
-    at = f", {', '.join(addresses)}" if addresses and verb in ("launch", "start", "reboot") else ""
+    at = f", {', '.join(addresses)}" if addresses and verb in ("launch", "start", "reboot", "restore") else ""
     image = _image_words(result["snapshot"]) if "snapshot" in result else ""
     return f"{name} {DONE_WORDS.get(verb, 'is done')}{where}{at}{image}{took}"
 

@@ -39,6 +39,9 @@ class SnapshotFormat(StrEnum):
 
 def delete(
     names: Names,
+    soft: Annotated[
+        bool, typer.Option("--soft", help="Switch them off, and keep all that they have for `taskvisor restore`.")
+    ] = False,
     wait: WaitOption = True,
     timeout: TimeoutOption = WAIT_LIMIT_S,
     form: FormatOption = Format.TABLE,
@@ -46,9 +49,26 @@ def delete(
     """Delete instances, whatever is being done to them. Exits with 3 when none of them was there."""
 
     def ask(client: Taskvisor, name: str, operation_id: str) -> Handle[Any]:
+        if soft:
+            return client.soft_delete(name, operation_id=operation_id)
         return client.delete(name, operation_id=operation_id)
 
-    request_each("delete", names, ask, wait=wait, limit_s=timeout, form=form)
+    request_each("soft delete" if soft else "delete", names, ask, wait=wait, limit_s=timeout, form=form)
+
+
+def restore(
+    names: Names,
+    wait_turn: TurnOption = None,
+    wait: WaitOption = True,
+    timeout: TimeoutOption = WAIT_LIMIT_S,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Bring back instances that were deleted softly; they run again. Exits with 3 when all of them ran already."""
+
+    def ask(client: Taskvisor, name: str, operation_id: str) -> Handle[Any]:
+        return client.restore(name, wait_turn_s=wait_turn, operation_id=operation_id)
+
+    request_each("restore", names, ask, wait=wait, limit_s=timeout, form=form)
 
 
 def start(

@@ -23,7 +23,10 @@ from taskvisor.state.hosts import Hosts
 from taskvisor.state.keys import Keys
 from taskvisor.state.schema import require_readable
 from taskvisor.state.security_groups import SecurityGroups
+from taskvisor.state.series import Series
 from taskvisor.state.survey import Survey
+from taskvisor.state.ticks import Ticks
+from taskvisor.state.usage import UsageRecords
 
 COMPLETION_TIMEOUT_S = 0.5
 
@@ -40,6 +43,9 @@ class Records:
     histories: Histories
     events: Events
     survey: Survey
+    ticks: Ticks
+    series: Series
+    usage: UsageRecords
     event_wait_limit_s: float
     """The longest that a read of events may wait: below the connection's time-out."""
 
@@ -90,6 +96,9 @@ def open_records(
             histories=Histories(client, keys),
             events=Events(client, keys),
             survey=Survey(client, keys),
+            ticks=Ticks(client, keys, on_unreadable),
+            series=Series(client, keys),
+            usage=UsageRecords(client, keys),
             event_wait_limit_s=timeout_s / 2,
         )
     finally:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from taskvisor.compute.audit_drift import drift_findings
 from taskvisor.compute.audit_volumes import connection_findings
-from taskvisor.compute.power_sync import synced
+from taskvisor.compute.power_sync import is_gone_by_record, synced
 from taskvisor.model.finding import AuditLimits, Code, Finding
 from taskvisor.model.ids import HostName, ImageId, InstanceId, PortId, image_id_for
 from taskvisor.model.network import SEED_ONLY_KINDS
@@ -18,8 +18,18 @@ from taskvisor.model.records import Image, Instance
 from taskvisor.model.states import Phase, PowerState, VmState
 from taskvisor.model.survey import HostRecord, Records
 
-ON_ITS_HOST = frozenset({VmState.ACTIVE, VmState.STOPPED, VmState.PAUSED, VmState.SUSPENDED, VmState.RESCUED})
-"""An instance at rest in one of these has its directory and its domain; one in ERROR has what its operation left it."""
+ON_ITS_HOST = frozenset(
+    {
+        VmState.ACTIVE,
+        VmState.STOPPED,
+        VmState.PAUSED,
+        VmState.SUSPENDED,
+        VmState.RESCUED,
+        VmState.SOFT_DELETED,
+    }
+)
+"""An instance at rest in one of these has its directory and its domain; one in ERROR has what its operation left it, unless it
+is in ERROR because its domain is gone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,7 +184,7 @@ def _instance(
     instance: Instance, found: HostSeen, domain: DomainFacts | None, records: Records, *, sync_is_late: bool
 ) -> Iterator[Finding]:
     """What an instance at rest lacks on its host."""
-    if instance.vm_state not in ON_ITS_HOST:
+    if instance.vm_state not in ON_ITS_HOST and not is_gone_by_record(instance):
         return
     if instance.id not in found.directories:
         yield _finding(Code.DIRECTORY_MISSING, instance.id, f"{instance.name} has no directory here", instance.host)

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from taskvisor.model.change import Change, Loaded
 from taskvisor.model.ids import ImageId, InstanceId, NetworkId, OperationId
+from taskvisor.model.measured import EvictedImages, HostUsage, TrafficCounters
 from taskvisor.model.network import NO_LINKS, HostLinks, Network, Surroundings
 from taskvisor.model.observed import (
     ConnectedVolume,
@@ -64,6 +65,9 @@ class Hypervisor(Protocol):
 
     def list_uses(self) -> tuple[DomainUse, ...]:
         """What every domain on the host, ours or not, has of it, as the hypervisor says."""
+
+    def read_usage(self) -> HostUsage:
+        """What host and guests have used, as counters. One call for all domains, which no guest that hangs holds up."""
         ...
 
     def list_definitions(self) -> tuple[DefinitionFacts, ...]:
@@ -296,11 +300,20 @@ class ImageCache(Protocol):
 
     def list_cached(self) -> tuple[str, ...]:
         """The SHA-256 of each image that is here, sorted: a guest of one of these waits for no transfer."""
+
+    def ensure_old_evicted(self) -> EvictedImages:
+        """What nobody asked for in the time that the operator set, and no disk stands on, is gone. CannotAsk, and nothing is
+        gone, when the disks can't be asked.
+        """
         ...
 
 
 class Fabric(Protocol):
     """Links, addresses and filters of this host."""
+
+    def read_traffic(self) -> TrafficCounters | None:
+        """What has gone over the interfaces that lead out of this host, together; None when it has none."""
+        ...
 
     def ensure_plugged(self, vif: VifPlan) -> None:
         """Bridge, TAP, NAT and DHCP entry are there, and the TAP is on the bridge and up."""

@@ -260,7 +260,8 @@ def turned(operation: Operation, flow: Flow, failure: Failure, now: float) -> Op
 def cancelled(operation: Operation, flow: Flow, now: float) -> Operation:
     """It turns round because a caller asked for it, or for the instance's end."""
     operation, by = _without_runner(operation, now), operation.preempted_by
-    message = "cancelled on request" if by is None else f"operation {by} deletes the instance and waits for this one"
+    asked = operation.cancel_reason or "cancelled on request"
+    message = asked if by is None else f"operation {by} deletes the instance and waits for this one"
     failure = Failure(code=Cancelled.__name__, message=message, step=operation.current_step or operation.steps[-1].name)
     return turned(_touched(operation, now), flow, failure, now)
 
@@ -331,10 +332,10 @@ def taken_back(operation: Operation, flow: Flow, now: float) -> Operation:
     return turned(going, flow, operation.failure, now)
 
 
-def wished_away(operation: Operation, now: float) -> Operation:
-    """A caller's wish that it stops, noted for the next step boundary; a pause before the next try is cut short."""
+def wished_away(operation: Operation, now: float, reason: str | None = None) -> Operation:
+    """The wish that it stops, noted for the next step boundary; a pause before the next try is cut short."""
     not_before = None if operation.direction is Direction.DO else operation.not_before
-    return replace(_touched(operation, now), cancel_requested=True, not_before=not_before)
+    return replace(_touched(operation, now), cancel_requested=True, cancel_reason=reason, not_before=not_before)
 
 
 def preempted(operation: Operation, by: OperationId, now: float) -> Operation:

@@ -59,6 +59,19 @@ ALLOWED: Mapping[str, Rule] = {
         vm_states=frozenset({VmState.ACTIVE, VmState.STOPPED, VmState.PAUSED, VmState.SUSPENDED, VmState.ERROR}),
         leads_to=VmState.ACTIVE,
     ),
+    "instance.soft_delete": Rule(
+        command="taskvisor delete --soft {name}",
+        vm_states=frozenset({VmState.ACTIVE, VmState.STOPPED, VmState.PAUSED, VmState.SUSPENDED, VmState.ERROR}),
+    ),
+    "instance.restore": Rule(
+        command="taskvisor restore {name}", vm_states=frozenset({VmState.SOFT_DELETED}), leads_to=VmState.ACTIVE
+    ),
+    "instance.reclaim": Rule(
+        command="taskvisor delete {name}",
+        vm_states=frozenset({VmState.SOFT_DELETED}),
+        task_states=frozenset({None, TaskState.DELETING}),
+        must_have_launched=False,
+    ),
     "instance.snapshot": Rule(
         command="taskvisor snapshot {name} IMAGE",
         vm_states=frozenset({VmState.ACTIVE, VmState.STOPPED, VmState.PAUSED, VmState.SUSPENDED}),

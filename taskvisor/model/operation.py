@@ -91,6 +91,7 @@ class Operation:
     timeline: tuple[TimelineEntry, ...] = ()
     failure: Failure | None = None
     cancel_requested: bool = False
+    cancel_reason: str | None = None  # why, when it was not its caller's wish
     preempted_by: OperationId | None = None
     excluded_hosts: tuple[HostName, ...] = ()
     placement: tuple[Mapping[str, str], ...] = ()

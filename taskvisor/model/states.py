@@ -135,6 +135,13 @@ class InstanceAction(StrEnum):
     REFRESH_VOLUME_ATTACHMENT = "refresh_volume_attachment"
 
 
+class PowerPolicy(StrEnum):
+    """What becomes of a guest whose power is not what its record says: see `taskvisor.compute.power_sync`."""
+
+    FOLLOW = "follow"
+    STOP = "stop"
+
+
 class OnFailure(StrEnum):
     """What becomes of a build that fails."""
 

@@ -5,7 +5,7 @@ Invariant: one record that can't be read hides no other. Lists leave it out and 
 So what is missing in a list is not proved to be gone.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -81,6 +81,11 @@ class Catalog:
         found = self._read_many([(f"instance {one}", self._keys.instance(one)) for one in ids], Instance)
         return tuple(sorted(found, key=lambda instance: instance.name))
 
+    def list_instance_ids(self, host: HostName) -> frozenset[InstanceId]:
+        """The instances of that host, by id only."""
+        with asking(f"list the instances on {host}"):
+            return frozenset(InstanceId(str(one)) for one in self._client.smembers(self._keys.instances_on(host)))
+
     def read_operation(self, operation_id: OperationId) -> Operation | None:
         with asking(f"read operation {operation_id}"):
             doc = self._client.hget(self._keys.operation(operation_id), "doc")
@@ -125,6 +130,12 @@ class Catalog:
         with asking("list unsettled operations"):
             ids = self._client.zrangebyscore(self._keys.unsettled, "-inf", before, start=0, num=limit)
         return tuple(OperationId(str(member)) for member in ids)
+
+    def list_under_way(self, *, limit: int = 10_000) -> Iterator[Operation]:
+        """Operations that have not ended, those without progress the longest first."""
+        ids = [str(one) for one in self.list_unsettled(before=float("inf"), limit=limit)]
+        for start in range(0, len(ids), BATCH):
+            yield from self._read_operations(ids[start : start + BATCH])
 
     def list_unsettled_on(self, host: HostName) -> tuple[OperationId, ...]:
         """Operations whose steps run on that host and that have not ended."""

@@ -5,7 +5,7 @@ Invariant: a count never costs work. What belongs to the write of a record is co
 silent at that moment. Must never know who reads: names and labels are ours, Prometheus' words are `workers/metrics.py`'s.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -93,6 +93,18 @@ class CounterName(StrEnum):
     )
     GUEST_LOOKS = "guest_looks", "Looks at guests asked for because of an event, each at one guest or at all of a host."
     GUEST_LISTENERS_DIED = "guest_listeners_died", "Listeners found dead while their control node lived."
+    TICKS = "ticks", "Runs of periodic tasks: done, or the class of the error.", "task", "outcome"
+    TICKS_SKIPPED = (
+        "ticks_skipped",
+        "Runs of periodic tasks that were asked for while one went on (running), or half a period early (too_soon).",
+        "task",
+        "why",
+    )
+    MONITORS_FAILED = "monitors_failed", "Measurements of a monitor that failed; the others were made.", "monitor"
+    HOSTS_FELL_SILENT = "hosts_fell_silent", "Hosts whose steps node was noticed to have fallen silent."
+    HOSTS_CAME_BACK = "hosts_came_back", "Hosts that were noticed to be back after a silence."
+    BUILDS_TIMED_OUT = "builds_timed_out", "Builds that were cancelled because they took too long."
+    DOMAINS_GONE = "domains_gone", "Instances put into error because their domain was seen to be gone, twice."
     POOL_PROCESSES_DIED = "pool_processes_died", "Pool processes of steps nodes found dead while their node lived."
 
 
@@ -119,6 +131,14 @@ class Counters:
             self._client.hincrby(self._keys.counters, field, amount)
         except redis.RedisError as error:
             log.warning("count_lost", counter=name.value, amount=amount, reason=repr(error))
+
+    def add_each(self, name: CounterName, labels: Iterable[str]) -> None:
+        """One more of a counter with one label, for each of these values of it. Lost as above."""
+        for label in labels:
+            try:
+                self._client.hincrby(self._keys.counters, field_for(name, label), 1)
+            except redis.RedisError as error:
+                log.warning("count_lost", counter=name.value, amount=1, reason=repr(error))
 
     def read(self) -> Mapping[str, int]:
         """Every field that was ever counted, as it is stored. CannotAsk when Redis is silent."""

@@ -59,6 +59,13 @@ class Hosts:
             found = self._client.mget([self._keys.taking(name) for name in names]) if names else []
         return tuple(name for name, incarnation in zip(names, found, strict=True) if not incarnation)
 
+    def list_alive(self) -> tuple[tuple[HostName, bool], ...]:
+        """Every host that ever reported, and whether its steps node is heard of, by name. Two round trips, and no inventory."""
+        with asking("list which hosts live"):
+            names = sorted(HostName(str(member)) for member in self._client.smembers(self._keys.hosts))
+            found = self._client.mget([self._keys.alive(name) for name in names]) if names else []
+        return tuple((name, bool(incarnation)) for name, incarnation in zip(names, found, strict=True))
+
     def read_incarnation(self, host: HostName) -> str | None:
         """The incarnation of the host's node; None when it has fallen silent."""
         with asking(f"ask whether host {host} lives"):

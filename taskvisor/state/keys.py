@@ -50,6 +50,18 @@
 | listening:<host> | string | 1 or 0: whether events of the host's guests are heard; expires when its control node falls silent |
 | events | stream | every change of state, bounded |
 | progress:<op> | string | how far a long step has come; expires |
+| tick:turn:<task> | string | token of the run of a periodic task of the fleet that goes on; expires with its time limit |
+| tick:soon:<task> | string | it was begun within the last half of its period; expires |
+| tick:slices | hash | periodic task to how many slices of hosts it was sent to |
+| tick:last:<host> | hash | periodic task to its last Run there as JSON |
+| tick:runs:<host>:<task> | list | its last runs there, the latest first, bounded |
+| waited:<task> | hash | id of what a periodic task waits for to "<seconds waited> <time last seen>" |
+| silent | hash | host that has fallen silent to when that was noticed |
+| series:names | hash | digest of a list of metrics' names to the list, as JSON |
+| series:host:<host> | list | samples of a host, the latest first, bounded; expires |
+| series:instance:<id> | list | likewise of an instance |
+| usage | stream | what each instance had in each period that was audited, bounded |
+| usage:period:<host> | string | number of the period that was audited last |
 | counters | hash | a counter's name and labels to how often; see `counters.py` |
 | schema | string | version of all of the above |
 """
@@ -225,6 +237,46 @@ class Keys:
 
     def progress(self, operation_id: str) -> str:
         return f"{self.prefix}progress:{operation_id}"
+
+    def tick_turn(self, task: str) -> str:
+        return f"{self.prefix}tick:turn:{task}"
+
+    def tick_soon(self, task: str) -> str:
+        return f"{self.prefix}tick:soon:{task}"
+
+    @property
+    def tick_slices(self) -> str:
+        return f"{self.prefix}tick:slices"
+
+    def tick_last(self, host: str) -> str:
+        return f"{self.prefix}tick:last:{host}"
+
+    def tick_runs(self, host: str, task: str) -> str:
+        return f"{self.prefix}tick:runs:{host}:{task}"
+
+    def waited(self, task: str) -> str:
+        return f"{self.prefix}waited:{task}"
+
+    @property
+    def silent(self) -> str:
+        return f"{self.prefix}silent"
+
+    @property
+    def series_names(self) -> str:
+        return f"{self.prefix}series:names"
+
+    def series_of_host(self, host: str) -> str:
+        return f"{self.prefix}series:host:{host}"
+
+    def series_of_instance(self, instance_id: str) -> str:
+        return f"{self.prefix}series:instance:{instance_id}"
+
+    @property
+    def usage(self) -> str:
+        return f"{self.prefix}usage"
+
+    def usage_period(self, host: str) -> str:
+        return f"{self.prefix}usage:period:{host}"
 
     @property
     def counters(self) -> str:

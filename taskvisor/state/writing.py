@@ -119,6 +119,11 @@ class Writer:
         }
         self._append_event(tx, fields)
 
+    def event_of_node(self, tx: Transaction, host: HostName, *, task: str, phase: str, outcome: str, at: float) -> None:
+        """What was noticed of a host, about no instance: the stream says `task` for its flow."""
+        about = {"op": "", "flow": task, "instance": "", "name": "", "host": host, "phase": phase, "step": ""}
+        self._append_event(tx, {**about, "outcome": outcome, "at": f"{at:.3f}"})
+
     def _append_event(self, tx: Transaction, fields: Mapping[str, str]) -> None:
         flat = [part for pair in fields.items() for part in pair]
         tx.do("XADD", self.keys.events, "MAXLEN", "~", self.events_kept, "*", *flat)

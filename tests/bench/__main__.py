@@ -18,6 +18,7 @@ from tests.bench.cost import total_of
 from tests.bench.guests import ROUNDS, GuestTimes, measure_guests
 from tests.bench.host import NotMeasured
 from tests.bench.report import Row, milliseconds, p50, percentile, progress, table
+from tests.bench.ticks import measure_ticks, table_of_ticks
 
 YARDSTICK_TURNS = 2_000_000
 
@@ -42,6 +43,7 @@ def main() -> int:
         measured = measure_control_plane()
         print(table_of_control_plane(measured))
         print(table_of_traffic(measured))
+        print(table_of_ticks(measure_ticks()))
     except (NotMeasured, pytest.fail.Exception) as problem:  # fixtures speak pytest
         print(f"bench: {problem}", file=sys.stderr)
         return 1

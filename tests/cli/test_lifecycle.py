@@ -323,3 +323,20 @@ def test_when_redis_falls_silent_on_the_way_what_was_sent_is_told(cli: Cli, monk
     result = cli("delete", "web-1", "web-2")
     assert (result.exit_code, result.stdout) == (1, f"{sent[0]}\n")
     assert "Redis did not answer" in result.stderr
+
+
+def test_a_soft_delete_is_asked_for_and_says_how_it_is_taken_back(cli: Cli, book: Book, worker: FakeWorker) -> None:
+    made = book.put_instance(instance("web-1"))
+
+    def answer(asked: Asked) -> object:
+        letting_in = book.put_operation(operation(asked.operation_id, made, request=dict(asked.fields)))
+        book.put_operation(succeeded(begun(letting_in, "prepare_disk"), made))
+        return NOTHING
+
+    worker.answers["instance.soft_delete"] = worker.answers["instance.restore"] = answer
+    deleted, restored = cli("delete", "--soft", "web-1"), cli("restore", "web-1")
+
+    assert (deleted.exit_code, restored.exit_code) == (0, 0), deleted.stderr + restored.stderr
+    assert "web-1 is deleted softly; `taskvisor restore` brings it back" in deleted.stdout
+    assert "web-1 is restored and running" in restored.stdout
+    assert [asked.task for asked in worker.asked] == ["instance.soft_delete", "instance.restore"]

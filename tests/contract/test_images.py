@@ -205,3 +205,14 @@ def test_two_processes_at_once_cache_one_image(host: ImagesHost, qcow2: Path) ->
 
 def _qemu_img(*words: str | Path) -> None:
     subprocess.run(["qemu-img", words[0], "-q", *words[1:]], check=True, timeout=30)
+
+
+def test_what_was_asked_for_lately_is_not_evicted_by_age(host: ImagesHost, qcow2: Path) -> None:
+    cached = host.port.ensure_cached(ImageSource(url=qcow2.as_uri()), ignore_progress)
+
+    assert host.port.ensure_old_evicted().images == 0
+    assert Path(cached.path).exists()
+
+
+def test_a_cache_that_holds_nothing_lets_go_of_nothing(host: ImagesHost) -> None:
+    assert host.port.ensure_old_evicted().images == 0

@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,9 @@ from structlog.testing import capture_logs
 
 from tasks.flows import ALL_FLOWS
 from taskvisor.model.ids import HostName
+from taskvisor.model.tick import DONE, Run
 from taskvisor.state.connection import open_redis
+from taskvisor.state.series import Series
 from tests.fixtures.machine import ROOT
 from tests.fixtures.redis_servers import OpenRedisServer
 from tests.metrics.scraping import told_by, value_of
@@ -170,3 +173,50 @@ def test_no_metric_is_told_that_is_not_described(fleet: Fleet, collector: StoreC
 
     assert [family.name for family in collector.collect() if family.name not in described] == []
     assert sorted(described) == sorted(family.name for family in collector.collect())
+
+
+NOW = Run(task="host.track", host=HostName("h1"), began_at=0.0, took_s=0.5, outcome=DONE)
+PERIODS = {"host.track": 60.0, "operation.sweep": 15.0, "hosts.check": 10.0}
+
+
+def test_periodic_tasks_are_told_with_their_age_and_how_many_are_late(redis_url: str, memory_dir: Path) -> None:
+    fleet = Fleet(redis_url, memory_dir, hosts=("h1", "h2"))
+    now, ticks = fleet.clock.now(), fleet.store.ticks
+    ticks.note(replace(NOW, began_at=now - 10))
+    ticks.note(replace(NOW, host=HostName("h2"), began_at=now - 1000, outcome="CannotAsk"))
+    ticks.note(replace(NOW, task="operation.sweep", began_at=now - 500))
+    ticks.note(replace(NOW, task="operation.sweep", host=HostName("h2"), began_at=now - 5))
+    ticks.note(replace(NOW, task="host.monitor", began_at=now - 1e6))  # it is off by now
+
+    told = told_by(StoreCollector(fleet.client, KEYS, fleet.clock.now, periods_s=PERIODS))
+    fleet.close()
+
+    assert value_of(told, "taskvisor_tick_age_seconds", task="host.track", host="h1") == 10
+    assert value_of(told, "taskvisor_tick_last_duration_seconds", task="host.track", host="h1") == 0.5
+    assert [value_of(told, "taskvisor_tick_last_failed", task="host.track", host=host) for host in ("h1", "h2")] == [
+        0,
+        1,
+    ]
+    assert value_of(told, "taskvisor_tick_age_seconds", task="operation.sweep", host="h2") == 5
+    late = {task: value_of(told, "taskvisor_ticks_late", task=task) for task in PERIODS}
+    assert late == {"host.track": 1, "operation.sweep": 0, "hosts.check": 1}
+    assert not [labels for name, labels in told if ("task", "host.monitor") in labels and "tick_age" in name]
+    assert value_of(told, "taskvisor_ticks_total", task="host.track", outcome="CannotAsk") == 1
+
+
+def test_what_was_measured_is_told_until_it_is_old_and_of_instances_if_asked(fleet: Fleet) -> None:
+    fleet.build("web")
+    series = Series(fleet.client, KEYS)
+    series.append(
+        HostName("h1"), fleet.clock.now(), {"cpu.percent": 0.5, "cpu.x": None}, {fleet.instance().id: {"m": 7.0}}
+    )
+    plain = StoreCollector(fleet.client, KEYS, fleet.clock.now)
+    of_instances = StoreCollector(fleet.client, KEYS, fleet.clock.now, of_instances=True)
+
+    assert value_of(told_by(plain), "taskvisor_host_measured", host="h1", metric="cpu.percent") == 0.5
+    assert not [name for name, _ in told_by(plain) if name == "taskvisor_instance_measured"]
+    labels = {"instance": fleet.instance().id, "name": "web", "host": "h1", "metric": "m"}
+    assert told_by(of_instances)["taskvisor_instance_measured", frozenset(labels.items())] == 7
+
+    fleet.clock.sleep(181)
+    assert not [name for name, _ in told_by(of_instances) if name.endswith("_measured")]

@@ -18,6 +18,10 @@ class FakeClock:
         self._now += seconds
         self.on_sleep()
 
+    def jump(self, seconds: float) -> None:
+        """Somebody has set it ahead, or back; no time went by."""
+        self._now += seconds
+
     def advance_to(self, when: float) -> None:
         """It is at least that late."""
         self._now = max(self._now, when)

@@ -13,6 +13,7 @@ from tasks.flows import FLOWS
 from tasks.periodic import HostReport, Settler, Sweep
 from tasks.replug import PlugCheck
 from tasks.store import RememberedNetworks, Store
+from tasks.ticking import Ticker
 from tasks.tracking import Tracker
 from taskvisor.compute.inventory import Ratios
 from taskvisor.compute.resources.table import OUR_TABLE, ResourceTable
@@ -21,7 +22,7 @@ from taskvisor.flow.runner import StepRunner
 from taskvisor.flow.step import Flows
 from taskvisor.model.ids import HostName, OperationId
 from taskvisor.model.network import HostLinks
-from taskvisor.model.operation import Operation, Runner
+from taskvisor.model.operation import Facts, Operation, Runner
 from taskvisor.model.operator import OperatorChoices
 from taskvisor.model.records import Instance
 from taskvisor.state.addresses import Addresses
@@ -39,7 +40,11 @@ from taskvisor.state.keys import Keys
 from taskvisor.state.networks import Networks
 from taskvisor.state.ports import PortChanges
 from taskvisor.state.security_groups import GroupChanges, SecurityGroups
+from taskvisor.state.silence import Silence
 from taskvisor.state.surroundings import SurroundingsReader
+from taskvisor.state.ticks import Ticks
+from taskvisor.state.usage import UsageRecords
+from taskvisor.state.waiting import Waiting
 from taskvisor.state.writing import OutcomeFor, Writer
 from tests.support.clock import FakeClock
 from tests.support.post import Post
@@ -47,7 +52,7 @@ from tests.support.spies import OnCall, watched, watched_ports
 from virt.seeds.vendor_data import VendorDataFile
 from virt.simulated import SimulatedDisks, SimulatedHypervisor, SimulatedImageCache, SimulatedVolumes
 from virt.simulated.outsider import SimulatedOutsider
-from workers.locks import InstanceLocks
+from workers.locks import HostTickLocks, InstanceLocks
 
 KEYS = Keys("taskvisor:")
 IMAGE = "simulated://debian?virtual_gib=1"
@@ -71,6 +76,7 @@ class SimulatedHost:
     runner: StepRunner
     report: HostReport
     plugs: PlugCheck
+    ticker: Ticker
     outsider: SimulatedOutsider
     neighbour: SimulatedNeighbour
 
@@ -117,6 +123,10 @@ class Fleet:
             flavors=Flavors(self.client, KEYS),
             flavor_changes=FlavorChanges(self.client, writer),
             surroundings=SurroundingsReader(self.client, KEYS),
+            ticks=Ticks(self.client, KEYS),
+            waiting=Waiting(self.client, KEYS),
+            silence=Silence(self.client, writer),
+            usage=UsageRecords(self.client, KEYS),
             default_network_cidr=cidr,
             resources=resources,
         )
@@ -131,6 +141,8 @@ class Fleet:
             tell=self.post.tell_of_ports,
         )
         self.reclaimed: list[str] = []
+        self.asked: list[tuple[str, OperationId, Facts]] = []
+        """Operations that periodic work has asked for, and that have not been let in yet."""
         self.sweep = Sweep(
             store=self.store,
             launch=self.post.launch,
@@ -186,8 +198,16 @@ class Fleet:
                     links=links,
                 ),
                 now=self.clock.now,
+                ask=self.ask_later,
             ),
             plugs=PlugCheck(store=self.store, host=name, ports=ports, exclusion=InstanceLocks(root / "locks")),
+            ticker=Ticker(
+                ticks=self.store.ticks,
+                host=name,
+                turns=HostTickLocks(root / "locks" / "ticks"),
+                now=self.clock.now,
+                steady=self.clock.now,
+            ),
             outsider=SimulatedOutsider(root),
             neighbour=SimulatedNeighbour(root),
         )
@@ -207,6 +227,16 @@ class Fleet:
     def _reclaim(self, host: HostName) -> int:
         self.reclaimed.append(host)
         return 0
+
+    def ask_later(self, flow: str, operation_id: OperationId, fields: Facts) -> None:
+        """As `TickTasks.ask`."""
+        self.asked.append((flow, operation_id, fields))
+
+    def take_asked(self) -> None:
+        """What periodic work has asked for is let in and carried on until nothing is in the post."""
+        while self.asked:
+            flow, operation_id, fields = self.asked.pop(0)
+            self.ask(flow, operation_id, **fields)
 
     def watch(self, on_call: OnCall, *, host: str = "h1") -> None:
         """From now on `on_call` is told of every call that the host's runner makes, to ports and journal."""

@@ -16,6 +16,7 @@ from tasks.flows import FLOWS
 from taskvisor.compute.resources.kind import ResourceChoices
 from taskvisor.compute.resources.registry import open_table
 from taskvisor.flow.step import Flow, Step
+from taskvisor.model.allowed import ALLOWED
 from taskvisor.model.operation import Operation
 from taskvisor.model.operator import OperatorChoices
 from taskvisor.model.states import InstanceAction, VmState
@@ -113,7 +114,9 @@ class Harness:
         fleet = Fleet(self._redis_url, self._root, choices=self._choices, resources=RESOURCES)
         if self.flow.action is not InstanceAction.CREATE:
             fleet.build("web", volumes=[VOLUME])
-            if ALREADY.get(self.flow.name) is VmState.ACTIVE:
+            if ALLOWED[self.flow.name].vm_states == {VmState.SOFT_DELETED}:
+                fleet.ask("instance.soft_delete", "make-ready", instance="web")
+            elif ALREADY.get(self.flow.name) is VmState.ACTIVE:
                 fleet.ask("instance.stop", "make-ready", instance="web", timeout_s=0)
         fleet.close()
         shutil.copytree(self._root, self._saved_root)

@@ -64,6 +64,18 @@ def client(redis_url: str) -> Iterator[redis.Redis]:
     opened.close()
 
 
+SCHEDULE = "taskvisor:beat:"
+
+
+def put_back(client: redis.Redis) -> None:
+    """The clock is put back by years: what was sent last was sent long after now."""
+    future = {"__type__": "datetime", "year": 2099, "month": 1, "day": 1, "hour": 0, "minute": 0, "second": 0}
+    meta = json.dumps({"last_run_at": {**future, "microsecond": 0, "timezone": "UTC"}})
+    for key in client.zrange(f"{SCHEDULE}:schedule", 0, -1):
+        client.hset(str(key), "meta", meta)
+        client.zadd(f"{SCHEDULE}:schedule", {str(key): 4_070_908_800})
+
+
 def senders(client: redis.Redis) -> set[int]:
     """The processes that sent the messages in `compute`; Celery names its sender gen<pid>@<machine>."""
     origins = [json.loads(raw)["headers"]["origin"] for raw in client.lrange("compute", 0, -1)]
@@ -83,3 +95,14 @@ def test_of_two_beats_one_sends_and_the_other_takes_over_when_it_dies(
 
             first.kill()
             wait_until(lambda: second.process.pid in senders(client), "the second to take over")
+
+
+def test_beat_sends_on_when_the_clock_was_put_back_by_years(
+    redis_url: str, client: redis.Redis, tmp_state_dir: Path
+) -> None:
+    with beating(redis_url, tmp_state_dir, "first") as first:
+        wait_until(lambda: senders(client), "it to send")
+        put_back(client)
+        sent = client.llen("compute")
+        wait_until(lambda: client.llen("compute") >= sent + 3, "it to send on")
+        assert first.says("clock_was_put_back")

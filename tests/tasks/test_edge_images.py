@@ -15,7 +15,7 @@ from tasks.edge import Edge
 from tasks.node import Node
 from taskvisor.client import Taskvisor
 from taskvisor.model.errors import Refused
-from taskvisor.model.ids import OperationId, image_id_for
+from taskvisor.model.ids import HostName, OperationId, image_id_for
 from taskvisor.model.urls import celery_url_for
 from taskvisor.model.view import image_view
 from tests.support.fleet import PERIOD_S, Fleet
@@ -30,7 +30,8 @@ def app(redis_url: str, fleet: Fleet) -> Iterator[Celery]:
     fleet.ask("instance.snapshot", "snap", instance="web", image="gold")
     url = celery_url_for(redis_url)
     opened = Celery("edge", broker=url, backend=url, set_as_current=False)
-    node = SimpleNamespace(door=fleet.door, sweep=fleet.sweep, report=fleet.hosts["h1"].report)  # type: ignore[index]
+    there = fleet.hosts[HostName("h1")]
+    node = SimpleNamespace(door=fleet.door, sweep=fleet.sweep, report=there.report, ticker=there.ticker)
     opened.conf.result_expires = 3600
     edge = Edge(opened, lambda: cast(Node, node))
     edge.register()

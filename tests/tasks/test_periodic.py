@@ -5,10 +5,11 @@ from dataclasses import replace
 import pytest
 
 from tasks.periodic import FORGOTTEN_S
+from taskvisor.compute.power_sync import Look
 from taskvisor.model.errors import CannotAsk
 from taskvisor.model.ids import HostName, OperationId, mac_for, port_id_for
 from taskvisor.model.records import Resources
-from taskvisor.model.states import Phase, PowerState, TaskState, VirtType, VmState
+from taskvisor.model.states import Phase, PowerPolicy, PowerState, TaskState, VirtType, VmState
 from tests.support.fleet import KEYS, PERIOD_S, Fleet
 from tests.support.spies import WorkerDied
 from tests.support.world import read_everything, read_held, read_hosts
@@ -226,6 +227,79 @@ def test_a_guest_whose_domain_is_gone_keeps_its_state_and_everything_else(fleet:
     fleet.hosts[H1].report.sync_power_states()
 
     assert fleet.instance() == replace(before, power_state=PowerState.NOSTATE)
+
+
+def seen_gone(fleet: Fleet) -> None:
+    """web's domain was gone at two periodic looks."""
+    fleet.build()
+    fleet.hosts[H1].outsider.ensure_domain_gone(fleet.instance().id)
+    report = fleet.hosts[H1].report
+    assert [report.sync_power_states(Look.CONFIRMING) for _ in range(3)] == [1, 1, 0]
+
+
+def test_a_guest_whose_domain_is_gone_at_two_looks_is_in_error_and_keeps_everything_else(fleet: Fleet) -> None:
+    seen_gone(fleet)
+
+    assert (fleet.instance().vm_state, fleet.instance().power_state) == (VmState.ERROR, PowerState.NOSTATE)
+    assert fleet.store.counters.read()["domains_gone"] == 1
+    assert [host.used for host in fleet.store.hosts.list_hosts()] == [Resources(vcpus=1, memory_mib=64, disk_gib=1)]
+    assert fleet.hosts[H1].ports.disks.list_directories() == (fleet.instance().id,)
+
+
+def test_as_its_fault_says_a_start_brings_it_back(fleet: Fleet) -> None:
+    seen_gone(fleet)
+
+    assert fleet.ask("instance.start", "start", instance="web").phase is Phase.SUCCEEDED
+    assert (fleet.instance().vm_state, fleet.instance().fault) == (VmState.ACTIVE, None)
+
+
+def test_looks_because_of_events_put_nothing_into_error(fleet: Fleet) -> None:
+    fleet.build()
+    fleet.hosts[H1].outsider.ensure_domain_gone(fleet.instance().id)
+
+    for _ in range(3):
+        fleet.hosts[H1].report.sync_power_states()
+        fleet.hosts[H1].report.sync_power_state(fleet.instance().id)
+
+    assert fleet.instance().vm_state is VmState.ACTIVE
+
+
+class BlindForAMoment:
+    """A hypervisor whose list lacks a domain that is there when it is asked for alone."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._real = fleet.hosts[H1].ports.hypervisor
+
+    def list_domains(self) -> tuple[()]:
+        return ()
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._real, name)
+
+
+def test_a_domain_that_a_list_lacked_is_asked_for_alone_before_it_is_called_gone(fleet: Fleet) -> None:
+    fleet.build()
+    report = replace(fleet.hosts[H1].report, hypervisor=BlindForAMoment(fleet))  # type: ignore[arg-type]
+
+    for _ in range(3):
+        report.sync_power_states(Look.CONFIRMING)
+
+    assert (fleet.instance().vm_state, fleet.instance().power_state) == (VmState.ACTIVE, PowerState.NOSTATE)
+
+
+def test_by_novas_policy_a_guest_that_somebody_started_is_stopped_by_an_operation(fleet: Fleet) -> None:
+    fleet.build()
+    fleet.ask("instance.stop", "stop", instance="web", timeout_s=0)
+    fleet.hosts[H1].outsider.ensure_power_state(fleet.instance().id, PowerState.RUNNING)
+    report = replace(fleet.hosts[H1].report, power_policy=PowerPolicy.STOP)
+
+    assert report.sync_power_states() == 1
+    assert fleet.instance().vm_state is VmState.ACTIVE
+    ((name, operation_id, _),) = fleet.asked
+    fleet.take_asked()
+
+    assert (name, fleet.read(operation_id).phase) == ("instance.stop", Phase.SUCCEEDED)
+    assert fleet.instance().vm_state is VmState.STOPPED
 
 
 def test_a_guest_that_an_operation_holds_is_left_alone(fleet: Fleet) -> None:

@@ -13,7 +13,7 @@ from taskvisor.model.errors import Retryable
 from taskvisor.model.states import PowerState
 from tests.fixtures.hosts import Libvirtd
 from tests.virt.bare_guests import bare_guest, qemu_pid
-from virt import power
+from virt import power, usage
 from virt.answering import QemuSilent
 from virt.hypervisor import LibvirtHypervisor
 
@@ -87,3 +87,20 @@ def test_a_resume_that_it_does_not_answer_may_be_tried_again_and_other_guests_go
         deadline = time.monotonic() + SOON_S
         while hypervisor.ensure_running(guest).power_state is not PowerState.RUNNING:
             assert time.monotonic() < deadline
+
+
+def test_its_host_is_measured_all_the_same_and_so_are_other_guests(
+    libvirtd: Libvirtd, hypervisor: LibvirtHypervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(usage, "STATS_LIMIT_S", 5.0)
+    with bare_guest(libvirtd, "hung") as (guest, _), bare_guest(libvirtd, "other") as (other, _):
+        with hung(qemu_pid(libvirtd, "hung")), capture_logs() as logged:
+            for _ in range(2):
+                began = time.monotonic()
+                found = {seen.instance_id: seen for seen in hypervisor.read_usage().guests}
+                assert time.monotonic() - began < SOON_S
+                assert found[guest].power_state is PowerState.RUNNING
+                assert found[guest].rss_kib is None or found[guest].disks is None
+                assert found[other].memory_kib
+        given_up = [line for line in logged if line["event"] == "domain_stats_given_up"]
+        assert len(given_up) == 1  # the first call waits for it, and holds it for all others

@@ -1,13 +1,15 @@
 """Locks that the kernel takes back from a dead process."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
 
 from taskvisor.model.ids import InstanceId
+from taskvisor.model.tick import Turn
 from workers import locks
-from workers.locks import InstanceLocks, open_lock, open_lock_within
+from workers.locks import HostTickLocks, InstanceLocks, open_lock, open_lock_within
 
 GUEST = InstanceId("0b5f4c1e-0000-5000-8000-000000000001")
 
@@ -64,3 +66,43 @@ def test_a_lock_that_stays_held_is_given_up_on_after_the_limit(tmp_path: Path) -
     assert holder is not None
     assert open_lock_within(tmp_path / "node.lock", time_limit_s=0.1) is None
     os.close(holder)
+
+
+def test_a_periodic_task_is_taken_once_and_not_again_too_soon(tmp_path: Path) -> None:
+    now_s = [100.0]
+    first, second = (HostTickLocks(tmp_path, steady=lambda: now_s[0]) for _ in range(2))
+
+    with first.hold("host.track", soon_s=30) as turn, second.hold("host.track", soon_s=30) as also:
+        assert (turn, also) == (Turn.TAKEN, Turn.RUNNING)
+    now_s[0] += 29
+    with second.hold("host.track", soon_s=30) as turn, second.hold("host.monitor", soon_s=30) as other:
+        assert (turn, other) == (Turn.TOO_SOON, Turn.TAKEN)
+    now_s[0] += 1
+    with second.hold("host.track", soon_s=30) as turn:
+        assert turn is Turn.TAKEN
+
+
+def test_a_run_whose_process_was_killed_goes_on_no_more(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        with HostTickLocks(tmp_path).hold("host.track", soon_s=0):
+            os.write(writing, b".")
+            os.read(reading, 2)
+    os.read(reading, 1)
+    with HostTickLocks(tmp_path).hold("host.track", soon_s=0) as turn:
+        assert turn is Turn.RUNNING
+
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+
+    with HostTickLocks(tmp_path).hold("host.track", soon_s=0) as turn:
+        assert turn is Turn.TAKEN
+
+
+@pytest.mark.parametrize("content", [b"", b"rubbish", b"\xff\xfe", b"1e999", b"nan"])
+def test_a_note_that_was_cut_short_holds_nobody_up(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "host.track.lock").write_bytes(content)
+
+    with HostTickLocks(tmp_path).hold("host.track", soon_s=30) as turn:
+        assert turn is Turn.TAKEN

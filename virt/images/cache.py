@@ -30,6 +30,7 @@ import structlog
 from filelock import FileLock, Timeout
 
 from taskvisor.model.errors import Busy, CannotAsk, DoesNotFit, Refused, Retryable
+from taskvisor.model.measured import EvictedImages
 from taskvisor.model.plan import CachedImage
 from taskvisor.model.records import ImageSource
 from taskvisor.model.states import ImageFormat
@@ -104,6 +105,13 @@ class LocalImageCache:
             return self._records.list_images()
         except OSError as error:
             raise CannotAsk(f"cannot list the images in {self._records.root}: {error.strerror}") from error
+
+    def ensure_old_evicted(self) -> EvictedImages:
+        """What nobody asked for in `evict_after_s`, and no disk stands on, is gone. CannotAsk when the disks can't be asked."""
+        nothing = EvictedImages(images=0, freed_bytes=0)
+        if self._evictor is None or not self._records.root.exists():
+            return nothing
+        return self._evictor.ensure_old_evicted()
 
     def _declared_by_source(self, source: ImageSource) -> ImageFormat | None:
         link = self._records.read_link(source.url)

@@ -16,6 +16,7 @@ import structlog
 from filelock import FileLock, Timeout
 
 from taskvisor.model.errors import CannotAsk
+from taskvisor.model.measured import EvictedImages
 from virt.durable import ensure_no_file, sync_directory
 from virt.images.backing_names import read_backing_names
 from virt.images.cache_records import CacheRecords
@@ -36,16 +37,21 @@ class Evictor:
     def evict(self) -> int:
         """Everything unused for `evict_after_s` is gone. How many bytes that freed; 0 also when the disks cannot be asked."""
         try:
-            self.ensure_restored()
-            freed_bytes = sum(map(self._ensure_unfinished_gone, self._records.list_unfinished()))
-            names = read_backing_names(self._disk_roots)
-            doomed = [sha256 for sha256 in self._records.list_images() if self._is_unused(sha256, names)]
-            freed_bytes += sum(map(self._ensure_evicted, doomed))
+            return self.ensure_old_evicted().freed_bytes
         except CannotAsk as error:
             log.warning("images_not_evicted", reason=str(error))
             return 0
-        log.info("images_evicted", images=len(doomed), freed_bytes=freed_bytes)
-        return freed_bytes
+
+    def ensure_old_evicted(self) -> EvictedImages:
+        """Everything unused for `evict_after_s` is gone. CannotAsk when the disks can't be asked what stands on it."""
+        self.ensure_restored()
+        unfinished_bytes = sum(map(self._ensure_unfinished_gone, self._records.list_unfinished()))
+        names = read_backing_names(self._disk_roots)
+        doomed = [sha256 for sha256 in self._records.list_images() if self._is_unused(sha256, names)]
+        freed_bytes = [freed for freed in map(self._ensure_evicted, doomed) if freed]
+        evicted = EvictedImages(images=len(freed_bytes), freed_bytes=unfinished_bytes + sum(freed_bytes))
+        log.info("images_evicted", images=evicted.images, freed_bytes=evicted.freed_bytes)
+        return evicted
 
     def ensure_restored(self) -> None:
         """What a process that died had taken out of use bears its name again: it may have come into use after all."""

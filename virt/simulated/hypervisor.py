@@ -5,6 +5,7 @@ name is, so that no call looks through all domains but `list_domains` and `read_
 """
 
 import platform
+import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -13,6 +14,7 @@ from urllib.parse import quote
 
 from taskvisor.model.errors import Busy, Contradiction, Refused, Retryable, UnreadableRecord
 from taskvisor.model.ids import InstanceId
+from taskvisor.model.measured import HostUsage
 from taskvisor.model.observed import DefinitionFacts, DomainFacts, DomainUse, HypervisorFacts
 from taskvisor.model.plan import AttachedDisk, AttachedNic
 from taskvisor.model.snapshot import LiveCopy, Quiesce
@@ -24,6 +26,7 @@ from virt.record_copy import require_copy_of, with_record_copy
 from virt.simulated.image_file import copy_image
 from virt.simulated.offers import MACHINE, SUPPORT, cells_for
 from virt.simulated.pool_files import file_of
+from virt.simulated.usage import usage_for
 from virt.simulated.world import Counter, Lock, Shelf
 
 AGENT_CHANNEL = "org.qemu.guest_agent.0"
@@ -111,6 +114,11 @@ class SimulatedHypervisor:
     def list_domains(self) -> tuple[DomainFacts, ...]:
         """Every domain, ours or not, in the order of their ids."""
         return tuple(_facts(InstanceId(key), domain) for key, domain in self._domains.list_all())
+
+    def read_usage(self) -> HostUsage:
+        """Of the host and its guests, as if each that runs kept one of its CPUs a tenth busy: see `virt.simulated.usage`."""
+        domains = ((InstanceId(key), domain.power_state, domain.live_xml) for key, domain in self._domains.list_all())
+        return usage_for(self._cpus, self._memory_mib, domains, time.monotonic_ns())
 
     def list_definitions(self) -> tuple[DefinitionFacts, ...]:
         """The XML of every domain, ours or not, as it is defined and as it was started, in the order of their ids."""

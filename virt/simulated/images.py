@@ -7,26 +7,31 @@ without KVM can keep the URLs of their real images. Must never know who uses an 
 
 import hashlib
 import os
+import time
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from taskvisor.model.errors import CannotAsk, Refused
 from taskvisor.model.image_url import OBJECT_STORES
+from taskvisor.model.measured import EvictedImages
 from taskvisor.model.plan import CachedImage
 from taskvisor.model.records import ImageSource
 from taskvisor.model.states import ImageFormat
 from virt.progress import Progress
-from virt.simulated.image_file import ImageFile, put_image_file, read_image_file
+from virt.simulated.image_file import ImageFile, put_image_file, read_disk_file, read_image_file
 from virt.simulated.world import Lock, Shelf
 
 GIB = 1024**3
+EVICT_AFTER_S = 24 * 3600.0
 TAKEN_TO_EXIST = ("simulated", "http", "https", "glance", *OBJECT_STORES)
 
 
 class SimulatedImageCache:
     """The port ImageCache, on small files below `root`."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, evict_after_s: float = EVICT_AFTER_S) -> None:
+        self._root = root
+        self._evict_after_s = evict_after_s
         self._images = root / "cache"
         self._lock = Lock(root / "cache.lock")
         self._known = Shelf(root / "cache" / "known", CachedImage, self._lock)
@@ -39,7 +44,7 @@ class SimulatedImageCache:
         """
         key = _key_for(source)
         known = self._known.read(key)
-        if known is not None and Path(known.path).exists():
+        if known is not None and _is_noted_as_used(Path(known.path)):
             return known
         image, sha256 = _examined(source)
         path = self._images / f"{sha256}.{image.format.value}"
@@ -60,6 +65,37 @@ class SimulatedImageCache:
         """The SHA-256 of each marker that is here. CannotAsk when they can't be read."""
         known = {cached.sha256: cached.path for _, cached in self._known.list_all()}
         return tuple(sorted(sha256 for sha256, path in known.items() if Path(path).exists()))
+
+    def ensure_old_evicted(self) -> EvictedImages:
+        """What nobody asked for in `evict_after_s`, and no simulated disk was made from, is gone."""
+        with self._lock.held():
+            stood_on = {_made_from(path) for part in ("instances", "pools") for path in (self._root / part).rglob("*")}
+            doomed = [path for path in self._images.glob("*.*") if self._is_old(path) and str(path) not in stood_on]
+            for path in doomed:
+                path.unlink()
+        return EvictedImages(images=len(doomed), freed_bytes=0)
+
+    def _is_old(self, path: Path) -> bool:
+        return path.is_file() and time.time() - path.stat().st_atime > self._evict_after_s
+
+
+def _is_noted_as_used(path: Path) -> bool:
+    """Whether it is there; if so, it was used now, which is its access time. What it is has not changed."""
+    try:
+        os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _made_from(path: Path) -> str | None:
+    """What a simulated disk was made from; None for what is none."""
+    if not path.is_file():
+        return None
+    try:
+        return read_disk_file(path).made_from
+    except Refused:
+        return None
 
 
 def _key_for(source: ImageSource) -> str:

@@ -285,3 +285,28 @@ def test_an_image_that_finds_no_room_is_refused_here_when_all_are_in_use(
     with pytest.raises(DoesNotFit, match="free some space"):
         cached(small_disk, raw(tmp_path / "second", 2))
     assert Path(first.path).exists()
+
+
+def test_a_pass_over_the_cache_lets_go_of_what_is_old_though_the_disk_is_not_full(
+    root: Path, old: CachedImage, tmp_path: Path
+) -> None:
+    kept = cached(root, qcow2(tmp_path / "new", seed=2))
+
+    evicted = cache_of(root).ensure_old_evicted()
+
+    assert (evicted.images, evicted.freed_bytes > 0) == (1, True)
+    assert (Path(old.path).exists(), Path(kept.path).exists()) == (False, True)
+    assert cache_of(root).ensure_old_evicted().images == 0
+
+
+def test_a_pass_that_cannot_ask_the_disks_says_so_and_lets_go_of_nothing(root: Path, old: CachedImage) -> None:
+    (root / "instances" / "disk").write_bytes(b"QFI\xfb" + b"\xff" * 508)
+
+    with pytest.raises(CannotAsk):
+        cache_of(root).ensure_old_evicted()
+
+    assert Path(old.path).exists()
+
+
+def test_a_host_without_a_cache_has_nothing_to_let_go_of(root: Path) -> None:
+    assert cache_of(root).ensure_old_evicted().images == 0
