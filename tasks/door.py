@@ -11,11 +11,12 @@ from tasks.flows import FLOWS
 from tasks.interface_requests import ATTACH as ATTACH_INTERFACE
 from tasks.interface_requests import DETACH as DETACH_INTERFACE
 from tasks.interface_requests import allocate_for_request, with_ports
-from tasks.placing import Table, place
+from tasks.placing import place
 from tasks.resolving import allocate_ports, instance_for, release_ports, resolve
 from tasks.soft_delete import RECLAIM, RESTORE, SOFT_DELETE
 from tasks.store import Store
 from tasks.volume_requests import ATTACH, DETACH, has_already, instance_with_request
+from taskvisor.compute.placement import Placer
 from taskvisor.flow import transitions
 from taskvisor.flow.step import Flow
 from taskvisor.model.allowed import DELETE, refusal_for
@@ -25,6 +26,7 @@ from taskvisor.model.ids import OPERATION_ID_RULE, OperationId, instance_id_for
 from taskvisor.model.interface_spec import AttachInterfaceSpec, DetachInterfaceSpec
 from taskvisor.model.network import Port
 from taskvisor.model.operation import Facts, Operation
+from taskvisor.model.placement import Explanation
 from taskvisor.model.records import Claim, Instance
 from taskvisor.model.spec import (
     AttachVolumeSpec,
@@ -105,6 +107,7 @@ class Door:
     now: Callable[[], float]
     config_drive: SeedKind = SeedKind.NOCLOUD
     """Of guests for which neither request nor image says."""
+    placer: Placer = field(default_factory=Placer, compare=False)
 
     def build(self, operation_id: OperationId, fields: dict[str, Any]) -> Answer:
         """A new instance. The same id again is the same operation; with another request it is Refused, unless it failed.
@@ -239,17 +242,26 @@ class Door:
         resolved, instance_id = resolve(self.store, spec, self.config_drive), instance_id_for(operation_id)
         ports: tuple[Port, ...] = ()
 
-        def claiming(claim: Claim, table: Table) -> Operation:
+        def claiming(claim: Claim, why: Explanation) -> Operation:
             now = self.now()
             instance = replace(instance_for(resolved, instance_id, claim.host, ports, now), place=claim.place)
             operation = transitions.accepted(FLOWS[BUILD], operation_id, instance, request, now, former)
-            operation = replace(operation, placement=table)
+            operation = replace(operation, placement=why.rows, choice=why.choice)
             self.store.admission.admit_build(operation, instance, claim)
             return operation
 
         try:
             ports = allocate_ports(self.store, spec, instance_id, self.now(), resolved.networks)
-            return Admitted(operation=place(self.store, resolved.ask, instance_id, claiming), come=ports)
+            operation = place(
+                self.store,
+                self.placer,
+                resolved.ask,
+                instance_id,
+                claiming,
+                group=resolved.server_group,
+                tell_none=lambda why: self.store.explanations.note(operation_id, why),
+            )
+            return Admitted(operation=operation, come=ports)
         except StoreConflict:
             release_ports(self.store, ports)  # but for those that came in with a twin of this request
             raise

@@ -17,8 +17,10 @@ from celery import Celery, Task, chain
 from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded
 from kombu.exceptions import OperationalError
 
+from tasks.batch import LetIn
 from tasks.door import BUILD, CHANGES, Admitted, Answer
 from tasks.flavor_request_tasks import flavor_requests
+from tasks.fleet_request_tasks import FleetRequestTasks
 from tasks.flows import ALL_FLOWS, FLOWS
 from tasks.image_requests import Answered
 from tasks.image_tasks import ImageTasks
@@ -101,6 +103,7 @@ class Edge:
             compute_queue=COMPUTE_QUEUE,
             sweep_images=self._images.sweep,
         )
+        self._fleet = FleetRequestTasks(app, node, self.teller, control_queue)
 
     def register(self) -> None:
         """Every task that there is. Called once, when the app is made."""
@@ -111,10 +114,16 @@ class Edge:
         self._register_entry(BUILD, lambda door, op, fields: door.build(op, fields))
         for name in CHANGES:
             self._register_entry(name, lambda door, op, fields, name=name: door.change(name, op, fields))  # type: ignore[misc]
-        for name, ask in {**self._images.requests, **self._records.requests, **flavor_requests(self.teller)}.items():
+        for name, ask in {
+            **self._images.requests,
+            **self._records.requests,
+            **flavor_requests(self.teller),
+            **self._fleet.requests,
+        }.items():
             self._register_entry(name, ask)
         self._images.register()
         self.networks.register()
+        self._fleet.register()
         self.ticks.register()
         self._register_wishes()
         self._register_periodic()
@@ -252,7 +261,7 @@ class Edge:
             raise _again(task, TURN_S, looks, held) from held
         return self._answer(answer)
 
-    def _answer(self, answer: Answer | Answered) -> Any:
+    def _answer(self, answer: Answer | Answered | LetIn) -> Any:
         """Send the operation on, or return the answer that is there already.
 
         Ignore: the request ends when its operation does, and the journal shows what became of it. A refusal or an answer
@@ -262,8 +271,22 @@ class Edge:
             if answer.removing is not None:
                 self._images.send_removal(answer.removing)
             raise Ignore
+        if isinstance(answer, LetIn):
+            return self._answer_batch(answer)
         if not isinstance(answer, Admitted):
             return answer.result
+        self._send_on(answer)
+        raise Ignore
+
+    def _answer_batch(self, batch: LetIn) -> Any:
+        """Every build goes on by itself; the request ends here."""
+        for member in batch.members:
+            self._send_on(member)
+        if batch.error is not None:
+            raise batch.error
+        return batch.result
+
+    def _send_on(self, answer: Admitted) -> None:
         operation = answer.operation
         self.networks.tell_of_ports(answer.come, aware=operation.host)
         if answer.stopping is not None:
@@ -272,7 +295,6 @@ class Edge:
             self.teller.show(operation)
         else:
             self._launch_or_leave(operation)
-        raise Ignore
 
     def _launch_or_leave(self, operation: Operation) -> None:
         """What is in the journal goes on by the sweep: that its first message could not be sent is no failure to tell."""

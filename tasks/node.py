@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from tasks.batch import LetIn
 from tasks.build_time_out import BuildTimeOut
 from tasks.door import Answer, Door
 from tasks.host_watch import HostWatch
@@ -18,7 +19,7 @@ from taskvisor.flow.ports import Ports
 from taskvisor.flow.runner import StepRunner
 from taskvisor.model.ids import OperationId
 
-Asking = Callable[[Door, OperationId, dict[str, Any]], Answer | Answered]
+Asking = Callable[[Door, OperationId, dict[str, Any]], Answer | Answered | LetIn]
 """Asks the door, under an operation id, with the request's fields."""
 
 

@@ -4,15 +4,16 @@ Invariant: none of this destroys anything on a host.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import structlog
 
 from tasks.asking import Ask, new_operation_id
-from tasks.placing import Table, place
+from tasks.placing import TellNone, place
 from tasks.resolving import resolve
 from tasks.store import Store
 from tasks.tracking import Tracker
+from taskvisor.compute.placement import Placer
 from taskvisor.compute.power_sync import Look, synced
 from taskvisor.flow import transitions
 from taskvisor.flow.ports import Disks, Hypervisor
@@ -26,6 +27,7 @@ from taskvisor.model.ids import HostName, InstanceId, OperationId
 from taskvisor.model.network import Port
 from taskvisor.model.observed import DomainFacts
 from taskvisor.model.operation import Operation
+from taskvisor.model.placement import Explanation
 from taskvisor.model.records import Claim, Instance
 from taskvisor.model.spec import BuildSpec, parse_spec
 from taskvisor.model.states import Phase, PowerPolicy
@@ -121,6 +123,7 @@ class Settler:
     now: Callable[[], float]
     max_reschedules: int
     tell: TellOfPorts
+    placer: Placer = field(default_factory=Placer, compare=False)
 
     def settle(self, operation_id: OperationId) -> Operation | None:
         """The operation that is to be sent on: this one from its new host, or the one that waited for it. None when neither."""
@@ -139,24 +142,26 @@ class Settler:
         operation = loaded.operation
         if len(operation.excluded_hosts) >= self.max_reschedules:
             return self._ended(loaded)
+        told: list[Explanation] = []
         try:
-            return self._moved(loaded)
+            return self._moved(loaded, told.append)
         except (NoCapacity, Refused) as nowhere:
             assert operation.failure is not None  # noqa: S101 - nothing is rolled back without one
             said = f"{operation.failure.message}; and elsewhere: {nowhere}"
-            failure = replace(operation.failure, message=said)
-            return self._ended(replace(loaded, operation=replace(operation, failure=failure)))
+            ending = replace(operation, failure=replace(operation.failure, message=said))
+            for why in told:
+                ending = replace(ending, placement=why.rows, choice=why.choice)
+            return self._ended(replace(loaded, operation=ending))
 
-    def _moved(self, loaded: Loaded) -> Operation:
+    def _moved(self, loaded: Loaded, tell_none: TellNone) -> Operation:
         operation, instance = loaded.operation, loaded.instance
         assert instance is not None  # noqa: S101 - a build that is not settled has its record
-        ask = replace(
-            resolve(self.store, parse_spec(BuildSpec, dict(operation.request)), flavor=instance.flavor).ask,
-            excluded=(*operation.excluded_hosts, operation.host),
-        )
+        spec = parse_spec(BuildSpec, dict(operation.request))
+        resolved = resolve(self.store, spec, flavor=instance.flavor)
+        ask = replace(resolved.ask, excluded=(*operation.excluded_hosts, operation.host))
 
-        def claiming(claim: Claim, table: Table) -> Operation:
-            moved = transitions.moved_to(operation, claim.host, table, self.now())
+        def claiming(claim: Claim, why: Explanation) -> Operation:
+            moved = replace(transitions.moved_to(operation, claim.host, why.rows, self.now()), choice=why.choice)
             self.store.journal.commit(
                 Change(
                     before=operation,
@@ -168,7 +173,15 @@ class Settler:
             return moved
 
         log.info("operation_rescheduled", op=operation.id, from_host=operation.host)
-        moved = place(self.store, ask, instance.id, claiming)
+        moved = place(
+            self.store,
+            self.placer,
+            ask,
+            instance.id,
+            claiming,
+            group=resolved.server_group,
+            tell_none=tell_none,
+        )
         self.tell(instance.ports)
         return moved
 

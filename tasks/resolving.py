@@ -1,6 +1,6 @@
 """From what a build's spec says to the records it stands for: flavor, image, ports with their addresses."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from net.bandwidth import require_sane
@@ -8,7 +8,7 @@ from net.plan import FILTERED_KINDS, require_filterable
 from tasks.guest_wants import wants_for
 from tasks.store import Store
 from tasks.volume_requests import attachment_for
-from taskvisor.compute.placement import Ask
+from taskvisor.compute.placement import Ask, ask_for
 from taskvisor.compute.resources.kind import GuestWants
 from taskvisor.compute.resources.table import OUR_TABLE, ResourceTable
 from taskvisor.model.errors import Refused
@@ -18,6 +18,7 @@ from taskvisor.model.ids import HostName, InstanceId, PortId, mac_for, port_id_f
 from taskvisor.model.image_url import image_url_for
 from taskvisor.model.network import Network, Port
 from taskvisor.model.records import Flavor, Image, ImageSource, Instance
+from taskvisor.model.server_group import ServerGroup
 from taskvisor.model.spec import BuildSpec, NicSpec
 from taskvisor.model.states import PowerState, SeedKind, VmState
 from taskvisor.state.addresses import Allocated
@@ -40,6 +41,7 @@ class Resolved:
     networks: tuple[Network, ...] = ()
     wants: GuestWants | None = None
     table: ResourceTable = OUR_TABLE
+    server_group: ServerGroup | None = None
 
     @property
     def image_properties(self) -> Mapping[str, str]:
@@ -49,30 +51,41 @@ class Resolved:
     @property
     def ask(self) -> Ask:
         """What is to be placed."""
-        return Ask(
+        return ask_for(
+            self.spec,
+            self.flavor,
+            self.image_properties,
             resources=self.table.resources_for(self.wants or GuestWants(flavor=self.flavor)),
-            host=HostName(self.spec.host) if self.spec.host else None,
-            image_host=self.image.host if self.image else None,
-            networks=self.networks,
             wants=self.wants,
+            image=self.image,
+            networks=self.networks,
         )
 
 
 def resolve(
-    store: Store, spec: BuildSpec, config_drive: SeedKind = SeedKind.NOCLOUD, flavor: Flavor | None = None
+    store: Store,
+    spec: BuildSpec,
+    config_drive: SeedKind = SeedKind.NOCLOUD,
+    flavor: Flavor | None = None,
+    find_network: Callable[[str], Network] | None = None,
 ) -> Resolved:
     """`config_drive` is the operator's, where neither spec nor image says. `flavor` is the one that the guest has already,
-    whatever its name stands for now; None: it is looked up.
+    whatever its name stands for now; None: it is looked up. `find_network` None: the store's own, which makes the default network
+    at first use.
 
     Refused when the flavor, the image or a network is unknown, the image is known not to fit into the flavor, or what the two
     ask of the guest can't be met anywhere.
     """
     resolved = _resolved(store, spec, flavor or _flavor_for(store, spec))
     options = guest_options_for(resolved.flavor.extra_specs, resolved.image_properties)
+    group = None if spec.server_group is None else store.server_groups.find(spec.server_group)[0]
     return replace(
         resolved,
+        server_group=group,
         config_drive=seed_kind_for(spec.config_drive, options.disk, config_drive),
-        networks=tuple(store.find_network(name) for name in dict.fromkeys(nic.network for nic in spec.nics)),
+        networks=tuple(
+            (find_network or store.find_network)(name) for name in dict.fromkeys(nic.network for nic in spec.nics)
+        ),
         wants=wants_for(resolved.flavor, resolved.image_properties, options),
         table=store.resources,
     )
@@ -145,7 +158,7 @@ def allocate_port(
     """The port of NIC number `index`, with the addresses it has, wants, or gets. Refused when they can't be had, or a group is
     not there.
     """
-    groups = tuple(store.groups.find(name).id for name in dict.fromkeys(_groups_of(nic, network)))
+    groups = tuple(store.groups.find(name).id for name in dict.fromkeys(groups_of(nic, network)))
     qos = None if nic.qos is None else nic.qos.qos()
     if groups and nic.anti_spoofing:
         require_filterable(network, f"networks: NIC {index}")
@@ -169,7 +182,8 @@ def allocate_port(
     )
 
 
-def _groups_of(nic: NicSpec, network: Network) -> tuple[str, ...]:
+def groups_of(nic: NicSpec, network: Network) -> tuple[str, ...]:
+    """The names of the security groups that a NIC is to be in: those asked for, else `default` where ports are filtered."""
     if nic.security_groups is not None:
         return nic.security_groups
     return (DEFAULT_GROUP,) if nic.anti_spoofing and network.kind in FILTERED_KINDS else ()
@@ -202,6 +216,7 @@ def instance_for(
         config_drive=resolved.config_drive,
         metadata=spec.metadata,
         project=spec.project,
+        server_group=None if resolved.server_group is None else resolved.server_group.id,
         image_properties=resolved.image_properties,
         image_min_memory_mib=resolved.image.min_memory_mib if resolved.image else 0,
         volumes=tuple(attachment_for(volume) for volume in spec.volumes),

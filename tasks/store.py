@@ -7,16 +7,22 @@ from taskvisor.model.ids import NetworkId, network_id_for
 from taskvisor.model.network import Network, NetworkKind, Surroundings
 from taskvisor.state.addresses import Addresses
 from taskvisor.state.admission import Admission
+from taskvisor.state.aggregates import AggregateChanges, Aggregates
 from taskvisor.state.catalog import Catalog
 from taskvisor.state.counters import Counters
+from taskvisor.state.explanations import Explanations
 from taskvisor.state.flavors import FlavorChanges, Flavors
+from taskvisor.state.fleet_view import FleetView
 from taskvisor.state.floating import FloatingAddresses, FloatingChanges
+from taskvisor.state.host_changes import HostChanges
 from taskvisor.state.hosts import Hosts
 from taskvisor.state.images import Images
 from taskvisor.state.journal import RedisJournal
 from taskvisor.state.networks import Networks
 from taskvisor.state.ports import PortChanges
 from taskvisor.state.security_groups import GroupChanges, SecurityGroups
+from taskvisor.state.server_group_changes import ServerGroupChanges
+from taskvisor.state.server_groups import ServerGroups
 from taskvisor.state.silence import Silence
 from taskvisor.state.surroundings import SurroundingsReader
 from taskvisor.state.ticks import Ticks
@@ -50,6 +56,13 @@ class Store:
     waiting: Waiting
     silence: Silence
     usage: UsageRecords
+    fleet: FleetView
+    aggregates: Aggregates
+    aggregate_changes: AggregateChanges
+    host_changes: HostChanges
+    server_groups: ServerGroups
+    server_group_changes: ServerGroupChanges
+    explanations: Explanations
     default_network_cidr: str
     resources: ResourceTable = OUR_TABLE
     """The kinds of resources that guests claim."""

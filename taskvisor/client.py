@@ -35,6 +35,7 @@ from taskvisor.fields import (
     WishView,
     WrittenGroupView,
 )
+from taskvisor.fleet_client import FleetRequests
 from taskvisor.handle import Handle
 from taskvisor.model.errors import CannotAsk, Refused
 from taskvisor.model.flavor_record import FlavorView, flavor_view
@@ -51,7 +52,7 @@ DEFAULT_KEY_PREFIX = "taskvisor:"
 CELERY_SCHEMES = ("redis://", "rediss://", "redis+socket://")
 
 
-class Taskvisor:
+class Taskvisor(FleetRequests):
     """Asks for operations. Safe in threads; after a fork it opens its connections anew. Close it, or use it with `with`.
 
     `redis_url` is redis://, rediss://, unix:///path?db=0 or Celery's redis+socket:///path?virtual_host=0; without one, that
@@ -104,6 +105,10 @@ class Taskvisor:
         project: str | None = None,
         on_failure: Literal["rollback", "keep"] | None = None,
         volumes: Sequence[str | VolumeFields] | None = None,
+        availability_zone: str | None = None,
+        server_group: str | None = None,
+        require_labels: Sequence[str] | None = None,
+        forbid_labels: Sequence[str] | None = None,
         operation_id: str | None = None,
     ) -> Handle[InstanceView]:
         """A new instance, running. Fields as `taskvisor.model.spec.BuildSpec` has them; what is None takes its default there."""
@@ -123,6 +128,10 @@ class Taskvisor:
             "project": project,
             "on_failure": on_failure,
             "volumes": None if volumes is None else list(volumes),
+            "availability_zone": availability_zone,
+            "server_group": server_group,
+            "require_labels": None if require_labels is None else list(require_labels),
+            "forbid_labels": None if forbid_labels is None else list(forbid_labels),
         }
         return self._ask("instance.build", fields, operation_id)
 

@@ -4,6 +4,7 @@ Each option is an environment variable `TASKVISOR_<NAME>`; a file of such lines 
 """
 
 import os
+import re
 import socket
 from collections.abc import Callable
 from functools import lru_cache
@@ -22,6 +23,7 @@ from taskvisor.model.operator import Dialect, MetadataDialect
 from taskvisor.model.resource_texts import parse_pci_aliases, parse_pci_devices, parse_ratios, parse_reserved
 from taskvisor.model.states import PowerPolicy, SeedKind
 from taskvisor.model.volume import VolumeScheme
+from taskvisor.model.weights import parse_weights
 
 HOST_NAME_PATTERN = r"^[A-Za-z0-9]([A-Za-z0-9.-]{0,62}[A-Za-z0-9])?$"
 
@@ -86,6 +88,17 @@ def _checked_by(parse: Callable[[str], object]) -> Callable[[str], str]:
         return text
 
     return checked
+
+
+def _names(names: str) -> str:
+    if not all(re.fullmatch(r"[a-z][a-z0-9_]{0,63}", name) for name in filter(None, names.split(","))):
+        raise ValueError("must be names in small letters, digits and underscores, with commas between them")
+    return names
+
+
+def _weights(pairs: str) -> str:
+    parse_weights(pairs)
+    return pairs
 
 
 def _address_or_none(address: str) -> str:
@@ -255,6 +268,21 @@ class Settings(BaseSettings):
 
     max_reschedules: Annotated[int, Field(ge=0, le=20)] = 2
     """Further hosts tried after one says that the guest does not fit. Nova tries 3 hosts in all."""
+
+    placement: Literal["spread", "pack"] = "spread"
+    """`spread`: a guest goes where most memory is free; `pack`: where least is, so that hosts stay empty."""
+
+    filters: Annotated[str, AfterValidator(_names)] = ""
+    """The rules that hosts are judged by, in that order, with commas between them: up,enabled,capacity,… Empty: all of ours
+    (docs/placement.md). Others' are entry points. The nodes that take requests decide by them: they should agree."""
+
+    weights: Annotated[str, AfterValidator(_weights)] = ""
+    """Like memory=1,cpu=0.5,io_workload=-1: what counts among the hosts that fit, in place of what `placement` gives it. Above 0:
+    more is better; below: less is; 0: it counts nothing."""
+
+    build_failures_limit: Annotated[int, Field(ge=0, le=10_000)] = 10
+    """A host on which so many builds failed one after the other, by its own fault, is disabled; 0: never. Nova's
+    consecutive_build_service_disable_threshold."""
 
     max_image_gib: Annotated[int, Field(ge=1)] = 1024
     """Largest image that is fetched, and largest file that a conversion may write."""

@@ -23,7 +23,7 @@ from taskvisor.model.ids import HostName
 from taskvisor.settings import Settings
 from taskvisor.state.hosts import Hosts
 from workers.locks import open_lock_within
-from workers.node import OpenNode, monitor_names_of, open_table_of
+from workers.node import OpenNode, monitor_names_of, open_table_of, placement_rules_of
 from workers.store_check import ensure_store_fit
 
 log = structlog.get_logger(__name__)
@@ -81,10 +81,11 @@ class HostNode:
             raise SystemExit(f"host {self.settings.host} does not start: {refusal}") from refusal
 
     def check_plugins(self) -> None:
-        """Every kind of resource that the settings name can be had; else exit, in words."""
+        """Every kind of resource and every rule of placement that the settings name can be had; else exit, in words."""
         try:
             open_table_of(self.settings)
-        except UnknownKind as refusal:
+            placement_rules_of(self.settings)
+        except (UnknownKind, Refused) as refusal:
             raise SystemExit(f"host {self.settings.host} does not start: {refusal}") from refusal
 
     def init_host(self) -> None:

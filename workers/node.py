@@ -26,6 +26,7 @@ from tasks.tracking import Tracker
 from tasks.usage_audit import UsageAudit
 from taskvisor.compute.inventory import Ratios
 from taskvisor.compute.monitors import load_monitors
+from taskvisor.compute.placement import PACK, SPREAD, Placer, Rules, rules_for
 from taskvisor.compute.resources.kind import ResourceChoices
 from taskvisor.compute.resources.registry import open_table
 from taskvisor.compute.resources.table import ResourceTable
@@ -41,14 +42,19 @@ from taskvisor.model.operator import CephAccess, OperatorChoices, Vendor
 from taskvisor.model.resource_texts import parse_pci_aliases, parse_pci_devices, parse_ratios, parse_reserved
 from taskvisor.model.snapshot import Compression, SnapshotEncoding
 from taskvisor.model.states import ImageFormat
+from taskvisor.model.weights import parse_weights
 from taskvisor.settings import Settings
 from taskvisor.state.addresses import Addresses
 from taskvisor.state.admission import Admission
+from taskvisor.state.aggregates import AggregateChanges, Aggregates
 from taskvisor.state.catalog import Catalog
 from taskvisor.state.connection import asking, open_redis
 from taskvisor.state.counters import Counters
+from taskvisor.state.explanations import Explanations
 from taskvisor.state.flavors import FlavorChanges, Flavors
+from taskvisor.state.fleet_view import FleetView
 from taskvisor.state.floating import FloatingAddresses, FloatingChanges
+from taskvisor.state.host_changes import HostChanges
 from taskvisor.state.hosts import Hosts
 from taskvisor.state.images import Images
 from taskvisor.state.journal import RedisJournal
@@ -57,6 +63,8 @@ from taskvisor.state.networks import Networks
 from taskvisor.state.ports import PortChanges
 from taskvisor.state.security_groups import GroupChanges, SecurityGroups
 from taskvisor.state.series import Series
+from taskvisor.state.server_group_changes import ServerGroupChanges
+from taskvisor.state.server_groups import ServerGroups
 from taskvisor.state.silence import Silence
 from taskvisor.state.surroundings import SurroundingsReader
 from taskvisor.state.ticks import Ticks
@@ -120,6 +128,7 @@ class OpenNode:
             operation_keep_s=self.settings.operation_keep_s,
             events_kept=self.settings.events_kept,
             outcome_for=self._outcome_for,
+            build_failures_limit=self.settings.build_failures_limit,
         )
         return Store(
             catalog=Catalog(self.redis, keys),
@@ -142,13 +151,25 @@ class OpenNode:
             waiting=Waiting(self.redis, keys),
             silence=Silence(self.redis, writer),
             usage=UsageRecords(self.redis, keys),
+            fleet=FleetView(self.redis, keys),
+            aggregates=Aggregates(self.redis, keys),
+            aggregate_changes=AggregateChanges(self.redis, writer),
+            host_changes=HostChanges(self.redis, writer),
+            server_groups=ServerGroups(self.redis, keys),
+            server_group_changes=ServerGroupChanges(self.redis, writer),
+            explanations=Explanations(self.redis, keys),
             default_network_cidr=self.settings.default_network_cidr,
             resources=open_table_of(self.settings),
         )
 
     @cached_property
     def door(self) -> Door:
-        return Door(store=self.store, now=self._clock.now, config_drive=self.settings.config_drive)
+        return Door(store=self.store, now=self._clock.now, config_drive=self.settings.config_drive, placer=self.placer)
+
+    @cached_property
+    def placer(self) -> Placer:
+        """By the operator's rules; Refused names a rule that nobody has."""
+        return Placer(placement_rules_of(self.settings))
 
     @cached_property
     def ports(self) -> Ports:
@@ -223,6 +244,7 @@ class OpenNode:
             now=self._clock.now,
             max_reschedules=self.settings.max_reschedules,
             tell=self._tell,
+            placer=self.placer,
         )
 
     @cached_property
@@ -313,6 +335,12 @@ class OpenNode:
     @cached_property
     def usage_audit(self) -> UsageAudit:
         return UsageAudit(store=self.store, host=self.host, now=self._clock.now, period_s=self.settings.usage_audit_s)
+
+
+def placement_rules_of(settings: Settings) -> Rules:
+    """The rules that hosts are judged and weighed by. Refused names one that nobody has, with those that are known."""
+    filters = tuple(filter(None, settings.filters.split(",")))
+    return rules_for(filters, parse_weights(settings.weights), PACK if settings.placement == "pack" else SPREAD)
 
 
 Adapters = tuple[Hypervisor, Disks, ImageCache, Fabric, Volumes]

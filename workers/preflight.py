@@ -7,7 +7,7 @@ import structlog
 
 from net.preflight import list_problems as list_net_problems
 from taskvisor.compute.resources.registry import UnknownKind
-from taskvisor.model.errors import CannotAsk, TaskvisorError
+from taskvisor.model.errors import CannotAsk, Refused, TaskvisorError
 from taskvisor.settings import Settings, read_settings
 from taskvisor.state.connection import open_redis
 from taskvisor.state.fitness import flaws_for, read_facts
@@ -19,7 +19,7 @@ from virt.preflight import list_problems as list_virt_problems
 from virt.seeds.vendor_data import VendorDataFile
 from virt.stores.opening import open_pool
 from workers.logs import configure_logs
-from workers.node import host_links_of, open_table_of, store_options_of, vendor_data_path_of
+from workers.node import host_links_of, open_table_of, placement_rules_of, store_options_of, vendor_data_path_of
 from workers.store_check import notes_for, refusals_for
 
 log = structlog.get_logger(__name__)
@@ -29,6 +29,7 @@ def list_problems(settings: Settings) -> Iterator[str]:
     """Each thing that would keep a guest from being built here, and what to do about it."""
     yield from _redis_problems(settings)
     yield from _plugin_problems(settings)
+    yield from _rule_problems(settings)
     if settings.driver == "simulated":
         return
     yield from list_virt_problems(settings.state_dir)
@@ -70,6 +71,13 @@ def _pool_problems(settings: Settings) -> Iterator[str]:
     stores = store_options_of(settings)
     if stores.backend.pool:
         yield from open_pool(stores.backend, stores, settings.state_dir / "instances").list_problems()
+
+
+def _rule_problems(settings: Settings) -> Iterator[str]:
+    try:
+        placement_rules_of(settings)
+    except Refused as refusal:
+        yield str(refusal)
 
 
 def _redis_problems(settings: Settings) -> Iterator[str]:

@@ -7,6 +7,7 @@ import typer
 from typer.core import TyperGroup
 
 from taskvisor.cli import (
+    aggregate,
     console_log,
     flavor,
     floating,
@@ -20,11 +21,13 @@ from taskvisor.cli import (
     monitor,
     network,
     ops,
+    server_group,
     ticks,
     up,
     usage,
     verify,
     volume,
+    why,
     worker,
 )
 from taskvisor.cli.exits import ExitCode, UsageError, code_for
@@ -94,8 +97,11 @@ app.add_typer(volume.app, name="volume", rich_help_panel=INSTANCES)
 app.add_typer(interface.app, name="interface", rich_help_panel=INSTANCES)
 app.command("console-log", rich_help_panel=INSTANCES)(console_log.console_log)
 app.add_typer(ops.app, name="ops", rich_help_panel=FLEET)
+app.command(rich_help_panel=INSTANCES)(why.why)
 app.command(rich_help_panel=FLEET)(listing.hosts)
 app.add_typer(host.app, name="host", rich_help_panel=FLEET)
+app.add_typer(aggregate.app, name="aggregate", rich_help_panel=FLEET)
+app.add_typer(server_group.app, name="server-group", rich_help_panel=FLEET)
 app.add_typer(image.app, name="image", rich_help_panel=FLEET)
 app.command(rich_help_panel=FLEET)(listing.images)
 app.command(rich_help_panel=FLEET)(listing.networks)

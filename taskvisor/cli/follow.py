@@ -20,7 +20,7 @@ from taskvisor.model.snapshot import SnapshotMethod
 from taskvisor.model.states import Phase
 
 WAIT_LIMIT_S = 3600.0
-OF_RECORDS = ("network ", "group ", "floating ", "flavor ")
+OF_RECORDS = ("network ", "group ", "floating ", "flavor ", "host ", "aggregate ", "server-group ")
 """Verbs of requests about nothing but records."""
 DONE_WORDS = {
     "launch": "is running",
@@ -49,6 +49,16 @@ DONE_WORDS = {
     "floating bind": "is bound",
     "floating release": "is free",
     "floating delete": "is deleted",
+    "host enable": "takes new instances",
+    "host disable": "takes no new instances",
+    "host label": "bears these labels",
+    "aggregate create": "is recorded",
+    "aggregate set": "has these properties",
+    "aggregate add-host": "has that host",
+    "aggregate remove-host": "does not have that host",
+    "aggregate delete": "is deleted",
+    "server-group create": "is recorded",
+    "server-group delete": "is deleted",
     "attach_volume": "has the volume",
     "detach_volume": "has let go of the volume",
     "attach_interface": "has the NIC",
@@ -145,7 +155,9 @@ def say_failure(request: Request, error: TaskvisorError, operation: Operation | 
     """What failed and at which step, why, and what to try."""
     verb, subject = request.verb, request.subject
     if operation is None:
-        say_error(f"{verb} {subject} was refused ({error.code})", why=str(error), attempt=_advice_at_the_door(error))
+        say_error(
+            f"{verb} {subject} was refused ({error.code})", why=str(error), attempt=_advice_at_the_door(request, error)
+        )
         return
     failure = operation.failure
     at = f" at {failure.step}" if failure is not None and failure.step else ""
@@ -173,9 +185,12 @@ def _advice(operation: Operation) -> str | None:
     return f"{show} for every try, then taskvisor ops retry {operation.id}"
 
 
-def _advice_at_the_door(error: TaskvisorError) -> str | None:
+def _advice_at_the_door(request: Request, error: TaskvisorError) -> str | None:
     if isinstance(error, NoCapacity):
-        return "taskvisor hosts; a smaller flavor, another host (`taskvisor worker`), or another network if one is full"
+        why = f"taskvisor why {request.operation_id}, for what would help each host"
+        return (
+            f"{why}; a smaller flavor, another host started with `taskvisor worker`, or another network if one is full"
+        )
     return None
 
 

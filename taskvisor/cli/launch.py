@@ -1,6 +1,6 @@
 """`taskvisor launch`: a new instance. What can be checked here is checked before anything is sent."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal, NotRequired, TypedDict
 from uuid import uuid4
 
@@ -14,9 +14,11 @@ from taskvisor.cli.arguments import (
     user_data_for,
     volume_for,
 )
+from taskvisor.cli.batch import batch_for, launch_many, require_one
 from taskvisor.cli.exits import ExitCode, UsageError
 from taskvisor.cli.follow import WAIT_LIMIT_S, follow_one
 from taskvisor.cli.nics import NIC_HELP, nic_for
+from taskvisor.cli.plan import show_plan
 from taskvisor.cli.records import Records, complete_flavor, open_client, open_records, settings_or_usage_error
 from taskvisor.cli.render import Format, FormatOption, out, say, say_error, show_json
 from taskvisor.cli.watch import Request
@@ -55,6 +57,10 @@ class LaunchFields(TypedDict):
     project: NotRequired[str]
     on_failure: NotRequired[Literal["rollback", "keep"]]
     volumes: NotRequired[list[str | VolumeFields]]
+    availability_zone: NotRequired[str]
+    server_group: NotRequired[str]
+    require_labels: NotRequired[list[str]]
+    forbid_labels: NotRequired[list[str]]
 
 
 def launch(
@@ -99,6 +105,23 @@ def launch(
     ] = None,
     host: Annotated[str | None, typer.Option(help="Only this host will do.")] = None,
     project: ProjectOption = None,
+    zone: Annotated[str | None, typer.Option(help="Only hosts of this availability zone will do.")] = None,
+    server_group: Annotated[
+        str | None, typer.Option(metavar="GROUP", help="The server group whose member it is, by name or id.")
+    ] = None,
+    require: Annotated[
+        list[str] | None, typer.Option(metavar="KEY[=VALUE]", help="Only hosts with this label will do; repeated.")
+    ] = None,
+    forbid: Annotated[
+        list[str] | None, typer.Option(metavar="KEY[=VALUE]", help="No host with this label will do; repeated.")
+    ] = None,
+    count: Annotated[
+        int | None, typer.Option(min=1, help="So many, NAME-1, NAME-2, …: all of them or none, but for --min-count.")
+    ] = None,
+    min_count: Annotated[int | None, typer.Option(min=1, help="With --count: so few will do.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show its host and why, disks, NICs and XML; touch nothing.")
+    ] = False,
     keep: Annotated[
         bool, typer.Option("--keep", help="If it fails, leave what was done: `ops retry` goes on from the failed step.")
     ] = False,
@@ -122,22 +145,22 @@ def launch(
     if metadata:
         fields["metadata"] = pairs_for(metadata, "--metadata")
     _say_of_image(fields, image_sha256, image_format, image_property or [])
-    extra_specs = pairs_for(extra_spec or [], "--extra-spec")
     if volume:
         fields["volumes"] = [volume_for(text, "--volume") for text in volume]
-    if host is not None:
-        fields["host"] = host
-    if project is not None:
-        fields["project"] = project
     if keep:
         fields["on_failure"] = "keep"
+    _say_where(fields, host, project, zone, server_group, require, forbid)
+    _say_more_of_flavor(fields, pairs_for(extra_spec or [], "--extra-spec"))
     spec = checked(fields)
+    batch = batch_for(count, min_count, operation_id)
+    if dry_run:
+        require_one(batch)
+        raise typer.Exit(show_plan(fields, limit_s=timeout, form=form))
+    if batch is not None:
+        raise typer.Exit(launch_many(fields, batch, wait=wait, limit_s=timeout, form=form))
     settings = settings_or_usage_error()
     operation_id = operation_id or str(uuid4())
     with open_records(settings) as records, open_client(settings) as client:
-        if extra_specs:
-            fields["flavor"] = flavor_fields_for(_flavor_of(records, spec), extra_specs)
-            spec = checked(fields)
         if not _is_known(records, operation_id, spec):
             _flavor_of(records, spec)  # refuses here what the door would
         try:
@@ -163,6 +186,37 @@ def _say_of_image(
         fields["image_format"] = declared.value
     if properties:
         fields["image_properties"] = pairs_for(properties, "--property")
+
+
+def _say_more_of_flavor(fields: LaunchFields, extra_specs: Mapping[str, str]) -> None:
+    """With extra specs besides its own a flavor is spelled out."""
+    if extra_specs:
+        with open_records(settings_or_usage_error()) as records:
+            fields["flavor"] = flavor_fields_for(_flavor_of(records, checked(fields)), extra_specs)
+
+
+def _say_where(
+    fields: LaunchFields,
+    host: str | None,
+    project: str | None,
+    zone: str | None,
+    server_group: str | None,
+    require: list[str] | None,
+    forbid: list[str] | None,
+) -> None:
+    """What leaves placement less to choose from."""
+    if host is not None:
+        fields["host"] = host
+    if project is not None:
+        fields["project"] = project
+    if zone is not None:
+        fields["availability_zone"] = zone
+    if server_group is not None:
+        fields["server_group"] = server_group
+    if require:
+        fields["require_labels"] = require
+    if forbid:
+        fields["forbid_labels"] = forbid
 
 
 def checked(fields: LaunchFields) -> BuildSpec:

@@ -27,6 +27,7 @@ from taskvisor.cli.render import (
 )
 from taskvisor.cli.views import operation_view
 from taskvisor.cli.watch import Request
+from taskvisor.cli.why import show_refusals
 from taskvisor.client import Taskvisor
 from taskvisor.model.build_result import build_results_of
 from taskvisor.model.ids import OperationId
@@ -125,8 +126,7 @@ def show(operation: OperationArgument, form: FormatOption = Format.TABLE) -> Non
         show_table(columns, _timeline_rows(found.timeline), empty="")
     if found.placement:
         out().print()
-        rows = ((row.get("host", ""), row.get("rule", ""), row.get("reason", "")) for row in found.placement)
-        show_table(("NOT ON HOST", "RULE", "REASON"), rows, empty="")
+        show_refusals(found.placement)
 
 
 def _summary(operation: Operation) -> Iterator[tuple[str, str]]:

@@ -10,12 +10,15 @@ from taskvisor.cli.exits import UsageError
 from taskvisor.cli.render import say
 from taskvisor.client import Taskvisor
 from taskvisor.model.errors import Refused, TaskvisorError, UnreadableRecord
+from taskvisor.model.ids import InstanceId
 from taskvisor.model.records import Instance
 from taskvisor.settings import Settings, read_settings
+from taskvisor.state.aggregates import Aggregates
 from taskvisor.state.catalog import Catalog
 from taskvisor.state.codec import OnUnreadable
 from taskvisor.state.connection import open_redis
 from taskvisor.state.events import Events
+from taskvisor.state.explanations import Explanations
 from taskvisor.state.flavors import Flavors
 from taskvisor.state.floating import FloatingAddresses
 from taskvisor.state.history import Histories
@@ -24,6 +27,7 @@ from taskvisor.state.keys import Keys
 from taskvisor.state.schema import require_readable
 from taskvisor.state.security_groups import SecurityGroups
 from taskvisor.state.series import Series
+from taskvisor.state.server_groups import ServerGroups
 from taskvisor.state.survey import Survey
 from taskvisor.state.ticks import Ticks
 from taskvisor.state.usage import UsageRecords
@@ -46,6 +50,9 @@ class Records:
     ticks: Ticks
     series: Series
     usage: UsageRecords
+    aggregates: Aggregates
+    server_groups: ServerGroups
+    explanations: Explanations
     event_wait_limit_s: float
     """The longest that a read of events may wait: below the connection's time-out."""
 
@@ -55,6 +62,11 @@ class Records:
         if instance is None:
             raise Refused(f"there is no instance {name_or_id!r}; see `taskvisor list`")
         return instance
+
+    def instance_names(self, ids: Iterable[InstanceId]) -> dict[InstanceId, str]:
+        """The names of those of these instances that are there."""
+        found = (self.catalog.read_instance(one) for one in ids)
+        return {instance.id: instance.name for instance in found if instance is not None}
 
 
 def settings_or_usage_error() -> Settings:
@@ -99,6 +111,9 @@ def open_records(
             ticks=Ticks(client, keys, on_unreadable),
             series=Series(client, keys),
             usage=UsageRecords(client, keys),
+            aggregates=Aggregates(client, keys, on_unreadable),
+            server_groups=ServerGroups(client, keys, on_unreadable),
+            explanations=Explanations(client, keys),
             event_wait_limit_s=timeout_s / 2,
         )
     finally:
@@ -135,6 +150,18 @@ def complete_group(incomplete: str) -> list[str]:
 
 def complete_flavor(incomplete: str) -> list[str]:
     return _complete(incomplete, lambda records: (record.flavor.name for record in records.flavors.list()))
+
+
+def complete_host(incomplete: str) -> list[str]:
+    return _complete(incomplete, lambda records: (host.name for host in records.hosts.list_hosts()))
+
+
+def complete_aggregate(incomplete: str) -> list[str]:
+    return _complete(incomplete, lambda records: (one.name for one in records.aggregates.read().aggregates))
+
+
+def complete_server_group(incomplete: str) -> list[str]:
+    return _complete(incomplete, lambda records: (group.name for group in records.server_groups.list()))
 
 
 def complete_operation(incomplete: str) -> list[str]:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from typing import TypedDict
 
 from taskvisor.model.build_result import build_results_of
+from taskvisor.model.fleet_views import ChoiceView, explanation_view
 from taskvisor.model.operation import Operation, StepRecord, TimelineEntry
 from taskvisor.model.records import Host
 from taskvisor.model.states import Direction, Mark, Phase
@@ -59,12 +60,14 @@ class OperationView(TypedDict):
     timeline: list[TimelineView]
     placement: list[dict[str, str]]
     build_results: dict[str, str]
+    choice: ChoiceView | None
 
 
 class HostView(TypedDict):
     """Amounts by name: vcpus, memory_mib, disk_gib and those of further kinds. `limits` is what may be claimed, `used` what is.
 
-    A host with `problems` takes nothing; `remarks` are where it differs from what is recorded.
+    A host with `problems` takes nothing; `remarks` are where it differs from what is recorded. `zone` None: it is in none.
+    `failed_builds`: one after the other, since one last came to its end.
     """
 
     name: str
@@ -82,6 +85,10 @@ class HostView(TypedDict):
     reported_at: float | None
     problems: list[str]
     remarks: list[str]
+    labels: dict[str, str]
+    zone: str | None
+    aggregates: list[str]
+    failed_builds: int
 
 
 def operation_view(operation: Operation) -> OperationView:
@@ -108,6 +115,7 @@ def operation_view(operation: Operation) -> OperationView:
         "timeline": [_timeline_view(entry) for entry in operation.timeline],
         "placement": [dict(row) for row in operation.placement],
         "build_results": {host: result.value for host, result in build_results_of(operation).items()},
+        "choice": explanation_view(operation.placement, operation.choice)["choice"],
     }
 
 
@@ -130,6 +138,10 @@ def host_view(host: Host) -> HostView:
         "reported_at": reported_at_of(host),
         "problems": list(inventory.problems) if inventory else [],
         "remarks": list(inventory.remarks) if inventory else [],
+        "labels": dict(host.labels),
+        "zone": host.zone,
+        "aggregates": [aggregate.name for aggregate in host.aggregates],
+        "failed_builds": host.failed_builds,
     }
 
 

@@ -29,6 +29,7 @@ def index_findings(records: Records) -> Iterator[Finding]:
     yield from _differences("networks", indexes.networks, networks, records)
     yield from _flavor_findings(records)
     yield from _too_many("history", indexes.histories, records.instances, records)
+    yield from _server_groups(records)
 
 
 def _flavor_findings(records: Records) -> Iterator[Finding]:
@@ -39,6 +40,21 @@ def _flavor_findings(records: Records) -> Iterator[Finding]:
     unread = [name for name in indexes.flavors if records.is_unreadable(name)]
     listed = {one: name for one, name in indexes.flavor_ids.items() if name not in unread}
     yield from _differences("flavors:ids", listed, ids, records)
+
+
+def _server_groups(records: Records) -> Iterator[Finding]:
+    """Members of server groups, and the hosts by which their policies are judged."""
+    members: dict[str, dict[str, HostName]] = {group: {} for group in records.indexes.servers}
+    for instance in records.instances.values():
+        if instance.server_group is not None:
+            members.setdefault(instance.server_group, {})[instance.id] = instance.host
+    for group, there in members.items():
+        listed = records.indexes.servers.get(group, {})
+        yield from _differences(f"servers:{group}", listed, there, records)
+        for member in listed.keys() & there.keys():
+            if listed[member] != there[member]:
+                said = f"it is noted on {listed[member]}, and is on {there[member]}"
+                yield _finding(f"servers:{group} {member}", said, there[member])
 
 
 def _differences(

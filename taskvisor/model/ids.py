@@ -17,6 +17,7 @@ SecurityGroupId = NewType("SecurityGroupId", str)
 FloatingId = NewType("FloatingId", str)
 FlavorId = NewType("FlavorId", str)
 HostName = NewType("HostName", str)
+ServerGroupId = NewType("ServerGroupId", str)
 
 NAMESPACE = uuid.UUID("6f1d8f0e-5a35-5d0c-9d54-7461736b7669")
 OPERATION_ID_RULE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
@@ -74,6 +75,11 @@ def flavor_id_for(operation_id: OperationId) -> FlavorId:
 def floating_id_for(address: str) -> FloatingId:
     """The floating address itself: there is one record for each."""
     return FloatingId(_derived("floating", address))
+
+
+def server_group_id_for(operation_id: OperationId) -> ServerGroupId:
+    """The server group that the request `operation_id` makes: another of the same name, later, is not taken for it."""
+    return ServerGroupId(_derived("server-group", operation_id))
 
 
 def message_id_for(operation_id: OperationId, *parts: object) -> str:

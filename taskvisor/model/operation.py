@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from taskvisor.model.ids import HostName, InstanceId, OperationId
+from taskvisor.model.placement import Choice
 from taskvisor.model.states import Direction, Mark, Phase
 
 SCHEMA_VERSION = 1
@@ -99,6 +100,7 @@ class Operation:
     stuck_way: Direction | None = None  # which way it went when it got STUCK
     settled_at: float | None = None
     result: Facts | None = None
+    choice: Choice | None = None  # how its host was chosen among those that `placement` does not speak against
 
     @property
     def direction(self) -> Direction:

@@ -6,11 +6,13 @@ Each record is JSON in the store. `dataclasses.replace` makes the next one; who 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from taskvisor.model.aggregate import Aggregate, zone_of
 from taskvisor.model.disk_backend import DiskBackend
-from taskvisor.model.ids import HostName, ImageId, InstanceId, OperationId
+from taskvisor.model.ids import HostName, ImageId, InstanceId, OperationId, ServerGroupId
 from taskvisor.model.network import Port
 from taskvisor.model.numa import GuestPlace
 from taskvisor.model.observed import HostCell, PciDevice
+from taskvisor.model.server_group import ServerGroup
 from taskvisor.model.states import ImageFormat, PowerState, SeedKind, TaskState, VirtType, VmState
 from taskvisor.model.volume import VolumeAttachment
 
@@ -129,6 +131,7 @@ class Instance:
     """Whose it is, as far as flavors, placement and statistics ask."""
     place: GuestPlace | None = None  # what of its host is its alone; None: nothing
     volumes: tuple[VolumeAttachment, ...] = ()  # each is held for it in the store, from when it is asked for
+    server_group: ServerGroupId | None = None  # whose member it is, in the store too
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -216,6 +219,13 @@ class Host:
     """Builds that failed here one after the other, since one last came to its end."""
     reported_at: float | None = None
     """When it last said what it has. Its inventory is as old as its last change."""
+    aggregates: tuple[Aggregate, ...] = ()
+    """Those that it is in, by name."""
+
+    @property
+    def zone(self) -> str | None:
+        """Its availability zone; None: it is in none."""
+        return zone_of(self.aggregates)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,3 +243,5 @@ class Claim:
     """What of the host is this instance's alone, each named once on that host: cpu:7, pci:0000:3b:00.0."""
     place: GuestPlace | None = None
     """How the instance has them, for its record; None where it has none."""
+    server_group: ServerGroup | None = None
+    """The group that the instance is a member of from then on, on that host."""

@@ -29,6 +29,8 @@ from taskvisor.model.volume import parse_volume_source, volume_serial_for
 NAME_RULE = "1 to 63 letters, digits, dots or hyphens, beginning and ending with a letter or digit"
 NAME_PATTERN = r"[A-Za-z0-9]([A-Za-z0-9.-]{0,61}[A-Za-z0-9])?"
 MAC_PATTERN = r"[0-9a-f]{2}(:[0-9a-f]{2}){5}"
+LABEL_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._/-]{0,62}(=[A-Za-z0-9._-]{0,63})?"
+"""KEY, or KEY=VALUE."""
 USER_DATA_LIMIT_BYTES = 65_535
 """Nova's limit of user data, before base64."""
 
@@ -111,6 +113,7 @@ Mac = Annotated[str, AfterValidator(_unicast_mac)]
 SshKey = Annotated[str, Field(max_length=16_384), AfterValidator(_ssh_key)]
 Ipv4 = Annotated[str, AfterValidator(_ipv4)]
 Sha256 = Annotated[str, AfterValidator(_sha256)]
+Label = Annotated[str, StringConstraints(pattern=rf"^{LABEL_PATTERN}$")]
 MetadataKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9 _.:-]{1,255}$")]
 OptionKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:-]{1,255}$")]
 OptionValue = Annotated[str, StringConstraints(max_length=2047, pattern=r"^[^\x00-\x1f\x7f]*$")]
@@ -244,6 +247,14 @@ class BuildSpec(Spec):
     """`keep`: a build that fails leaves what it had done, so that `operation.retry` goes on from the step that failed."""
     volumes: Annotated[tuple[Volume, ...], Field(max_length=16, strict=False)] = ()
     """What lies on one host only (file, block) needs `host`."""
+    availability_zone: Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]{1,255}$")] | None = None
+    """Only hosts of this zone will do."""
+    server_group: Name | None = None
+    """Whose member it is: a server group's name or id."""
+    require_labels: Annotated[tuple[Label, ...], Field(max_length=32, strict=False)] = ()
+    """KEY or KEY=VALUE: only hosts that bear all of these will do."""
+    forbid_labels: Annotated[tuple[Label, ...], Field(max_length=32, strict=False)] = ()
+    """No host that bears one of these will do."""
 
     @model_validator(mode="after")
     def _addresses_differ(self) -> "BuildSpec":

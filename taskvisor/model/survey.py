@@ -80,7 +80,9 @@ class QueueDepth:
 
 @dataclass(frozen=True, kw_only=True)
 class Indexes:
-    """The sets by which records are found, as they are stored. `operations` are those of the operations read that `ops` lists."""
+    """The sets by which records are found, as they are stored. `operations` are those of the operations read that `ops` lists.
+    `servers` are the members of server groups, by the group's id, and the hosts that they are noted on.
+    """
 
     instances: frozenset[str]
     instances_on: Mapping[HostName, frozenset[str]]
@@ -96,6 +98,7 @@ class Indexes:
     """Ids to names."""
     histories: frozenset[str] = frozenset()
     """Instances of which moves are kept."""
+    servers: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

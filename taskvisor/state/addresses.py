@@ -29,6 +29,8 @@ from taskvisor.state.transaction import Transaction
 if TYPE_CHECKING:
     import redis
 
+LIKELY_LOOKS = 64
+"""So many addresses beyond those asked for are looked at for likely ones."""
 LOW_32_BITS = (1 << 32) - 1
 
 ALLOCATE = """
@@ -221,6 +223,34 @@ class Addresses:
         except StoreConflict:
             return False
         return True
+
+    def list_likely(self, network: Network, count: int) -> tuple[GivenAddresses, ...]:
+        """What the next ports of the network will likely be given. Nothing is promised, and nothing is kept. IPv6 addresses that
+        follow from a MAC are not told. Fewer, when too few are free nearby.
+        """
+        asked = (
+            (0, self._keys.next_address, self._keys.addresses),
+            (1, self._keys.next_address6, self._keys.addresses6),
+        )
+        found = [
+            self._likely(network, subnets_of(network)[index], offset(network.id), held(network.id), count)
+            for index, offset, held in asked[: len(subnets_of(network))]
+        ]
+        firsts, seconds = found[0], found[1] if len(found) > 1 else ()
+        return tuple(
+            GivenAddresses(address=one, address6=seconds[number] if number < len(seconds) else None)
+            for number, one in enumerate(firsts)
+        )
+
+    def _likely(self, network: Network, subnet: Subnet, offset_key: str, held_key: str, count: int) -> tuple[str, ...]:
+        taken = taken_addresses(network)
+        with asking(f"look which addresses of network {network.name} are free"):
+            first = int(self._client.get(offset_key) or 0) + 1
+            offsets = range(first, min(first + count + LIKELY_LOOKS, subnet.num_addresses - 1))
+            named = [str(subnet.network_address + offset) for offset in offsets]
+            owners = self._client.hmget(held_key, named) if named else []
+        free = (one for one, owner in zip(named, owners, strict=True) if owner is None and one not in taken)
+        return tuple(one for one, _ in zip(free, range(count), strict=False))
 
     def list_forgotten(self, before: float) -> tuple[Allocated, ...]:
         """Ports allocated before that time by a request that never became an operation."""

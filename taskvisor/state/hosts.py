@@ -2,14 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from taskvisor.model.errors import UnreadableRecord
 from taskvisor.model.ids import HostName, InstanceId
 from taskvisor.model.records import Host, Inventory, Resources
 from taskvisor.state.codec import OnUnreadable, decode_each, encode, log_unreadable
 from taskvisor.state.connection import asking
+from taskvisor.state.fleet_view import ANSWERS, ask_about
+from taskvisor.state.host_record import aggregates_from, aggregates_of_hosts, host_from
 from taskvisor.state.keys import Keys
+from taskvisor.state.moved import note_moved
+from taskvisor.state.transaction import Transaction
 
 if TYPE_CHECKING:
     import redis
@@ -82,13 +85,13 @@ class Hosts:
         with asking(f"read the inventory of {host}"):
             text = self._client.hget(key, "inventory")
         former = next(decode_each([(f"inventory of {host}", text)], Inventory, self._on_unreadable), None)
-        is_news = former is None or replace(former, reported_at=inventory.reported_at) != inventory
-        with asking(f"write the inventory of {host}"), self._client.pipeline(transaction=True) as pipe:
-            pipe.hset(key, "reported_at", f"{inventory.reported_at:.3f}")
-            pipe.sadd(self._keys.hosts, host)
-            if is_news:
-                pipe.hset(key, "inventory", encode(inventory))
-            pipe.execute()
+        tx = Transaction()
+        tx.do("HSET", key, "reported_at", f"{inventory.reported_at:.3f}")
+        tx.do("SADD", self._keys.hosts, host)
+        if former is None or replace(former, reported_at=inventory.reported_at) != inventory:
+            tx.do("HSET", key, "inventory", encode(inventory))
+            note_moved(tx, self._keys, host)
+        tx.run(self._client, f"write the inventory of {host}")
         return former
 
     def note_power_synced(self, host: HostName, at: float) -> None:
@@ -102,15 +105,20 @@ class Hosts:
         One of which something can't be read has no inventory: nothing is placed on it.
         """
         with asking("list hosts"):
-            names = sorted(HostName(str(member)) for member in self._client.smembers(self._keys.hosts))
+            first = self._client.pipeline(transaction=False)
+            first.smembers(self._keys.hosts)
+            first.hgetall(self._keys.aggregates)
+            members, aggregates = first.execute()
+            names = sorted(HostName(str(member)) for member in members)
             pipe = self._client.pipeline(transaction=False)
             for name in names:
-                pipe.hgetall(self._keys.host(name))
-                pipe.hgetall(self._keys.used(name))
-                pipe.hlen(self._keys.claims(name))
-                pipe.exists(self._keys.alive(name))
+                ask_about(pipe, self._keys, name)
             answers = pipe.execute(raise_on_error=False)
-        return tuple(self._host_from(name, answers[4 * i : 4 * i + 4]) for i, name in enumerate(names))
+        of_hosts = aggregates_of_hosts(aggregates_from(aggregates, self._on_unreadable))
+        return tuple(
+            host_from(name, answers[ANSWERS * i : ANSWERS * (i + 1)], of_hosts, self._on_unreadable)
+            for i, name in enumerate(names)
+        )
 
     def list_claims(self, host: HostName) -> tuple[tuple[InstanceId, Resources], ...]:
         """What is claimed on the host, and by which instance."""
@@ -130,26 +138,3 @@ class Hosts:
                 pipe.hgetall(self._keys.held(name))
             answers = pipe.execute()
         return tuple({str(thing): InstanceId(str(owner)) for thing, owner in held.items()} for held in answers)
-
-    def _host_from(self, name: HostName, answers: list[Any]) -> Host:
-        broken = [answer for answer in answers if isinstance(answer, Exception)]
-        for error in broken:
-            self._on_unreadable(UnreadableRecord(f"host {name} can't be read: {error}"))
-        fields, used, claims, alive = ({} if isinstance(answer, Exception) else answer for answer in answers)
-        inventories = decode_each([(f"inventory of {name}", fields.get("inventory"))], Inventory, self._on_unreadable)
-        return Host(
-            name=name,
-            inventory=None if broken else next(inventories, None),
-            used=Resources.of_amounts({str(kind): int(amount) for kind, amount in used.items()}),
-            instances=claims or 0,
-            up=bool(alive),
-            disabled_reason=fields.get("disabled") or None,
-            reported_at=_time_or_none(fields.get("reported_at")),
-        )
-
-
-def _time_or_none(text: str | None) -> float | None:
-    try:
-        return None if text is None else float(text)
-    except ValueError:
-        return None  # whoever wrote it was not us: when it reported is not known

@@ -57,6 +57,7 @@ class RedisJournal:
             self._require_lease(tx, change.before)
         self._writer.operation(tx, change.after, change.instance)
         self._writer.count(tx, fields_for_change(change))
+        self._writer.credit(tx, change)
         if change.after.host != change.before.host:
             tx.do("SREM", self._keys.operations_on(change.before.host), change.before.id)
         self._add_instance(tx, change)

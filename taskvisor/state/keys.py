@@ -41,10 +41,16 @@
 | floating | hash | id of each floating address to the address |
 | floating:bound | hash | floating id to "<port> <instance>" |
 | floating:ports | hash | port id to floating id |
-| revisions | hash | how often "networks", "groups" and "flavors" have changed: who decides on all of them finds out |
+| revisions | hash | how often "networks", "groups", "flavors", "aggregates" and "hosts" have changed: deciders find out |
 | volume:<identity> | hash | id of each instance that holds the volume to "alone" or "shared" |
 | hosts | set | every host that ever reported |
-| host:<host> | hash | inventory (JSON, as it last changed), reported_at (time), disabled (reason), power_synced_at (time) |
+| host:<host> | hash | inventory (JSON, as it last changed), reported_at, power_synced_at, disabled, labels (JSON), failed_builds |
+| hosts:moved | zset | each host by when it last changed, in numbers of `revisions`, field "hosts" |
+| aggregates | hash | aggregate name to Aggregate as JSON |
+| server_group:<id> | string | ServerGroup as JSON |
+| server_groups | hash | server group name to id |
+| servers:<group> | hash | id of each instance in the server group to the host that it is on |
+| why:<op> | string | Explanation (JSON) of a build that no host could take; expires |
 | alive:<host> | string | the node's incarnation; expires when the host falls silent |
 | taking:<host> | string | incarnation of the host's node that takes requests; expires when it falls silent |
 | listening:<host> | string | 1 or 0: whether events of the host's guests are heard; expires when its control node falls silent |
@@ -67,6 +73,9 @@
 """
 
 from dataclasses import dataclass
+
+AGGREGATES, HOSTS = "aggregates", "hosts"
+"""Fields of `revisions`."""
 
 
 @dataclass(frozen=True)
@@ -221,6 +230,27 @@ class Keys:
 
     def host(self, host: str) -> str:
         return f"{self.prefix}host:{host}"
+
+    @property
+    def hosts_moved(self) -> str:
+        return f"{self.prefix}hosts:moved"
+
+    @property
+    def aggregates(self) -> str:
+        return f"{self.prefix}aggregates"
+
+    def server_group(self, group_id: str) -> str:
+        return f"{self.prefix}server_group:{group_id}"
+
+    @property
+    def server_groups(self) -> str:
+        return f"{self.prefix}server_groups"
+
+    def servers(self, group_id: str) -> str:
+        return f"{self.prefix}servers:{group_id}"
+
+    def why(self, operation_id: str) -> str:
+        return f"{self.prefix}why:{operation_id}"
 
     def alive(self, host: str) -> str:
         return f"{self.prefix}alive:{host}"

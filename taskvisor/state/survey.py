@@ -43,7 +43,7 @@ BATCH = 500
 COMPUTE_QUEUE = "compute"
 OF_NETWORK = ("addresses", "ports", "addresses6", "ports6", "members")
 OF_INSTANCE = ("instance", "lease", "history", "nics")
-OTHERS = ("op", "image", "flavor", "network", "claims", "used", "held", "host", "volume", "grouped")
+OTHERS = ("op", "image", "flavor", "network", "claims", "used", "held", "host", "volume", "grouped", "servers")
 KINDS = (*OF_NETWORK, *OF_INSTANCE, *OTHERS)
 """The kinds of keys that end in an id, a name or a host."""
 
@@ -203,6 +203,7 @@ class _Reading:
             flavors=self._hash(keys.flavors),
             flavor_ids=self._hash(keys.flavor_ids),
             histories=frozenset(self.found["history"]),
+            servers={group: self._hash(keys.servers(group)) for group in sorted(self.found["servers"])},
         )
 
     def _hosts(self, indexes: Indexes) -> dict[HostName, HostRecord]:

@@ -27,6 +27,18 @@ local function other_holder(key, mine, mode)
   end
   return false
 end
+local function odd_company(key, mine, host, policy, per_host, most)
+  local held, here, others = redis.call('HGETALL', key), 0, 0
+  for index = 1, #held, 2 do
+    if held[index] ~= mine then
+      others = others + 1
+      if policy == 'affinity' and held[index + 1] ~= host then return held[index + 1] end
+      if held[index + 1] == host then here = here + 1 end
+    end
+  end
+  if others >= most then return 'full' end
+  return policy == 'anti-affinity' and here >= per_host and tostring(here) or false
+end
 local function words_of(text)
   local words = {}
   for word in string.gmatch(text, '%S+') do table.insert(words, word) end
@@ -60,11 +72,12 @@ for number, guard in ipairs(plan.guards) do
   if kind == 'same' then found = redis.call('GET', key)
   elseif kind == 'sharing' then found = other_holder(key, name, guard[4])
   elseif kind == 'gone' then found = redis.call('EXISTS', key) == 1 and 'there'
+  elseif kind == 'company' then found = odd_company(key, name, guard[4], guard[5], guard[6], guard[7])
   elseif kind == 'scored' then found = redis.call('ZSCORE', key, name)
   else found = redis.call('HGET', key, name) end
   if kind == 'same' and found ~= name then return {number, ''} end
   if kind == 'is' and found ~= guard[4] then return {number, found or ''} end
-  if (kind == 'absent' or kind == 'sharing' or kind == 'gone') and found then return {number, found} end
+  if (kind == 'absent' or kind == 'sharing' or kind == 'gone' or kind == 'company') and found then return {number, found} end
   if kind == 'present' and not found then return {number, ''} end
   if kind == 'scored' and not (found and tonumber(found) <= guard[4]) then return {number, found or ''} end
   if kind == 'room' and tonumber(found or '0') + guard[4] > guard[5] then return {number, found or '0'} end
@@ -98,6 +111,16 @@ for _, command in ipairs(plan.commands) do
     if type(last) ~= 'table' and not (last and string.match(last, '^%S+ %S+ %S+') == command[3]) then
       redis.call('LPUSH', command[2], command[3] .. ' ' .. command[4])
       redis.call('LTRIM', command[2], 0, command[5])
+  elseif command[1] == 'number' then
+    redis.call('ZADD', command[2], redis.call('HINCRBY', command[3], command[4], 1), command[5])
+  elseif command[1] == 'blame' then
+    local failed = redis.pcall('HINCRBY', command[2], 'failed_builds', 1) -- as `count`
+    if type(failed) == 'number' and command[3] > 0 and failed >= command[3] then
+      redis.call('HSETNX', command[2], 'disabled', command[4])
+    end
+  elseif command[1] == 'praise' then
+    if redis.call('HDEL', command[2], 'failed_builds') == 1 then
+      redis.call('ZADD', command[3], redis.call('HINCRBY', command[4], command[5], 1), command[6])
     end
   elseif command[1] == 'count' then
     redis.pcall('HINCRBY', command[2], command[3], 1) -- an error of it must not stop the script half-way
@@ -167,8 +190,18 @@ class Transaction:
         self.guards.append(["room", key, name, amount, limit])
         self.refusals.append(error)
 
+    def require_company(
+        self, key: str, member: str, host: str, policy: str, per_host: int, most: int, error: Callable[[str], Exception]
+    ) -> None:
+        """The hash `key` holds members and the hosts that they are on. Beside `member` there are fewer than `most`, and with it
+        on `host` the policy holds: with "affinity" all others are there too, with "anti-affinity" fewer than `per_host` are.
+        `error` is given the host where another is, how many are there, or "full".
+        """
+        self.guards.append(["company", key, member, host, policy, per_host, most])
+        self.refusals.append(error)
+
     def do(self, *command: Value) -> None:
-        """A Redis command, or one of ours: unclaim, release, free, disown, nics, moved, count."""
+        """A Redis command, or one of ours: unclaim, release, free, disown, nics, moved, number, blame, praise, count."""
         self.commands.append(list(command))
 
     def run(self, client: "redis.Redis", what: str) -> None:

@@ -7,6 +7,8 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
+from taskvisor.model.blame import Credit, credit_for
+from taskvisor.model.change import Change
 from taskvisor.model.errors import DoesNotFit, Refused, StoreConflict
 from taskvisor.model.history import Cause
 from taskvisor.model.ids import HostName, InstanceId, OperationId
@@ -19,8 +21,10 @@ from taskvisor.state.addresses import allocating_member, free_port
 from taskvisor.state.codec import encode
 from taskvisor.state.counters import fields_for_end
 from taskvisor.state.history import record_move
-from taskvisor.state.keys import Keys
+from taskvisor.state.keys import HOSTS, Keys
 from taskvisor.state.members import forget_ports, place_ports
+from taskvisor.state.moved import note_moved
+from taskvisor.state.server_groups import join_server_group
 from taskvisor.state.transaction import Transaction
 
 ALONE, SHARED = "alone", "shared"
@@ -36,6 +40,9 @@ class Outcome:
     keep_s: int
 
 
+BUILD_FAILURES_LIMIT = 10
+"""A host on which so many builds failed one after the other is disabled: Nova's consecutive_build_service_disable_threshold."""
+
 OutcomeFor = Callable[[Operation, Instance | None], Outcome | None]
 """Given by the edge: only it knows how its result back end writes. None: the caller sees nothing new."""
 
@@ -48,6 +55,7 @@ class Writer:
     operation_keep_s: int
     events_kept: int
     outcome_for: OutcomeFor
+    build_failures_limit: int = BUILD_FAILURES_LIMIT
 
     def operation(self, tx: Transaction, operation: Operation, instance: Instance | None) -> None:
         """The record, its indexes, its event, and what its caller sees. The first of a transaction makes it idempotent.
@@ -153,12 +161,17 @@ class Writer:
         tx.do("SREM", keys.instances_on(instance.host), instance.id)
         tx.do("disown", keys.names, instance.name, instance.id)
         self.unclaim(tx, instance.host, instance.id)
+        if instance.server_group is not None:
+            tx.do("HDEL", keys.servers(instance.server_group), instance.id)
         forget_ports(tx, keys, instance.id)
         self.release_ports(tx, instance.ports)
         self.release_volumes(tx, instance.id, identities_of(instance))
 
     def claim(self, tx: Transaction, claim: Claim) -> None:
-        """The claim is made if the host has room for all of it, and nobody has any of its things; else DoesNotFit."""
+        """The claim is made if the host has room for all of it, and nobody has any of its things; else DoesNotFit. So is the
+        instance's place in its server group, if the policy holds with it there.
+        """
+        join_server_group(tx, self.keys, claim)
         used, held = self.keys.used(claim.host), self.keys.held(claim.host)
         limits = dict(claim.limits.amounts())
         for name, amount in claim.resources.amounts():
@@ -169,6 +182,7 @@ class Writer:
             tx.require_absent(held, thing, _thing_taken(claim, thing))
             tx.do("HSET", held, thing, claim.instance_id)
         tx.do("HSET", self.keys.claims(claim.host), claim.instance_id, encode(dict(claim.resources.amounts())))
+        note_moved(tx, self.keys, claim.host)
 
     def move_claim(self, tx: Transaction, former_host: HostName, claim: Claim) -> None:
         """The claim of an instance at rest moves from its former host to another, in one go."""
@@ -181,6 +195,18 @@ class Writer:
         """What the instance has claimed of the host, and what it alone had there, is free again; if it has none, nothing is."""
         tx.do("unclaim", self.keys.claims(host), self.keys.used(host), instance_id)
         tx.do("release", self.keys.held(host), instance_id)
+        note_moved(tx, self.keys, host)
+
+    def credit(self, tx: Transaction, change: Change) -> None:
+        """What the change says of the host on which a build has ended: one more that failed by its fault, or none any more."""
+        credit, host = credit_for(change.before, change.after), change.before.host
+        if credit is Credit.BLAME:
+            limit = self.build_failures_limit
+            reason = f"{limit} builds failed here one after the other, the last at {_where(change.after)}"
+            tx.do("blame", self.keys.host(host), limit, reason)
+            note_moved(tx, self.keys, host)
+        elif credit is Credit.PRAISE:
+            tx.do("praise", self.keys.host(host), self.keys.hosts_moved, self.keys.revisions, HOSTS, host)
 
     def hold_volumes(self, tx: Transaction, instance: Instance, former: Instance | None = None) -> None:
         """The instance holds each of its volumes that it had not formerly. Refused, with the holder's id, when another
@@ -235,6 +261,11 @@ class Writer:
         """The record is gone, and the name is free if it is still the image's."""
         tx.do("DEL", self.keys.image(image.name))
         tx.do("disown", self.keys.images, image.name, image.id)
+
+
+def _where(operation: Operation) -> str:
+    failure = operation.failure
+    return "its end" if failure is None else f"{failure.step} ({failure.code})"
 
 
 def identities_of(instance: Instance) -> tuple[str, ...]:

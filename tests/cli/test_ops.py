@@ -46,8 +46,8 @@ def test_an_operation_shows_each_try_and_why_its_host_was_chosen(cli: Cli, book:
     assert any(row[:4] == ["prepare_disk", "do", "1", "host-1"] and row[-1] == "done" for row in rows)
     assert any(row[:3] == ["fetch_image", "do", "1"] and "Retryable 503, asked again" in " ".join(row) for row in rows)
     assert sum("Busy x3" in line for line in said.splitlines()) == 1
-    assert ["NOT", "ON", "HOST", "RULE", "REASON"] in rows
-    assert "host-2       memory  memory_mib 512 asked, 100 of 4096 free" in said
+    assert ["NOT", "ON", "RULE", "REASON", "WHAT", "WOULD", "HELP"] in rows
+    assert "host-2  memory  memory_mib 512 asked, 100 of 4096 free" in said
     view = json_of(cli("ops", "show", "op-1234", "-f", "json"))
     assert view["failure"] == {"code": "OutOfTries", "step": "fetch_image", "message": "503 five times"}
     assert view["placement"] == [dict(PLACEMENT[0])]

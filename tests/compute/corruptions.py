@@ -15,6 +15,7 @@ from taskvisor.model.ids import (
     ImageId,
     InstanceId,
     OperationId,
+    ServerGroupId,
     image_id_for,
     instance_id_for,
     network_id_for,
@@ -516,6 +517,25 @@ def a_history_is_left(fleet: Fleet) -> None:
     fleet.client.rename(KEYS.history(fleet.instance().id), KEYS.history(GHOST))
 
 
+def a_member_of_a_server_group_is_gone(fleet: Fleet) -> None:
+    fleet.client.hset(KEYS.servers("g1"), GHOST, H1)
+
+
+def an_instance_is_not_a_member_of_its_server_group(fleet: Fleet) -> None:
+    in_group(fleet)
+
+
+def a_member_of_a_server_group_is_noted_elsewhere(fleet: Fleet) -> None:
+    in_group(fleet)
+    fleet.client.hset(KEYS.servers("g1"), fleet.instance().id, H2)
+
+
+def in_group(fleet: Fleet) -> None:
+    """The record of web says that it is in a server group."""
+    web = replace(fleet.instance(), server_group=ServerGroupId("g1"))
+    fleet.client.set(KEYS.instance(web.id), encode(web))
+
+
 def an_instance_is_garbled(fleet: Fleet) -> None:
     fleet.client.set(KEYS.instance(fleet.instance().id), "{")
 
@@ -687,6 +707,9 @@ CORRUPTIONS: list[tuple[Callable[[Fleet], None], Code]] = [
     (a_flavor_is_listed_that_is_not_there, Code.INDEX_DIFFERS),
     (a_flavors_id_is_listed_that_is_not_there, Code.INDEX_DIFFERS),
     (a_history_is_left, Code.INDEX_DIFFERS),
+    (a_member_of_a_server_group_is_gone, Code.INDEX_DIFFERS),
+    (an_instance_is_not_a_member_of_its_server_group, Code.INDEX_DIFFERS),
+    (a_member_of_a_server_group_is_noted_elsewhere, Code.INDEX_DIFFERS),
     (an_instance_is_garbled, Code.RECORD_UNREADABLE),
     (an_operation_is_garbled, Code.RECORD_UNREADABLE),
     (an_index_is_of_another_type, Code.RECORD_UNREADABLE),

@@ -296,6 +296,10 @@ def test_all_limits_may_be_reached() -> None:
         "project": "p" * 63,
         "on_failure": "keep",
         "volumes": [full_volume(number) for number in range(16)],
+        "availability_zone": "z" * 255,
+        "server_group": "g" * 63,
+        "require_labels": ["k" * 63 + "=" + "v" * 63] * 32,
+        "forbid_labels": [f"k{number}" for number in range(32)],
     }
 
     spec = parse_spec(BuildSpec, fields)

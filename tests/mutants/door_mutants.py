@@ -255,8 +255,8 @@ PERIODIC_WORK = (
         PERIODIC,
         "same-host-again",
         "the next host is not one that it did not fit on",
-        "            excluded=(*operation.excluded_hosts, operation.host),\n",
-        "",
+        "replace(resolved.ask, excluded=(*operation.excluded_hosts, operation.host))",
+        "resolved.ask",
         OF_RESCHEDULING,
     ),
     mutant_of(

@@ -5,6 +5,7 @@ from tests.mutants.mutant import mutant_of
 ADDRESSES = "taskvisor/state/addresses.py"
 ADMISSION = "taskvisor/state/admission.py"
 FLAVORS = "taskvisor/state/flavors.py"
+SERVER_GROUPS = "taskvisor/state/server_groups.py"
 GROUPS = "taskvisor/state/security_groups.py"
 JOURNAL = "taskvisor/state/journal.py"
 NETWORKS = "taskvisor/state/networks.py"
@@ -15,6 +16,9 @@ OF_ADMISSION = "tests/state/test_admission.py"
 OF_FLAVORS = "tests/tasks/test_flavor_requests.py"
 OF_HISTORY = "tests/state/test_history.py"
 OF_CLAIMS = "tests/state/test_claims.py"
+OF_SERVER_GROUPS = "tests/state/test_server_groups.py"
+OF_FLEET_VIEW = "tests/state/test_fleet_view.py"
+OF_HOST_CREDIT = "tests/state/test_host_credit.py"
 OF_LEASES = "tests/state/test_admission_leases.py"
 OF_NETWORKS = "tests/tasks/test_network_requests.py"
 OF_JOURNAL = "tests/state/test_journal.py"
@@ -212,6 +216,38 @@ HOLDINGS = (
         "        self.unclaim(tx, former_host, claim.instance_id)\n",
         "",
         OF_JOURNAL,
+    ),
+    mutant_of(
+        SERVER_GROUPS,
+        "group-without-policy",
+        "guests of a server group that are let in at once keep its policy",
+        "        servers,\n        claim.instance_id,\n        claim.host,\n        policy,\n",
+        "        servers,\n        claim.instance_id,\n        claim.host,\n        'any',\n",
+        OF_SERVER_GROUPS,
+    ),
+    mutant_of(
+        WRITING,
+        "member-not-forgotten",
+        "a guest that is gone is in no server group",
+        '            tx.do("HDEL", keys.servers(instance.server_group), instance.id)\n',
+        "            assert keys\n",
+        OF_SERVER_GROUPS,
+    ),
+    mutant_of(
+        WRITING,
+        "claim-not-numbered",
+        "who looks at the fleet sees what others have claimed",
+        "claim.instance_id, encode(dict(claim.resources.amounts())))\n        note_moved(tx, self.keys, claim.host)\n",
+        "claim.instance_id, encode(dict(claim.resources.amounts())))\n",
+        OF_FLEET_VIEW,
+    ),
+    mutant_of(
+        TRANSACTION,
+        "host-never-disabled",
+        "a host on which too many builds fail one after the other takes no more",
+        "command[3] > 0 and failed >= command[3]",
+        "command[3] > 0 and failed < 0",
+        OF_HOST_CREDIT,
     ),
     mutant_of(
         ADDRESSES,

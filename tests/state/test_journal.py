@@ -190,6 +190,8 @@ def test_the_last_record_of_an_instance_takes_everything_with_it(
         keys.events,
         keys.counters,
         keys.used(guest.host),
+        keys.hosts_moved,
+        keys.revisions,
     }
     assert client.hgetall(keys.used(guest.host)) == {"vcpus": "0", "memory_mib": "0", "disk_gib": "0"}
     assert hosts.list_claims(guest.host) == ()

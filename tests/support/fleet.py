@@ -27,12 +27,16 @@ from taskvisor.model.operator import OperatorChoices
 from taskvisor.model.records import Instance
 from taskvisor.state.addresses import Addresses
 from taskvisor.state.admission import Admission
+from taskvisor.state.aggregates import AggregateChanges, Aggregates
 from taskvisor.state.catalog import Catalog
 from taskvisor.state.connection import open_redis
 from taskvisor.state.counters import Counters
 from taskvisor.state.events import Events
+from taskvisor.state.explanations import Explanations
 from taskvisor.state.flavors import FlavorChanges, Flavors
+from taskvisor.state.fleet_view import FleetView
 from taskvisor.state.floating import FloatingAddresses, FloatingChanges
+from taskvisor.state.host_changes import HostChanges
 from taskvisor.state.hosts import Hosts
 from taskvisor.state.images import Images
 from taskvisor.state.journal import RedisJournal
@@ -40,6 +44,8 @@ from taskvisor.state.keys import Keys
 from taskvisor.state.networks import Networks
 from taskvisor.state.ports import PortChanges
 from taskvisor.state.security_groups import GroupChanges, SecurityGroups
+from taskvisor.state.server_group_changes import ServerGroupChanges
+from taskvisor.state.server_groups import ServerGroups
 from taskvisor.state.silence import Silence
 from taskvisor.state.surroundings import SurroundingsReader
 from taskvisor.state.ticks import Ticks
@@ -127,6 +133,13 @@ class Fleet:
             waiting=Waiting(self.client, KEYS),
             silence=Silence(self.client, writer),
             usage=UsageRecords(self.client, KEYS),
+            fleet=FleetView(self.client, KEYS),
+            aggregates=Aggregates(self.client, KEYS),
+            aggregate_changes=AggregateChanges(self.client, writer),
+            host_changes=HostChanges(self.client, writer),
+            server_groups=ServerGroups(self.client, KEYS),
+            server_group_changes=ServerGroupChanges(self.client, writer),
+            explanations=Explanations(self.client, KEYS),
             default_network_cidr=cidr,
             resources=resources,
         )

@@ -31,6 +31,7 @@ HELD = (
     "nics:",
     "members:",
     "grouped:",
+    "servers:",
     "floating:",
     "macs",
     "images",

@@ -28,7 +28,10 @@ KEPT: dict[str, Any] = {
     "flavor": {"vcpus": 1, "memory_mib": 64, "disk_gib": 1},
 }
 QUEUES = ("host.kvm1", "host.kvm1.control", "compute")
-RESTLESS = ("tick:", "counters", "events", "alive:", "taking:", "host:", "progress:")
+RESTLESS = (
+    *("tick:", "counters", "events", "alive:", "taking:", "host:", "hosts:moved"),
+    *("revisions", "progress:"),
+)
 """Keys (after the prefix) that tell of nodes and of what happened, and not of what is."""
 DROPPED_MALFORMED = CounterName.MESSAGES_DROPPED_MALFORMED
 DROPPED_UNKNOWN_OPERATION = CounterName.MESSAGES_DROPPED_UNKNOWN_OPERATION

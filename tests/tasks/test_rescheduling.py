@@ -25,9 +25,11 @@ def test_a_guest_that_does_not_fit_goes_to_the_next_host(three_hosts: Fleet) -> 
     operation = three_hosts.build()
 
     assert (operation.phase, operation.host, operation.excluded_hosts) == (Phase.SUCCEEDED, "h2", ("h1",))
-    assert {"host": "h1", "rule": "excluded", "reason": "it said already that the guest does not fit"} in (
-        operation.placement
-    )
+    assert ("h1", "excluded", "it said already that the guest does not fit") in [
+        (row["host"], row["rule"], row["reason"]) for row in operation.placement
+    ]
+    assert operation.choice is not None
+    assert [one.host for one in operation.choice.best] == ["h2", "h3"]
     assert [(entry.step, entry.host, entry.outcome) for entry in operation.timeline[:4]] == [
         ("prepare_disk", "h1", "done"),
         ("fetch_image", "h1", "DoesNotFit"),

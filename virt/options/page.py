@@ -21,7 +21,8 @@ Made from the code by `python -m virt.options.page`; a test fails when it is old
 A flavor's `extra_specs` and an image's properties ask for these, under Nova's names and with Nova's rules; those that Nova
 lacks are marked as ours. Values are text. Where the flavor and the image say what can't both be met, the build is refused with
 both. An unknown key in `hw:`, `hw_`, `quota:` or `os:` is refused, with the nearest known one; keys of other namespaces are
-kept as data and change nothing."""
+kept as data. Of those `trait:`, `capabilities:`, `aggregate_instance_extra_specs:`, `architecture` and `img_hv_type` say
+[where a guest may go](placement.md); the others change nothing."""
 
 
 def options_page() -> str:

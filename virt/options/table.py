@@ -27,7 +27,6 @@ IMAGE_NAMESPACES = ("hw_", "hw:", "quota:", "os:")
 """A key in these that is not known is a mistake; a key in another is somebody else's, and kept as data."""
 
 _RESCUE = "guests are not rescued here; build another guest with the disk attached"
-_TRAIT = "hosts have no traits here; name the host in the request"
 NOT_OFFERED: Mapping[str, str] = {
     "hw_rescue_bus": _RESCUE,
     "hw_rescue_device": _RESCUE,
@@ -41,4 +40,4 @@ NOT_OFFERED: Mapping[str, str] = {
     "hw:sound_model": "guests have no sound here; leave it out",
 }
 """Keys of Nova's that would be asked for in vain, and what to do instead."""
-NOT_OFFERED_PREFIXES: Mapping[str, str] = {"trait:": _TRAIT, "trait_": _TRAIT}
+NOT_OFFERED_PREFIXES: Mapping[str, str] = {"trait_": "a trait is asked for as trait:NAME=required (docs/placement.md)"}

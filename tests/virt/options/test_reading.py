@@ -262,9 +262,10 @@ def test_what_is_not_offered_is_refused_with_the_reason(key: str) -> None:
             guest_options_for(specs, properties)
 
 
-def test_traits_are_refused_rather_than_ignored() -> None:
-    with pytest.raises(Refused, match="hosts have no traits"):
-        guest_options_for({"trait:HW_CPU_X86_AVX2": "required"}, {})
+def test_traits_are_for_placement_to_read() -> None:
+    assert guest_options_for({"trait:HW_CPU_X86_AVX2": "required"}, {}) == guest_options_for({}, {})
+    with pytest.raises(Refused, match="a trait is asked for as trait:NAME=required"):
+        guest_options_for({"trait_HW_CPU_X86_AVX2": "required"}, {})
 
 
 @pytest.mark.parametrize(

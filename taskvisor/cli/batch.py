@@ -1,0 +1,73 @@
+"""`taskvisor launch --count`: several instances of one kind. One request lets them in; each is followed by itself."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+from taskvisor.cli.exits import ExitCode, UsageError
+from taskvisor.cli.follow import follow_all
+from taskvisor.cli.records import open_client, open_records, settings_or_usage_error
+from taskvisor.cli.render import Format, out, say, show_json
+from taskvisor.cli.watch import Request
+from taskvisor.model.errors import Refused
+from taskvisor.model.fleet_spec import BatchSpec
+from taskvisor.model.fleet_views import BatchView
+from taskvisor.model.spec import parse_spec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """So many, at least so many, under this id."""
+
+    count: int
+    min_count: int | None
+    request_id: str
+
+
+def batch_for(count: int | None, min_count: int | None, request_id: str | None) -> Batch | None:
+    """What is asked for, under that id or a new one; None: one instance."""
+    if count is None and min_count is None:
+        return None
+    return Batch(count=count or 1, min_count=min_count, request_id=request_id or str(uuid4()))
+
+
+def require_one(batch: Batch | None) -> None:
+    """UsageError when several are asked for where one is meant."""
+    if batch is not None:
+        raise UsageError("--dry-run: shows what one build would come to; leave out --count and --min-count")
+
+
+def launch_many(fields: Mapping[str, Any], batch: Batch, *, wait: bool, limit_s: float, form: Format) -> ExitCode:
+    """Ask for all of them, and tell how each ended, with one code for all. Raises the batch's own error when none was let in."""
+    counts = {"count": batch.count, "min_count": batch.min_count}
+    try:
+        parse_spec(BatchSpec, {**fields, **counts})
+    except Refused as refused:
+        raise UsageError(str(refused)) from None
+    settings = settings_or_usage_error()
+    with open_records(settings) as records, open_client(settings) as client:
+        handle = client.build_many(batch.count, min_count=batch.min_count, operation_id=batch.request_id, **fields)
+        if not wait:
+            return _tell_sent(batch, form)
+        requests = _requests_of(handle.wait(limit_s))
+        return follow_all(records, client, requests, limit_s=limit_s, form=form)
+
+
+def _requests_of(result: BatchView) -> list[Request]:
+    """Those that were let in."""
+    if result["why_not_all"]:
+        say(f"{len(result['operations'])} of {result['asked']} were let in: {result['why_not_all']}")
+    return [
+        Request(verb="launch", subject=member["name"], operation_id=member["operation"])
+        for member in result["operations"]
+    ]
+
+
+def _tell_sent(batch: Batch, form: Format) -> ExitCode:
+    if form is Format.JSON:
+        show_json({"operation": batch.request_id, "count": batch.count})
+    else:
+        out().print(batch.request_id)
+        say(f"Sent. Its builds are {batch.request_id}-1 and on: taskvisor ops list")
+    return ExitCode.DONE
