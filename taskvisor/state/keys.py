@@ -41,10 +41,10 @@
 | floating | hash | id of each floating address to the address |
 | floating:bound | hash | floating id to "<port> <instance>" |
 | floating:ports | hash | port id to floating id |
-| revisions | hash | how often "networks", "groups", "flavors", "aggregates" and "hosts" have changed: deciders find out |
+| revisions | hash | how often "networks", "groups", "flavors", "aggregates" and "hosts" have changed: who decides finds out |
 | volume:<identity> | hash | id of each instance that holds the volume to "alone" or "shared" |
 | hosts | set | every host that ever reported |
-| host:<host> | hash | inventory (JSON, as it last changed), reported_at, power_synced_at, disabled, labels (JSON), failed_builds |
+| host:<host> | hash | inventory (JSON, as it last changed), reported_at, power_synced_at, disabled, labels, failed_builds |
 | hosts:moved | zset | each host by when it last changed, in numbers of `revisions`, field "hosts" |
 | aggregates | hash | aggregate name to Aggregate as JSON |
 | server_group:<id> | string | ServerGroup as JSON |

@@ -111,6 +111,7 @@ for _, command in ipairs(plan.commands) do
     if type(last) ~= 'table' and not (last and string.match(last, '^%S+ %S+ %S+') == command[3]) then
       redis.call('LPUSH', command[2], command[3] .. ' ' .. command[4])
       redis.call('LTRIM', command[2], 0, command[5])
+    end
   elseif command[1] == 'number' then
     redis.call('ZADD', command[2], redis.call('HINCRBY', command[3], command[4], 1), command[5])
   elseif command[1] == 'blame' then
