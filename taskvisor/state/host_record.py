@@ -43,6 +43,7 @@ def host_from(
         labels=next(decode_each([(f"labels of {name}", fields.get("labels"))], dict[str, str], on_unreadable), {}),
         failed_builds=_number(fields.get("failed_builds")),
         aggregates=aggregates.get(name, ()),
+        reported_at=_time_or_none(fields.get("reported_at")),
     )
 
 
@@ -69,3 +70,10 @@ def _inventory(name: HostName, text: str | None, on_unreadable: OnUnreadable, kn
 
 def _number(text: str | None) -> int:
     return int(text) if text and text.isdecimal() else 0
+
+
+def _time_or_none(text: str | None) -> float | None:
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return None  # whoever wrote it was not us: when it reported is not known
