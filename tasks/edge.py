@@ -27,6 +27,7 @@ from tasks.image_tasks import ImageTasks
 from tasks.network_request_tasks import NetworkRequestTasks
 from tasks.network_tasks import NetworkTasks
 from tasks.node import Asking, Node
+from tasks.recovery_tasks import register_recovery
 from tasks.telling import Teller
 from tasks.tick_tasks import TickTasks
 from tasks.verify import host_seen
@@ -127,6 +128,7 @@ class Edge:
         self.ticks.register()
         self._register_wishes()
         self._register_periodic()
+        register_recovery(self._app, self._node)
 
     def launch(self, operation: Operation) -> None:
         """Send the operation on from where its journal says it is, at its `not_before`. Once too often is harmless."""
@@ -344,6 +346,7 @@ class Edge:
 
         def sync_power_state(instance: str) -> None:
             """Let the record of one instance follow this host's hypervisor: something was heard of it."""
+            self._node().recovery.ensure_resumed()
             self._node().report.sync_power_state(InstanceId(instance))
 
         limits = {"soft_time_limit": LOOK_LIMIT_S, "time_limit": LOOK_LIMIT_S + GRACE_S}

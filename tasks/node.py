@@ -12,6 +12,7 @@ from tasks.image_upkeep import ImageUpkeep
 from tasks.monitoring import HostMonitor
 from tasks.periodic import HostReport, Settler, Sweep
 from tasks.reclaiming import Reclaimer
+from tasks.recovering import Recovery
 from tasks.replug import PlugCheck
 from tasks.ticking import Ticker
 from tasks.usage_audit import UsageAudit
@@ -40,6 +41,8 @@ class Node(Protocol):
     def ports(self) -> Ports: ...
     @property
     def plugs(self) -> PlugCheck: ...
+    @property
+    def recovery(self) -> Recovery: ...
     @property
     def ticker(self) -> Ticker: ...
     @property

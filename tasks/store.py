@@ -16,6 +16,7 @@ from taskvisor.state.fleet_view import FleetView
 from taskvisor.state.floating import FloatingAddresses, FloatingChanges
 from taskvisor.state.host_changes import HostChanges
 from taskvisor.state.hosts import Hosts
+from taskvisor.state.identities import Identities
 from taskvisor.state.images import Images
 from taskvisor.state.journal import RedisJournal
 from taskvisor.state.networks import Networks
@@ -40,6 +41,7 @@ class Store:
     admission: Admission
     addresses: Addresses
     hosts: Hosts
+    identities: Identities
     images: Images
     journal: RedisJournal
     counters: Counters

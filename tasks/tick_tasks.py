@@ -196,5 +196,6 @@ def _track(node: Node, period_s: float | None) -> Counts:
 
 
 def _sync_power_states(node: Node, period_s: float | None) -> Counts:
+    node.recovery.ensure_resumed()  # first: afterwards nobody could tell which guests ran
     look = Look.FIRST if period_s is None else Look.CONFIRMING
     return {"changed": node.report.sync_power_states(look)}

@@ -257,6 +257,13 @@ class Settings(BaseSettings):
     """How often a host looks at the plugs of its guests and at what surrounds its networks. What changes is told at once: this
     is for what was not heard, and for what somebody has removed."""
 
+    resume_guests: bool = False
+    """Guests that ran when their host went down are started again when it comes back, by a hard reboot each, once a boot: Nova's
+    resume_guests_state_on_host_boot. Off: they are `stopped`, for somebody to start."""
+
+    resume_stagger_s: Annotated[float, Field(ge=0, le=3600)] = 1.0
+    """Of such guests as many as there are processes for steps are started at once, and then one after each so many seconds."""
+
     operation_keep_s: Annotated[int, Field(ge=60)] = 7 * 86400
     """Ended operations are readable for so long."""
 

@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from taskvisor.compute.identity import Clash
 from tests.fixtures.machine import ROOT
 
 PAGE = (ROOT / "docs" / "operations.md").read_text()
@@ -35,3 +36,16 @@ def test_every_contradiction_of_the_adapters_is_in_the_runbook() -> None:
 
     assert raised
     assert [(name, found) for name, found in raised if not any(sentence in found for sentence in SENTENCES)] == []
+
+
+IDENTITY = PAGE[PAGE.index("## Who a host is") : PAGE.index("## Filters")]
+REFUSALS = re.findall(r'^\| "([^"]+)" \|', IDENTITY, re.MULTILINE)
+
+
+@pytest.mark.parametrize("sentence", REFUSALS)
+def test_a_refused_start_is_told_in_the_runbook_as_the_product_tells_it(sentence: str) -> None:
+    assert [name for name, text in source_of("workers", "taskvisor").items() if sentence in text] != []
+
+
+def test_the_runbook_has_a_row_for_every_clash_of_an_identity() -> None:
+    assert len(REFUSALS) >= len(Clash)

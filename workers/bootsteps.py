@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import structlog
 from celery import Celery, bootsteps
-from celery.signals import worker_init
+from celery.signals import worker_init, worker_ready
 
 from taskvisor.model.errors import CannotAsk, TaskvisorError
 from taskvisor.state.counters import CounterName
-from workers.host import Heartbeat, HostNode
+from workers.host import HostNode
 
 if TYPE_CHECKING:
     from workers.listener import ListenerThread
@@ -22,38 +22,37 @@ LOOK_FOR_DEATHS_S = 0.5
 
 
 class StartHost(bootsteps.StartStopStep):
-    """The store is looked at, then init_host and pre_start_hook, once, before anything is consumed; then the heartbeat."""
+    """Store and identity are looked at, then init_host and pre_start_hook, once, before anything is consumed.
+
+    The heartbeat comes with post_start_hook, when the first message can be taken.
+    """
 
     requires = ("celery.worker.consumer.connection:Connection",)
     host_node: ClassVar[HostNode]
-
-    def __init__(self, consumer: Any, **options: Any) -> None:
-        super().__init__(consumer, **options)
-        self._heartbeat: Heartbeat | None = None
+    _is_started = False
 
     def start(self, consumer: Any) -> None:
         del consumer
-        if self._heartbeat is not None:
+        if self._is_started:
             return  # a reconnect is no start: what runs here goes on
         try:
             self._start_host()
         except CannotAsk as silence:  # in Celery's words, by which it connects anew and comes here again
             raise ConnectionError(str(silence)) from silence
+        self._is_started = True
 
     def _start_host(self) -> None:
         self.host_node.check_store()
         self.host_node.check_plugins()
-        if self.host_node.runs_control:
-            self.host_node.pre_start_hook()
+        self.host_node.check_identity()
         if self.host_node.runs_steps:
             self.host_node.init_host()
-        self._heartbeat = Heartbeat(self.host_node)
-        self._heartbeat.start()
+        if self.host_node.runs_control:
+            self.host_node.pre_start_hook()
 
     def shutdown(self, consumer: Any) -> None:
         del consumer
-        if self._heartbeat is not None:
-            self._heartbeat.stop()
+        self.host_node.stop()
 
 
 class WatchPool(bootsteps.StartStopStep):
@@ -153,3 +152,6 @@ def install(app: Celery, host_node: HostNode) -> None:
     app.steps["worker"].add(ServeMetrics)
     app.steps["worker"].add(ListenToGuests)
     worker_init.connect(lambda sender, **_: host_node.take_identity(sender), weak=False)
+    worker_ready.connect(
+        lambda **_: host_node.post_start_hook(), weak=False
+    )  # sent once, right after it began to consume

@@ -1,4 +1,5 @@
-"""A host's nodes from start to end, in Nova's order: init_host (recover), pre_start_hook (report), consume, then periodic work.
+"""A host's nodes from start to end, in Nova's order: init_host (recover), pre_start_hook (report), consume, post_start_hook
+(announce), then periodic work. Before all of it the store is looked at, and whether this machine is the host it is to be.
 
 A node is a Celery worker that consumes queues of this host. Which of the two it is, its queues say: `host.<name>` makes it
 the *steps* node, `host.<name>.control` the *control* node; a worker started without -Q is both.
@@ -12,22 +13,29 @@ from uuid import uuid4
 
 import structlog
 from celery import Celery
+from kombu.exceptions import OperationalError
 
 from tasks.edge import Edge, control_queue, relaunch_all, steps_queue
+from tasks.recovery_tasks import RECOVER
 from tasks.replug import CHECK
+from tasks.tick_tasks import SYNC_ALL
 from taskvisor.compute.monitors import load_monitors
 from taskvisor.compute.resources.registry import UnknownKind
 from taskvisor.flow.recovery import was_run_by
 from taskvisor.model.errors import Refused, TaskvisorError, UnreadableRecord
+from taskvisor.model.identity import Role
 from taskvisor.model.ids import HostName
 from taskvisor.settings import Settings
 from taskvisor.state.hosts import Hosts
-from workers.locks import open_lock_within
+from workers.identity_opening import identity_check_for
+from workers.locks import lock_path, open_lock_within
 from workers.node import OpenNode, monitor_names_of, open_table_of, placement_rules_of
 from workers.store_check import ensure_store_fit
 
 log = structlog.get_logger(__name__)
 
+EXPIRES_S = 60
+"""What a node asks of itself at its start is of no use to the start after that."""
 FORMER_SELF_LIMIT_S = 10.0
 """The pool processes of a node that was killed die a moment after it, and hold its lock until then."""
 
@@ -43,6 +51,7 @@ class HostNode:
         self.incarnation = uuid4().hex
         self.queues: frozenset[str] = frozenset()
         self._locks: list[int] = []
+        self._heartbeat: Heartbeat | None = None
 
     @property
     def runs_steps(self) -> bool:
@@ -55,12 +64,17 @@ class HostNode:
     def take_identity(self, worker: Any) -> None:
         """Hold this host's lock for each role, or exit: two nodes of one name would each take the other for dead."""
         self.queues = frozenset(worker.app.amqp.queues.consume_from)
-        for role, plays in (("steps", self.runs_steps), ("control", self.runs_control)):
-            if plays:
-                self._take_lock(role)
+        for role in self.roles:
+            self._take_lock(role)
 
-    def _take_lock(self, role: str) -> None:
-        path = Path(self.settings.state_dir) / "locks" / f"{self.settings.host}.{role}.lock"
+    @property
+    def roles(self) -> tuple[Role, ...]:
+        """What this node is for."""
+        plays = {Role.STEPS: self.runs_steps, Role.CONTROL: self.runs_control}
+        return tuple(role for role in Role if plays[role])
+
+    def _take_lock(self, role: Role) -> None:
+        path = lock_path(Path(self.settings.state_dir), self.settings.host, role)
         descriptor = open_lock_within(path, time_limit_s=FORMER_SELF_LIMIT_S)
         if descriptor is None:
             raise SystemExit(
@@ -88,6 +102,13 @@ class HostNode:
         except (UnknownKind, Refused) as refusal:
             raise SystemExit(f"host {self.settings.host} does not start: {refusal}") from refusal
 
+    def check_identity(self) -> None:
+        """This machine is the host that its settings say; else exit, in words. CannotAsk when Redis is silent."""
+        try:
+            identity_check_for(self.settings, self.open_node().redis, roles=self.roles).ensure_identity()
+        except (Refused, UnreadableRecord) as refusal:
+            raise SystemExit(f"host {self.settings.host} does not start: {refusal}") from refusal
+
     def init_host(self) -> None:
         """Send on all that the former self of this host left: it is dead, for we hold its lock."""
         placed = self.open_node().store.port_changes.ensure_placed(HostName(self.settings.host))
@@ -95,12 +116,32 @@ class HostNode:
         log.info("host_initialised", host=self.settings.host, operations_sent_on=sent, instances_placed=placed)
 
     def pre_start_hook(self) -> None:
-        """Resources are reported before the first request is taken: the report is at the front of this node's queue.
-
-        So is the look at the plugs of the guests that run here: while the node was down, nobody restored them.
+        """Resources are reported before the first request is taken: the report is at the front of this node's queue. Then it is
+        recovered from what happened to the host's guests while nobody looked.
         """
-        for task in ("host.track", "host.sync_power_states", CHECK):
-            self._app.send_task(task, queue=control_queue(self.settings.host), ignore_result=True, expires=60)
+        self._ask_ourselves("host.track", RECOVER)
+
+    def post_start_hook(self) -> None:
+        """The node takes messages from now on: it is announced by its heartbeat. Then what may take long and delays no start: the
+        power states of all guests, and the plugs of those that run, which nobody restored while the node was down.
+        """
+        self._heartbeat = Heartbeat(self)
+        self._heartbeat.start()
+        log.info("host_started", host=self.settings.host, roles=[role.value for role in self.roles])
+        if self.runs_control:
+            try:
+                self._ask_ourselves(SYNC_ALL, CHECK)
+            except (OperationalError, *self._app.connection_for_write().connection_errors) as silence:
+                log.warning("looks_not_asked_for", reason=str(silence))  # the periodic ones come all the same
+
+    def _ask_ourselves(self, *tasks: str) -> None:
+        for task in tasks:
+            self._app.send_task(task, queue=control_queue(self.settings.host), ignore_result=True, expires=EXPIRES_S)
+
+    def stop(self) -> None:
+        """The heartbeat, if there was one, has said its farewell."""
+        if self._heartbeat is not None:
+            self._heartbeat.stop()
 
     def relaunch_after(self, dead_pids: frozenset[int]) -> int:
         """Send on what these pool processes were running when they died; returns how many operations."""

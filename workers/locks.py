@@ -66,6 +66,11 @@ class HostTickLocks:
         return Turn.TAKEN
 
 
+def lock_path(state_dir: Path, host: str, role: str) -> Path:
+    """What the node of that role of that host holds for as long as it runs."""
+    return state_dir / "locks" / f"{host}.{role}.lock"
+
+
 class InstanceLocks:
     """Implements the flow engine's `Exclusion` with one file per instance. Files of deleted instances are removed."""
 

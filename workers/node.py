@@ -19,6 +19,7 @@ from tasks.image_upkeep import ImageUpkeep
 from tasks.monitoring import HostMonitor
 from tasks.periodic import HostReport, Launch, Settler, Sweep, TellOfPorts
 from tasks.reclaiming import Reclaimer
+from tasks.recovering import Recovery, Resumption
 from tasks.replug import PlugCheck
 from tasks.store import RememberedNetworks, Store
 from tasks.ticking import Ticker
@@ -56,6 +57,7 @@ from taskvisor.state.fleet_view import FleetView
 from taskvisor.state.floating import FloatingAddresses, FloatingChanges
 from taskvisor.state.host_changes import HostChanges
 from taskvisor.state.hosts import Hosts
+from taskvisor.state.identities import Identities
 from taskvisor.state.images import Images
 from taskvisor.state.journal import RedisJournal
 from taskvisor.state.keys import Keys
@@ -74,6 +76,7 @@ from taskvisor.state.writing import OutcomeFor, Writer
 from virt.seeds.vendor_data import VendorDataFile
 from workers.inflight import reclaim_inflight
 from workers.locks import HostTickLocks, InstanceLocks
+from workers.machine import read_boot_id
 
 if TYPE_CHECKING:
     import redis
@@ -135,6 +138,7 @@ class OpenNode:
             admission=Admission(self.redis, writer),
             addresses=Addresses(self.redis, keys),
             hosts=Hosts(self.redis, keys),
+            identities=Identities(self.redis, keys),
             images=Images(self.redis, writer),
             journal=RedisJournal(self.redis, writer),
             counters=Counters(self.redis, keys),
@@ -221,6 +225,23 @@ class OpenNode:
     @cached_property
     def plugs(self) -> PlugCheck:
         return PlugCheck(store=self.store, host=self.host, ports=self.ports, exclusion=self._exclusion)
+
+    @cached_property
+    def recovery(self) -> Recovery:
+        return Recovery(
+            store=self.store,
+            host=self.host,
+            hypervisor=self.ports.hypervisor,
+            door=self.door,
+            launch=self._launch,
+            now=self._clock.now,
+            boot_id=read_boot_id(),
+            resumption=Resumption(
+                wished=self.settings.resume_guests,
+                at_once=self.settings.step_concurrency,
+                stagger_s=self.settings.resume_stagger_s,
+            ),
+        )
 
     @cached_property
     def sweep(self) -> Sweep:

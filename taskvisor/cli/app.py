@@ -21,6 +21,7 @@ from taskvisor.cli import (
     monitor,
     network,
     ops,
+    preflight,
     server_group,
     ticks,
     up,
@@ -115,6 +116,7 @@ app.command(rich_help_panel=FLEET)(usage.usage)
 app.command(rich_help_panel=FLEET)(verify.verify)
 app.command(rich_help_panel=HERE)(up.up)
 app.command(rich_help_panel=HERE)(worker.worker)
+app.command(rich_help_panel=HERE)(preflight.preflight)
 
 
 def main() -> None:

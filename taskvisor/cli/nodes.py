@@ -39,9 +39,14 @@ def flower_of(settings: Settings, port: int) -> Program:
     return _celery(settings, FLOWER, "flower", *words)
 
 
-def preflight_of(settings: Settings) -> Program:
-    """Prints what this machine lacks, a sentence a line."""
-    return _python(settings, "preflight", "-m", "workers.preflight")
+def preflight_of(settings: Settings, form: str = "problems") -> Program:
+    """Prints what this machine lacks, a sentence a line; in the form `json` every check and what it found."""
+    return _python(settings, "preflight", "-m", "workers.preflight", form)
+
+
+def adoption_of(settings: Settings) -> Program:
+    """Makes this machine the host that the settings say, and prints so; or why it can't be."""
+    return _python(settings, "adoption", "-m", "workers.adopt_identity")
 
 
 def redis_of(settings: Settings) -> Program:

@@ -26,7 +26,7 @@ from taskvisor.model.records import Host
 from taskvisor.settings import Settings
 
 REDIS_LIMIT_S = 30.0
-PREFLIGHT_LIMIT_S = 60.0
+PREFLIGHT_LIMIT_S = 90.0
 HOST_LIMIT_S = 60.0
 FLOWER_LIMIT_S = 20.0
 DEATHS_LIMIT = 3

@@ -82,6 +82,11 @@ def server_group_id_for(operation_id: OperationId) -> ServerGroupId:
     return ServerGroupId(_derived("server-group", operation_id))
 
 
+def resumption_id_for(boot_id: str, instance_id: InstanceId) -> OperationId:
+    """The operation that starts the guest again in that boot of its host: there is one, however often it is asked for."""
+    return OperationId(_derived("resumption", boot_id, instance_id))
+
+
 def message_id_for(operation_id: OperationId, *parts: object) -> str:
     """The Celery task id of one step's message."""
     return _derived("message", operation_id, *parts)

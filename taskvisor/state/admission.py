@@ -149,6 +149,18 @@ class Admission:
         self._writer.instance(tx, instance, cause)
         tx.run(self._client, f"write instance {instance.id}")
 
+    def heal_at_rest(self, former: Instance, healed: Instance, *, was: str, at: float) -> None:
+        """As `write_at_rest`, of a record that said `was` while nobody was at it; an event says so."""
+        seen = self.read_holding(former.id)
+        if seen is None or seen.lease is not None or seen.instance != former:
+            raise Conflicting(f"instance {former.name} is held, or has changed since it was read")
+        tx = Transaction()
+        self._require_free_lease(tx, healed.id)
+        tx.require_same(self._keys.instance(healed.id), seen.record, Conflicting)
+        self._writer.instance(tx, healed, Cause(by="host.recover", at=at, reason=f"it was {was}, and nobody was at it"))
+        self._writer.event_of_host(tx, healed, task="host.recover", phase="healed", outcome=was, at=at)
+        tx.run(self._client, f"heal the record of instance {healed.id}")
+
     def note_plug_restored(self, instance: Instance, parts: Iterable[PlugPart], *, task: str, at: float) -> None:
         """The host has plugged a guest of its again, which lacked these parts: an event, and one more on the counter."""
         tx = Transaction()

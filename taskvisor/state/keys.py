@@ -44,7 +44,7 @@
 | revisions | hash | how often "networks", "groups", "flavors", "aggregates" and "hosts" have changed: who decides finds out |
 | volume:<identity> | hash | id of each instance that holds the volume to "alone" or "shared" |
 | hosts | set | every host that ever reported |
-| host:<host> | hash | inventory (JSON, as it last changed), reported_at, power_synced_at, disabled, labels, failed_builds |
+| host:<host> | hash | inventory, reported_at, power_synced_at, disabled, labels, failed_builds, identity, recovered_boot |
 | hosts:moved | zset | each host by when it last changed, in numbers of `revisions`, field "hosts" |
 | aggregates | hash | aggregate name to Aggregate as JSON |
 | server_group:<id> | string | ServerGroup as JSON |

@@ -38,6 +38,7 @@ from taskvisor.state.fleet_view import FleetView
 from taskvisor.state.floating import FloatingAddresses, FloatingChanges
 from taskvisor.state.host_changes import HostChanges
 from taskvisor.state.hosts import Hosts
+from taskvisor.state.identities import Identities
 from taskvisor.state.images import Images
 from taskvisor.state.journal import RedisJournal
 from taskvisor.state.keys import Keys
@@ -117,6 +118,7 @@ class Fleet:
             admission=Admission(self.client, writer),
             addresses=Addresses(self.client, KEYS),
             hosts=Hosts(self.client, KEYS),
+            identities=Identities(self.client, KEYS),
             images=Images(self.client, writer),
             journal=RedisJournal(self.client, writer),
             counters=Counters(self.client, KEYS),

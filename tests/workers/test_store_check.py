@@ -122,7 +122,6 @@ def test_a_store_that_falls_silent_at_the_start_is_connected_to_anew(monkeypatch
 
     monkeypatch.setattr(StartHost, "host_node", cast(HostNode, Silent()), raising=False)
     step = StartHost.__new__(StartHost)
-    step._heartbeat = None
 
     with pytest.raises(ConnectionError, match="did not answer"):
         step.start(None)
