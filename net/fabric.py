@@ -38,7 +38,7 @@ from net.services.provision import Services
 from taskvisor.model.ids import NetworkId, PortId
 from taskvisor.model.measured import TrafficCounters
 from taskvisor.model.network import NetworkKind, Surroundings
-from taskvisor.model.observed import DhcpFacts, LinkFacts, PlugLack
+from taskvisor.model.observed import DhcpFacts, LinkFacts, PlugLack, PlugMemory
 from taskvisor.model.plan import VifPlan
 
 log = structlog.get_logger(__name__)
@@ -143,6 +143,13 @@ class LinuxFabric:
     def read_traffic(self) -> TrafficCounters | None:
         """What has gone over the interfaces that lead out of this host, together; None when it has none."""
         return read_outward_counters()
+
+    def find_plug(self, tap: str) -> PlugMemory | None:
+        """See `Fabric.find_plug`: by what its filters follow from. A port on no bridge (`routed`) has none to be found by."""
+        rules = self._filters.find_remembered(tap)
+        if rules is None or rules.segment is None:
+            return None
+        return PlugMemory(bridge=rules.segment.bridge, mac=rules.mac, address=rules.addresses[0])
 
     def list_links(self) -> tuple[LinkFacts, ...]:
         """TAPs and macvtaps on this host that bear our alias."""

@@ -4,6 +4,7 @@
     leases/<bridge>/<tap>.json     a port on that bridge: what DHCP would be told
     told/<tap>.json                what the metadata service would tell the port's guest
     surroundings/<bridge>.json     what this host was told of that network last
+    remembered/<tap>.json          what the filters of a port would follow from
     lost/<tap>.json                what somebody took of a plug that has no file here: its filters, the guest's end
 
 The world is shared by every process of the host. Look-and-act happens under the network's lock; a record is whole or
@@ -28,7 +29,7 @@ from taskvisor.model.errors import CannotAsk, Contradiction
 from taskvisor.model.ids import NetworkId
 from taskvisor.model.measured import TrafficCounters
 from taskvisor.model.network import Surroundings
-from taskvisor.model.observed import DhcpFacts, LinkFacts, PlugLack, PlugPart
+from taskvisor.model.observed import DhcpFacts, LinkFacts, PlugLack, PlugMemory, PlugPart
 from taskvisor.model.plan import VifPlan
 
 
@@ -64,7 +65,8 @@ class SimulatedFabric:
         self._locks = root / "locks"
         self._surroundings = root / "surroundings"
         self._lost = root / "lost"
-        parts = (self._links, self._leases, self._told, self._locks, self._surroundings, self._lost)
+        self._remembered = root / "remembered"
+        parts = (self._links, self._leases, self._told, self._locks, self._surroundings, self._lost, self._remembered)
         for directory in parts:
             directory.mkdir(parents=True, exist_ok=True)
 
@@ -79,6 +81,8 @@ class SimulatedFabric:
         with self._locked(vif.network_id):
             wanted = [(vif.bridge, bridge)] if vif.kind in OWN_BRIDGE_KINDS else []
             missing = [(name, link) for name, link in (*wanted, (vif.tap, tap)) if self._lacks(name, link)]
+            memory = PlugMemory(bridge=vif.bridge, mac=vif.mac, address=vif.address)
+            self._put(self._remembered / f"{vif.tap}.json", memory, vif.network_id)
             for name, link in missing:
                 self._put(self._file(name), link, vif.network_id)
             self._put_lease(vif)
@@ -95,6 +99,7 @@ class SimulatedFabric:
                 self._file(vif.tap).unlink()
             (self._told / f"{vif.tap}.json").unlink(missing_ok=True)
             (self._lost / f"{vif.tap}.json").unlink(missing_ok=True)
+            (self._remembered / f"{vif.tap}.json").unlink(missing_ok=True)
             leases = self._leases / vif.bridge
             (leases / f"{vif.tap}.json").unlink(missing_ok=True)
             if _is_gone(leases):
@@ -127,6 +132,15 @@ class SimulatedFabric:
     def read_traffic(self) -> TrafficCounters | None:
         """None: nothing leads out of a simulated host."""
         return None
+
+    def find_plug(self, tap: str) -> PlugMemory | None:
+        """See `Fabric.find_plug`."""
+        try:
+            return msgspec.json.decode((self._remembered / f"{tap}.json").read_bytes(), type=PlugMemory)
+        except FileNotFoundError:
+            return None
+        except (OSError, msgspec.DecodeError) as error:
+            raise CannotAsk(f"cannot read what is remembered of {tap}: {error}") from error
 
     def list_links(self) -> tuple[LinkFacts, ...]:
         """The TAPs that bear our alias, in the order of their names."""
@@ -178,7 +192,9 @@ class SimulatedFabric:
         lease = Lease(mac=vif.mac, address=vif.address, hostname=vif.hostname)
         self._put(leases / f"{vif.tap}.json", lease, vif.network_id)
 
-    def _put(self, path: Path, record: Link | Lease | Surroundings | dict[str, str], network_id: NetworkId) -> None:
+    def _put(
+        self, path: Path, record: Link | Lease | PlugMemory | Surroundings | dict[str, str], network_id: NetworkId
+    ) -> None:
         """The record is there, whole. A killed writer's temporary file is used again, and never lies among the records."""
         temporary = self._locks / f"{network_id}.part"
         try:

@@ -27,7 +27,9 @@ from tasks.image_tasks import ImageTasks
 from tasks.network_request_tasks import NetworkRequestTasks
 from tasks.network_tasks import NetworkTasks
 from tasks.node import Asking, Node
+from tasks.orphan_tasks import orphan_requests
 from tasks.recovery_tasks import register_recovery
+from tasks.repair_tasks import RepairTasks
 from tasks.telling import Teller
 from tasks.tick_tasks import TickTasks
 from tasks.verify import host_seen
@@ -105,6 +107,9 @@ class Edge:
             sweep_images=self._images.sweep,
         )
         self._fleet = FleetRequestTasks(app, node, self.teller, control_queue)
+        self._repairs = RepairTasks(
+            app, node, self.teller, queue_of=control_queue, launch=self.launch, images=self._images
+        )
 
     def register(self) -> None:
         """Every task that there is. Called once, when the app is made."""
@@ -120,12 +125,15 @@ class Edge:
             **self._records.requests,
             **flavor_requests(self.teller),
             **self._fleet.requests,
+            **self._repairs.requests,
+            **orphan_requests(self.teller),
         }.items():
             self._register_entry(name, ask)
         self._images.register()
         self.networks.register()
         self._fleet.register()
         self.ticks.register()
+        self._repairs.register()
         self._register_wishes()
         self._register_periodic()
         register_recovery(self._app, self._node)

@@ -6,10 +6,12 @@ from typing import Any, Protocol
 from tasks.batch import LetIn
 from tasks.build_time_out import BuildTimeOut
 from tasks.door import Answer, Door
+from tasks.host_repair import HostRepairs
 from tasks.host_watch import HostWatch
 from tasks.image_requests import Answered
 from tasks.image_upkeep import ImageUpkeep
 from tasks.monitoring import HostMonitor
+from tasks.orphans import OrphanPatrol
 from tasks.periodic import HostReport, Settler, Sweep
 from tasks.reclaiming import Reclaimer
 from tasks.recovering import Recovery
@@ -41,6 +43,10 @@ class Node(Protocol):
     def ports(self) -> Ports: ...
     @property
     def plugs(self) -> PlugCheck: ...
+    @property
+    def repairs(self) -> HostRepairs: ...
+    @property
+    def orphans(self) -> OrphanPatrol: ...
     @property
     def recovery(self) -> Recovery: ...
     @property

@@ -79,6 +79,15 @@ class PlugCheck:
         copies = RecordCopies(store=self.store, host=self.host, ports=self.ports, exclusion=self.exclusion)
         return copies.ensure_current(instances)
 
+    def restore(self, instance_id: InstanceId) -> bool:
+        """The same for one guest, now. False when it lacks nothing, or an operation holds it. Raises what the host says; Busy
+        while a step of the guest runs.
+        """
+        with self.exclusion.hold(instance_id) as alone:
+            if not alone:
+                raise Busy(f"a step of instance {instance_id} runs on this host; ask again when that has ended")
+            return self._restored_alone(instance_id)
+
     def _refreshed(self, network_id: NetworkId) -> bool:
         try:
             self.ports.fabric.ensure_surroundings(self.ports.networks.read_surroundings(network_id))

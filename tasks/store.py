@@ -20,12 +20,15 @@ from taskvisor.state.identities import Identities
 from taskvisor.state.images import Images
 from taskvisor.state.journal import RedisJournal
 from taskvisor.state.networks import Networks
+from taskvisor.state.orphans import Orphans
 from taskvisor.state.ports import PortChanges
+from taskvisor.state.repairs import Repairs
 from taskvisor.state.security_groups import GroupChanges, SecurityGroups
 from taskvisor.state.server_group_changes import ServerGroupChanges
 from taskvisor.state.server_groups import ServerGroups
 from taskvisor.state.silence import Silence
 from taskvisor.state.surroundings import SurroundingsReader
+from taskvisor.state.survey import Survey
 from taskvisor.state.ticks import Ticks
 from taskvisor.state.usage import UsageRecords
 from taskvisor.state.waiting import Waiting
@@ -65,6 +68,9 @@ class Store:
     server_groups: ServerGroups
     server_group_changes: ServerGroupChanges
     explanations: Explanations
+    survey: Survey
+    repairs: Repairs
+    orphans: Orphans
     default_network_cidr: str
     resources: ResourceTable = OUR_TABLE
     """The kinds of resources that guests claim."""

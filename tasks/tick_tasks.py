@@ -19,6 +19,7 @@ from tasks.host_watch import CHECK_HOSTS
 from tasks.image_upkeep import CLEAN_IMAGE_CACHE, PREWARM_IMAGES
 from tasks.monitoring import MONITOR
 from tasks.node import Node
+from tasks.orphans import CHECK as CHECK_ORPHANS
 from tasks.reclaiming import RECLAIM_INSTANCES, RETRY_DELETES
 from tasks.replug import CHECK
 from tasks.ticking import checked_period_s
@@ -40,6 +41,8 @@ LIMIT_S = 300
 SLOW_LIMIT_S = 3600
 """A fetch of a large image."""
 SWEEP_LIMIT_S = 600
+ORPHANS_LIMIT_S = 600
+"""A domain that is switched off may take QEMU's fifteen seconds; what is not reached is the next look's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +99,11 @@ class TickTasks:
             CHECK: Tick(
                 work=lambda node, _: {"restored": node.plugs.check()},
                 says="Restore the plugs of guests that run here, and let what surrounds this host's networks follow the records.",
+            ),
+            CHECK_ORPHANS: Tick(
+                work=lambda node, _: {"orphans": node.orphans.run()},
+                says="Put in quarantine what this host has and no record is of, and do what is due about what was confirmed.",
+                limit_s=ORPHANS_LIMIT_S,
             ),
             CLEAN_IMAGE_CACHE: Tick(
                 work=lambda node, _: node.image_upkeep.clean(),

@@ -24,11 +24,13 @@ from taskvisor.fields import (
     DeletedRecordView,
     DeletedView,
     FlavorFields,
+    KeptView,
     NetworkFields,
     NewFlavorFields,
     NicFields,
     PowerView,
     RegisteredView,
+    RepairView,
     RuleFields,
     SnapshotView,
     VolumeFields,
@@ -423,6 +425,19 @@ class Taskvisor(FleetRequests):
     def retry(self, operation: str) -> Handle[WishView]:
         """Let a stuck or kept operation go on, or one that was rolled back begin again. The returned handle is of the wish."""
         return self._ask("operation.retry", {"operation": operation}, None)
+
+    def repair(
+        self, code: str, subject: str, *, host: str | None = None, operation_id: str | None = None
+    ) -> Handle[RepairView]:
+        """Ask for one finding of `taskvisor verify` to be mended, where that is safe: looked at anew, then mended or left alone.
+
+        Its caller is refused, with what to do by hand, where it is not.
+        """
+        return self._ask("fleet.repair", {"code": code, "subject": subject, "host": host}, operation_id)
+
+    def keep_orphan(self, orphan: str, *, host: str | None = None, operation_id: str | None = None) -> Handle[KeptView]:
+        """Ask for what is in quarantine under that name, or is of the instance of that id, to be left alone for good."""
+        return self._ask("fleet.keep_orphan", {"orphan": orphan, "host": host}, operation_id)
 
     def look_at_host(self, host: str, *, expires_s: float) -> Handle[object]:
         """Ask a host what it has: its result is a `taskvisor.model.observed.HostSeen` as JSON. Changes nothing there.

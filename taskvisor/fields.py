@@ -217,3 +217,19 @@ class WishView(TypedDict):
 
     operation: str
     phase: str
+
+
+class RepairView(TypedDict):
+    """What became of a finding. `mended` False: it was not so any more, and nothing was done."""
+
+    code: str
+    subject: str
+    host: str | None
+    mended: bool
+    done: str
+
+
+class KeptView(TypedDict):
+    """What is left alone, as kind and name, by host."""
+
+    kept: dict[str, list[str]]

@@ -264,6 +264,20 @@ class Settings(BaseSettings):
     resume_stagger_s: Annotated[float, Field(ge=0, le=3600)] = 1.0
     """Of such guests as many as there are processes for steps are started at once, and then one after each so many seconds."""
 
+    orphans_s: Annotated[float, Field(gt=0)] = 1800.0
+    """How often a host looks for what it has that no record is of."""
+
+    orphan_action: Literal["noop", "log", "stop", "reap"] = "log"
+    """What is done with it once it is confirmed. `stop`: domains are switched off; `reap`: what is certain is taken away, and
+    directories are set aside. Nova's running_deleted_instance_action; its default is reap, and then a record that was lost
+    costs the guest."""
+
+    orphan_confirm_s: Annotated[float, Field(ge=60)] = 3600.0
+    """So long after it was first seen it must be seen again."""
+
+    orphan_keep_s: Annotated[float, Field(ge=3600)] = 7 * 86400.0
+    """What was set aside is removed after so long."""
+
     operation_keep_s: Annotated[int, Field(ge=60)] = 7 * 86400
     """Ended operations are readable for so long."""
 

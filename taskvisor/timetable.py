@@ -100,6 +100,13 @@ ROWS: tuple[Row, ...] = (
         reason="Somebody may have flushed the rules, removed a link or ended a DHCP server; plugs are made whole again.",
     ),
     Row(
+        name="orphans",
+        task="host.check_orphans",
+        where=Where.CONTROL,
+        period="orphans_s",
+        reason="What no record is of is noted, seen once more after a while, and then dealt with as the policy says.",
+    ),
+    Row(
         name="image_cache",
         task="host.clean_image_cache",
         where=Where.STEPS,

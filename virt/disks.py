@@ -32,6 +32,7 @@ from virt.owned_directories import OwnedDirectories
 from virt.progress import Progress, ignore_progress
 from virt.seeds.fat import fat_for
 from virt.seeds.iso import iso_for
+from virt.set_aside import ensure_set_aside_removed, list_set_aside, set_aside_path
 from virt.space import GIB, host_errors, read_space, whole_gib
 from virt.stores.files import FileStore
 from virt.stores.opening import StoreOptions, open_pool
@@ -137,6 +138,28 @@ class LocalDisks:
         """Neither the copy nor the published image of that id is left. Retryable when the disk refuses."""
         with _removal_errors(f"image {image_id}"):
             self._images.ensure_unpublished(image_id)
+
+    def ensure_kept_beside(self, instance_id: InstanceId, file_name: str, text: str) -> None:
+        """The instance's directory has the file, whole. Refused when there is no such directory, Contradiction when not ours."""
+        if not self._instances.read_exists(instance_id):
+            raise Refused(f"instance {instance_id} has no directory on this host to keep {file_name} in")
+        path = self._instances.path(instance_id) / file_name
+        with host_errors(self._root, f"write {path}"):
+            write_durably(path, text.encode(), mode=0o600)
+
+    def ensure_set_aside(self, instance_id: InstanceId, name: str) -> None:
+        """The directory lies at `quarantine/<name>`, by one rename: nothing is copied, and nothing lost."""
+        with _removal_errors(f"the directory of instance {instance_id} from its place"):
+            self._instances.ensure_moved(instance_id, set_aside_path(self._root, name))
+
+    def list_set_aside(self) -> tuple[str, ...]:
+        """What lies in `quarantine`, in the order of names. CannotAsk when that can't be read."""
+        return list_set_aside(self._root)
+
+    def ensure_set_aside_removed(self, name: str) -> None:
+        """Nothing lies at `quarantine/<name>`. Retryable when the disk refuses."""
+        with _removal_errors(f"what was set aside as {name}"):
+            ensure_set_aside_removed(self._root, name)
 
     def read_disk_file(self, path: str) -> DiskFileFacts | None:
         """What the header of a guest's disk says; see `disk_file.read_disk_file`."""

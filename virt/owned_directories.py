@@ -83,6 +83,22 @@ class OwnedDirectories:
                 _remove_tree(doomed)
             _remove_tree(directory.with_name(f"{instance_id}.new"))
 
+    def ensure_moved(self, instance_id: InstanceId, target: Path) -> None:
+        """The directory, if there is one, lies at `target`, whole. Contradiction, and nothing is touched, when it is another's.
+
+        What lies at `target` already stays there; then the directory is one that was made since, and Refused says so.
+        """
+        if not self.root.exists():
+            return
+        with self._alone():
+            if not self.read_exists(instance_id):
+                return
+            if target.exists():
+                raise Refused(f"{target} is there already; {self.path(instance_id)} was made since, and is left alone")
+            ensure_directory(target.parent, mode=0o700)
+            rename_durably(self.path(instance_id), target)
+            sync_directory(self.root)
+
     @contextmanager
     def _alone(self) -> Iterator[None]:
         """One process at a time makes or removes directories: flock(2) on the root, which dies with its holder.

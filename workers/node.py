@@ -14,9 +14,11 @@ from tasks.build_time_out import BuildTimeOut
 from tasks.door import Door
 from tasks.edge import COMPUTE_QUEUE, TIME_UP
 from tasks.flows import FLOWS
+from tasks.host_repair import HostRepairs
 from tasks.host_watch import HostWatch
 from tasks.image_upkeep import ImageUpkeep
 from tasks.monitoring import HostMonitor
+from tasks.orphans import OrphanPatrol
 from tasks.periodic import HostReport, Launch, Settler, Sweep, TellOfPorts
 from tasks.reclaiming import Reclaimer
 from tasks.recovering import Recovery, Resumption
@@ -27,6 +29,7 @@ from tasks.tracking import Tracker
 from tasks.usage_audit import UsageAudit
 from taskvisor.compute.inventory import Ratios
 from taskvisor.compute.monitors import load_monitors
+from taskvisor.compute.orphans import OrphanPolicy
 from taskvisor.compute.placement import PACK, SPREAD, Placer, Rules, rules_for
 from taskvisor.compute.resources.kind import ResourceChoices
 from taskvisor.compute.resources.registry import open_table
@@ -40,6 +43,7 @@ from taskvisor.model.ids import HostName
 from taskvisor.model.network import HostLinks
 from taskvisor.model.operation import Runner
 from taskvisor.model.operator import CephAccess, OperatorChoices, Vendor
+from taskvisor.model.orphan import OrphanAction
 from taskvisor.model.resource_texts import parse_pci_aliases, parse_pci_devices, parse_ratios, parse_reserved
 from taskvisor.model.snapshot import Compression, SnapshotEncoding
 from taskvisor.model.states import ImageFormat
@@ -62,13 +66,16 @@ from taskvisor.state.images import Images
 from taskvisor.state.journal import RedisJournal
 from taskvisor.state.keys import Keys
 from taskvisor.state.networks import Networks
+from taskvisor.state.orphans import Orphans
 from taskvisor.state.ports import PortChanges
+from taskvisor.state.repairs import Repairs
 from taskvisor.state.security_groups import GroupChanges, SecurityGroups
 from taskvisor.state.series import Series
 from taskvisor.state.server_group_changes import ServerGroupChanges
 from taskvisor.state.server_groups import ServerGroups
 from taskvisor.state.silence import Silence
 from taskvisor.state.surroundings import SurroundingsReader
+from taskvisor.state.survey import Survey
 from taskvisor.state.ticks import Ticks
 from taskvisor.state.usage import UsageRecords
 from taskvisor.state.waiting import Waiting
@@ -77,6 +84,7 @@ from virt.seeds.vendor_data import VendorDataFile
 from workers.inflight import reclaim_inflight
 from workers.locks import HostTickLocks, InstanceLocks
 from workers.machine import read_boot_id
+from workers.store_notes import StoreNotesFile
 
 if TYPE_CHECKING:
     import redis
@@ -162,6 +170,9 @@ class OpenNode:
             server_groups=ServerGroups(self.redis, keys),
             server_group_changes=ServerGroupChanges(self.redis, writer),
             explanations=Explanations(self.redis, keys),
+            survey=Survey(self.redis, keys),
+            repairs=Repairs(self.redis, writer),
+            orphans=Orphans(self.redis, writer),
             default_network_cidr=self.settings.default_network_cidr,
             resources=open_table_of(self.settings),
         )
@@ -241,6 +252,28 @@ class OpenNode:
                 at_once=self.settings.step_concurrency,
                 stagger_s=self.settings.resume_stagger_s,
             ),
+        )
+
+    @cached_property
+    def repairs(self) -> HostRepairs:
+        return HostRepairs(
+            store=self.store,
+            host=self.host,
+            ports=self.ports,
+            exclusion=self._exclusion,
+            plugs=self.plugs,
+            report=self.report,
+        )
+
+    @cached_property
+    def orphans(self) -> OrphanPatrol:
+        return OrphanPatrol(
+            store=self.store,
+            host=self.host,
+            ports=self.ports,
+            exclusion=self._exclusion,
+            notes=StoreNotesFile(self.settings.state_dir / "store.json"),
+            policy=orphan_policy_of(self.settings),
         )
 
     @cached_property
@@ -445,6 +478,13 @@ def operator_choices_of(settings: Settings) -> OperatorChoices:
         dedicated_cpus=parse_cpu_list(settings.dedicated_cpus),
         ceph=_ceph_access_of(settings),
         disk_backend=_disk_backend_of(settings),
+    )
+
+
+def orphan_policy_of(settings: Settings) -> OrphanPolicy:
+    """What the operator chose for what no record is of."""
+    return OrphanPolicy(
+        action=OrphanAction(settings.orphan_action), confirm_s=settings.orphan_confirm_s, keep_s=settings.orphan_keep_s
     )
 
 

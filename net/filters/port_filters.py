@@ -145,6 +145,10 @@ class PortFilters:
         with self._transactions.locked():
             return self._transactions.read(self._known, read_port_listing).value
 
+    def find_remembered(self, tap: str) -> PortRules | None:
+        """What the filters of the port with that TAP follow from; None when it was never filtered. Touches nothing."""
+        return read_remembered(self._directory, tap)
+
     def _ports_of(self, around: Surroundings, here: frozenset[PortId]) -> Iterator[PortRules]:
         for member in around.members:
             port = read_remembered(self._directory, tap_name_for(member.port_id)) if member.port_id in here else None

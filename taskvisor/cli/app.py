@@ -21,6 +21,7 @@ from taskvisor.cli import (
     monitor,
     network,
     ops,
+    orphans,
     preflight,
     server_group,
     ticks,
@@ -114,6 +115,7 @@ app.command(rich_help_panel=FLEET)(monitor.monitor)
 app.command(rich_help_panel=FLEET)(ticks.ticks)
 app.command(rich_help_panel=FLEET)(usage.usage)
 app.command(rich_help_panel=FLEET)(verify.verify)
+app.add_typer(orphans.app, name="orphans", rich_help_panel=FLEET)
 app.command(rich_help_panel=HERE)(up.up)
 app.command(rich_help_panel=HERE)(worker.worker)
 app.command(rich_help_panel=HERE)(preflight.preflight)

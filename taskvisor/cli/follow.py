@@ -59,6 +59,7 @@ DONE_WORDS = {
     "aggregate delete": "is deleted",
     "server-group create": "is recorded",
     "server-group delete": "is deleted",
+    "orphans keep": "stays",
     "attach_volume": "has the volume",
     "detach_volume": "has let go of the volume",
     "attach_interface": "has the NIC",

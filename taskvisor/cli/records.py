@@ -24,6 +24,7 @@ from taskvisor.state.floating import FloatingAddresses
 from taskvisor.state.history import Histories
 from taskvisor.state.hosts import Hosts
 from taskvisor.state.keys import Keys
+from taskvisor.state.orphans import Quarantines
 from taskvisor.state.schema import require_readable
 from taskvisor.state.security_groups import SecurityGroups
 from taskvisor.state.series import Series
@@ -53,6 +54,7 @@ class Records:
     aggregates: Aggregates
     server_groups: ServerGroups
     explanations: Explanations
+    quarantines: Quarantines
     event_wait_limit_s: float
     """The longest that a read of events may wait: below the connection's time-out."""
 
@@ -114,6 +116,7 @@ def open_records(
             aggregates=Aggregates(client, keys, on_unreadable),
             server_groups=ServerGroups(client, keys, on_unreadable),
             explanations=Explanations(client, keys),
+            quarantines=Quarantines(client, keys),
             event_wait_limit_s=timeout_s / 2,
         )
     finally:

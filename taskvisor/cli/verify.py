@@ -1,4 +1,4 @@
-"""`taskvisor verify`: what is recorded against what is on the hosts. Asks and reads, and changes nothing."""
+"""`taskvisor verify`: what is recorded against what is on the hosts. Asks and reads, and changes nothing but by `--fix`."""
 
 import time
 from collections.abc import Iterable, Mapping
@@ -8,16 +8,18 @@ from typing import Annotated, TypedDict
 import msgspec
 import typer
 
-from taskvisor.cli.exits import ExitCode
+from taskvisor.cli.exits import ExitCode, UsageError
+from taskvisor.cli.fix import Fix, fix_all, require_mendable
 from taskvisor.cli.records import Records, open_client, open_records, settings_or_usage_error
 from taskvisor.cli.render import Format, FormatOption, say, show_json, show_table
 from taskvisor.client import Taskvisor
 from taskvisor.compute.audit import confirmed, findings_for
 from taskvisor.handle import Handle
 from taskvisor.model.errors import Refused, TaskvisorError
-from taskvisor.model.finding import ADVICE, AuditLimits, Finding
+from taskvisor.model.finding import ADVICE, AuditLimits, Code, Finding
 from taskvisor.model.ids import HostName
 from taskvisor.model.observed import HostSeen
+from taskvisor.model.repair import REPAIRS
 from taskvisor.settings import Settings
 
 WAIT_S = 10.0
@@ -45,10 +47,22 @@ def verify(
     wait: Annotated[
         float, typer.Option(min=0.1, max=600, help="Seconds that hosts have to answer; one that does not is a finding.")
     ] = WAIT_S,
+    fix: Annotated[
+        Code | None, typer.Option(metavar="CODE", help="Mend the findings of this code, where that is safe.")
+    ] = None,
+    subject: Annotated[str | None, typer.Option(help="With --fix: of these only the one about this.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="With --fix: say what would be done, and do nothing.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="With --fix: don't ask.")] = False,
     form: FormatOption = Format.TABLE,
 ) -> None:
-    """Compare what is recorded with what is on the hosts; change nothing. Exits with 1 when they differ."""
+    """Compare what is recorded with what is on the hosts; change nothing but by --fix. Exits with 1 when they differ."""
     settings = settings_or_usage_error()
+    if fix is None and (subject or dry_run or yes):
+        raise UsageError("--subject, --dry-run and --yes go with --fix CODE")
+    if fix is not None:
+        require_mendable(fix)
     with open_records(settings) as records, open_client(settings) as client:
         audit = _Audit(
             records=records,
@@ -60,6 +74,8 @@ def verify(
         findings = audit.run()
         if findings:  # what was made and gone between two readings is no drift: look again
             findings = confirmed(findings, audit.run())
+        if fix is not None:
+            raise typer.Exit(fix_all(client, findings, Fix(code=fix, subject=subject, dry_run=dry_run, yes=yes), form))
     _show(findings, form)
     raise typer.Exit(ExitCode.FAILED if findings else ExitCode.DONE)
 
@@ -115,7 +131,11 @@ def _show(findings: tuple[Finding, ...], form: Format) -> None:
 
 
 def _row(finding: Finding) -> tuple[str, ...]:
-    return finding.code.value, finding.subject, finding.host or "-", finding.message, ADVICE[finding.code]
+    return finding.code.value, finding.subject, finding.host or "-", finding.message, _advice_for(finding.code)
+
+
+def _advice_for(code: Code) -> str:
+    return f"`taskvisor verify --fix {code.value}`; or {ADVICE[code]}" if code in REPAIRS else ADVICE[code]
 
 
 def _view(finding: Finding) -> FindingView:
@@ -124,7 +144,7 @@ def _view(finding: Finding) -> FindingView:
         "subject": finding.subject,
         "host": finding.host,
         "message": finding.message,
-        "advice": ADVICE[finding.code],
+        "advice": _advice_for(finding.code),
         "differences": [
             {
                 "code": one.code,

@@ -16,7 +16,7 @@ def held_findings(name: HostName, records: Records) -> Iterator[Finding]:
     host = records.hosts[name]
     if records.is_unreadable(name):
         return
-    yield from _held_by_nobody(name, host, records)
+    yield from _held_by_nobody(name, records)
     yield from _not_held(name, host, records)
     if host.inventory is None:
         return
@@ -26,15 +26,20 @@ def held_findings(name: HostName, records: Records) -> Iterator[Finding]:
         yield Finding(code=Code.USAGE_DIFFERS, subject=f"{name} {remark}", host=name, message=remark)
 
 
-def _held_by_nobody(name: HostName, host: HostRecord, records: Records) -> Iterator[Finding]:
+def things_left_of(name: HostName, records: Records) -> dict[InstanceId, tuple[str, ...]]:
+    """What is held on the host for instances whose records have no such place there, in the order of the things' names."""
     things: dict[InstanceId, list[str]] = defaultdict(list)
-    for thing, owner in host.held.items():
+    for thing, owner in sorted(records.hosts[name].held.items()):
         instance = records.instances.get(owner)
         known = () if instance is None or instance.host != name or instance.place is None else instance.place.things
         if thing not in known and not records.is_unreadable(owner):
             things[owner].append(thing)
-    for owner, left in things.items():
-        said = f"{', '.join(sorted(left))} held for an instance whose record has no such place on {name}"
+    return {owner: tuple(left) for owner, left in things.items()}
+
+
+def _held_by_nobody(name: HostName, records: Records) -> Iterator[Finding]:
+    for owner, left in things_left_of(name, records).items():
+        said = f"{', '.join(left)} held for an instance whose record has no such place on {name}"
         yield Finding(code=Code.CLAIM_WITHOUT_INSTANCE, subject=f"{owner} things", host=name, message=said)
 
 

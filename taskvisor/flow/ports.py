@@ -24,9 +24,11 @@ from taskvisor.model.observed import (
     ImageFileFacts,
     LinkFacts,
     PlugLack,
+    PlugMemory,
 )
 from taskvisor.model.operation import Operation
 from taskvisor.model.operator import OperatorChoices
+from taskvisor.model.orphan import StoreMemory
 from taskvisor.model.plan import (
     AttachedDisk,
     AttachedNic,
@@ -232,6 +234,25 @@ class Disks(Protocol):
         """Neither the copy nor the published image of that id is left."""
         ...
 
+    def ensure_kept_beside(self, instance_id: InstanceId, file_name: str, text: str) -> None:
+        """A file of that name and content lies in the instance's directory. Refused when there is no such directory."""
+        ...
+
+    def ensure_set_aside(self, instance_id: InstanceId, name: str) -> None:
+        """The instance has no directory here, and nothing of it is lost: it lies whole below `quarantine`, under that name.
+
+        A directory whose sidecar names another owner is a Contradiction. Disks in a volume group or Ceph pool stay.
+        """
+        ...
+
+    def list_set_aside(self) -> tuple[str, ...]:
+        """The names under which directories lie there."""
+        ...
+
+    def ensure_set_aside_removed(self, name: str) -> None:
+        """Nothing lies there under that name."""
+        ...
+
     def read_disk_file(self, path: str) -> DiskFileFacts | None:
         """What the header of a guest's disk says, a file below the instances' directory; None when no file is there."""
         ...
@@ -308,6 +329,18 @@ class ImageCache(Protocol):
         ...
 
 
+class StoreNotes(Protocol):
+    """What this host remembers of its store, in a file of its own: it outlives every process, and the store."""
+
+    def read(self) -> StoreMemory | None:
+        """None when nothing is remembered, or nothing that can be read. CannotAsk when the file can't be read."""
+        ...
+
+    def write(self, memory: StoreMemory) -> None:
+        """It is remembered, whole or not at all. CannotAsk when it can't be."""
+        ...
+
+
 class Fabric(Protocol):
     """Links, addresses and filters of this host."""
 
@@ -342,6 +375,12 @@ class Fabric(Protocol):
 
         `ensure_plugged` brings it back, but for the guest's end of the link: the guest must get the NIC anew. CannotAsk when any
         part of it can't be told.
+        """
+        ...
+
+    def find_plug(self, tap: str) -> PlugMemory | None:
+        """What this host, under this state directory, remembers of the port with that TAP; None: nothing, so it was plugged by
+        somebody else, or without filters, of which nothing is kept. CannotAsk when that can't be read.
         """
         ...
 

@@ -146,6 +146,15 @@ class PlugLack:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PlugMemory:
+    """What a host remembers of a port that it has plugged, whatever became of its link since."""
+
+    bridge: str
+    mac: str
+    address: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class DhcpFacts:
     """What DHCP on the host tells the guest with that MAC."""
 

@@ -81,6 +81,12 @@ class CounterName(StrEnum):
         "plugs_restored",
         "Running guests whose links, filters or DHCP entries were found to be gone, and were made again.",
     )
+    ORPHANS_CONFIRMED = (
+        "orphans_confirmed",
+        "Looks that found a thing of a host which no record is of, and which was found so long enough before.",
+    )
+    ORPHANS_STOPPED = "orphans_stopped", "Domains without a record that were switched off."
+    ORPHANS_REAPED = "orphans_reaped", "Things of hosts without a record that were taken away, or set aside."
     GUEST_EVENTS = "guest_events", "Events heard of guests: started, stopped, paused and the like."
     GUEST_STOPS_HELD = (
         "guest_stops_held",

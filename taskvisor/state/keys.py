@@ -69,6 +69,8 @@
 | usage | stream | what each instance had in each period that was audited, bounded |
 | usage:period:<host> | string | number of the period that was audited last |
 | counters | hash | a counter's name and labels to how often; see `counters.py` |
+| birth | hash | id of this store, made once; ticks:<host>: how often the host has asked for it |
+| orphans:<host> | hash | kind and name of each thing of the host that no record is of to Orphan as JSON |
 | schema | string | version of all of the above |
 """
 
@@ -311,6 +313,13 @@ class Keys:
     @property
     def counters(self) -> str:
         return f"{self.prefix}counters"
+
+    @property
+    def birth(self) -> str:
+        return f"{self.prefix}birth"
+
+    def orphans(self, host: str) -> str:
+        return f"{self.prefix}orphans:{host}"
 
     @property
     def schema(self) -> str:

@@ -78,6 +78,7 @@ for number, guard in ipairs(plan.guards) do
   if kind == 'same' and found ~= name then return {number, ''} end
   if kind == 'is' and found ~= guard[4] then return {number, found or ''} end
   if (kind == 'absent' or kind == 'sharing' or kind == 'gone' or kind == 'company') and found then return {number, found} end
+  if kind == 'vacant' and found and found ~= guard[4] then return {number, found} end
   if kind == 'present' and not found then return {number, ''} end
   if kind == 'scored' and not (found and tonumber(found) <= guard[4]) then return {number, found or ''} end
   if kind == 'room' and tonumber(found or '0') + guard[4] > guard[5] then return {number, found or '0'} end
@@ -103,6 +104,13 @@ for _, command in ipairs(plan.commands) do
     end
   elseif command[1] == 'disown' then
     if redis.call('HGET', command[2], command[3]) == command[4] then redis.call('HDEL', command[2], command[3]) end
+  elseif command[1] == 'sum' then
+    local sums, claims = {}, redis.call('HGETALL', command[2])
+    for index = 2, #claims, 2 do
+      for name, amount in pairs(cjson.decode(claims[index])) do sums[name] = (sums[name] or 0) + amount end
+    end
+    redis.call('DEL', command[3])
+    for name, amount in pairs(sums) do redis.call('HSET', command[3], name, string.format('%d', amount)) end
   elseif command[1] == 'nics' then
     place_nics(unpack(command, 2))
   elseif command[1] == 'moved' then
@@ -156,6 +164,11 @@ class Transaction:
         self.guards.append(["absent", key, name])
         self.refusals.append(error)
 
+    def require_vacant(self, key: str, name: str, owner: str, error: Callable[[str], Exception]) -> None:
+        """Field `name` of the hash `key` is not there, or is the owner's."""
+        self.guards.append(["vacant", key, name, owner])
+        self.refusals.append(error)
+
     def require_present(self, key: str, name: str, error: Callable[[str], Exception]) -> None:
         """The hash `key` has a field `name`."""
         self.guards.append(["present", key, name])
@@ -202,7 +215,7 @@ class Transaction:
         self.refusals.append(error)
 
     def do(self, *command: Value) -> None:
-        """A Redis command, or one of ours: unclaim, release, free, disown, nics, moved, number, blame, praise, count."""
+        """A Redis command, or one of ours: unclaim, sum, release, free, disown, nics, moved, number, blame, praise, count."""
         self.commands.append(list(command))
 
     def run(self, client: "redis.Redis", what: str) -> None:

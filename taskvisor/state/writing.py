@@ -184,6 +184,20 @@ class Writer:
         tx.do("HSET", self.keys.claims(claim.host), claim.instance_id, encode(dict(claim.resources.amounts())))
         note_moved(tx, self.keys, claim.host)
 
+    def claim_what_runs(self, tx: Transaction, claim: Claim) -> None:
+        """The claim of an instance that is on its host already: whether there is room is no question any more.
+
+        StoreConflict when another has one of its things.
+        """
+        used, held = self.keys.used(claim.host), self.keys.held(claim.host)
+        for name, amount in claim.resources.amounts():
+            tx.do("HINCRBY", used, name, amount)
+        for thing in claim.things:
+            tx.require_vacant(held, thing, claim.instance_id, StoreConflict)
+            tx.do("HSET", held, thing, claim.instance_id)
+        tx.do("HSET", self.keys.claims(claim.host), claim.instance_id, encode(dict(claim.resources.amounts())))
+        note_moved(tx, self.keys, claim.host)
+
     def move_claim(self, tx: Transaction, former_host: HostName, claim: Claim) -> None:
         """The claim of an instance at rest moves from its former host to another, in one go."""
         keys = self.keys

@@ -531,3 +531,52 @@ def test_a_host_that_never_took_a_snapshot_has_no_images_nor_do_files_of_others_
     images.mkdir(parents=True, exist_ok=True)
     (images / "debian.qcow2").write_text("not ours")
     assert host.port.list_images() == ()
+
+
+ASIDE = f"{GUEST}-1700000000"
+
+
+def test_what_is_set_aside_is_whole_and_gone_from_its_place_and_twice_is_once(with_root: DisksHost) -> None:
+    with_root.port.ensure_kept_beside(GUEST, "domain.xml", "<domain/>")
+    before = Path(root_disk(with_root.root).path).read_bytes()
+    for _ in range(2):
+        with_root.port.ensure_set_aside(GUEST, ASIDE)
+    aside = with_root.root / "quarantine" / ASIDE
+    assert (with_root.port.list_directories(), with_root.port.list_set_aside()) == ((), (ASIDE,))
+    assert (aside / "domain.xml").read_text() == "<domain/>"
+    assert (aside / Path(root_disk(with_root.root).path).name).read_bytes() == before
+
+
+def test_what_was_set_aside_is_removed_by_its_name_and_twice_is_once(with_directory: DisksHost) -> None:
+    with_directory.port.ensure_set_aside(GUEST, ASIDE)
+    for _ in range(2):
+        with_directory.port.ensure_set_aside_removed(ASIDE)
+    assert with_directory.port.list_set_aside() == ()
+
+
+def test_a_directory_that_was_made_since_is_not_set_aside_over_the_former(with_directory: DisksHost) -> None:
+    with_directory.port.ensure_set_aside(GUEST, ASIDE)
+    with_directory.port.ensure_directory(layout(with_directory.root), GUEST)
+    with pytest.raises(Refused, match="is there already"):
+        with_directory.port.ensure_set_aside(GUEST, ASIDE)
+    assert with_directory.port.list_directories() == (GUEST,)
+
+
+def test_a_strangers_directory_is_not_set_aside(host: DisksHost) -> None:
+    strangers = host.root / "instances" / GUEST
+    strangers.mkdir(parents=True)
+    with pytest.raises(Contradiction):
+        host.port.ensure_set_aside(GUEST, ASIDE)
+    assert strangers.is_dir()
+
+
+@pytest.mark.parametrize("name", ["..", "../instances", f"{GUEST}-", "x" * 36 + "-1", "/etc"])
+def test_nothing_is_set_aside_or_removed_under_a_name_that_is_no_id_and_time(host: DisksHost, name: str) -> None:
+    for verb in (host.port.ensure_set_aside_removed, lambda it: host.port.ensure_set_aside(GUEST, it)):
+        with pytest.raises(Refused):
+            verb(name)
+
+
+def test_nothing_is_kept_beside_a_directory_that_is_not_there(host: DisksHost) -> None:
+    with pytest.raises(Refused, match="no directory"):
+        host.port.ensure_kept_beside(GUEST, "domain.xml", "<domain/>")

@@ -17,7 +17,7 @@ from taskvisor.flow.ports import Fabric
 from taskvisor.model.errors import Contradiction
 from taskvisor.model.ids import HostName
 from taskvisor.model.network import HostLinks, Network, NetworkKind, Surroundings
-from taskvisor.model.observed import DhcpFacts, LinkFacts, PlugPart
+from taskvisor.model.observed import DhcpFacts, LinkFacts, PlugMemory, PlugPart
 from taskvisor.model.plan import VifPlan
 from tests.contract.processes import repeat_at_once
 from tests.net.plans import member, network, vif
@@ -323,3 +323,15 @@ def test_surroundings_may_be_told_again_and_of_a_network_that_is_not_here(plugge
         plugged.port.ensure_surroundings(around)
     assert plugged.list_names() == before
     assert parts_of(plugged, 0, 1) == {}
+
+
+def test_a_port_is_remembered_from_its_plug_to_its_unplug_whatever_becomes_of_its_link(host: FabricHost) -> None:
+    plug = vif(0, RED)
+    assert host.port.find_plug(plug.tap) is None
+    host.port.ensure_plugged(plug)
+    remembered = PlugMemory(bridge=plug.bridge, mac=plug.mac, address=plug.address)
+    assert host.port.find_plug(plug.tap) == remembered
+    host.ensure_foreign_link_gone(plug.tap)
+    assert host.port.find_plug(plug.tap) == remembered
+    host.port.ensure_unplugged(plug)
+    assert host.port.find_plug(plug.tap) is None

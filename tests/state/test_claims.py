@@ -7,17 +7,16 @@ from dataclasses import replace
 import pytest
 import redis
 
-from taskvisor.model.errors import DoesNotFit, Refused, StoreConflict
-from taskvisor.model.ids import HostName, InstanceId, OperationId, instance_id_for
+from taskvisor.model.errors import DoesNotFit, StoreConflict
+from taskvisor.model.ids import HostName, OperationId, instance_id_for
 from taskvisor.model.records import Claim, Resources
-from taskvisor.state.admission import Admission
+from taskvisor.model.repair import Change, DropClaim, PutClaim, RecordRepair, SumClaims
 from taskvisor.state.connection import open_redis
 from taskvisor.state.hosts import Hosts
 from taskvisor.state.keys import Keys
-from taskvisor.state.repairs import ClaimRepairs
+from taskvisor.state.repairs import Repairs
 from taskvisor.state.transaction import Transaction
 from taskvisor.state.writing import Writer
-from tests.support.records import claim, instance, operation
 
 H1, H2 = HostName("h1"), HostName("h2")
 LIMITS = Resources(vcpus=1000, memory_mib=1_000_000, disk_gib=100_000, others={"pcpus": 4, "seats": 130})
@@ -125,49 +124,35 @@ def test_a_thousand_claims_at_once_never_come_to_one_too_many(redis_url: str, cl
     assert client.hlen(KEYS.claims(H1)) == 130
 
 
-def test_a_claim_of_no_instance_is_freed_and_one_of_an_instance_that_is_there_is_not(
-    client: redis.Redis, writer: Writer, admission: Admission
+def repair(*changes: Change) -> RecordRepair:
+    return RecordRepair(done="it was mended", conditions=(), changes=changes)
+
+
+def test_a_claim_that_is_given_back_gives_back_what_was_held_for_it_and_twice_is_once(
+    client: redis.Redis, writer: Writer
 ) -> None:
-    repairs, left = ClaimRepairs(client, writer), claim_of("ghost", "cpu:1", pcpus=1)
+    left = claim_of("ghost", "cpu:1", pcpus=1)
     make(client, writer, left)
-    guest = instance(ports=())
-    admission.admit_build(operation("build-web", guest), guest, claim(guest))
+    make(client, writer, claim_of("a", "cpu:2", pcpus=1))
 
-    repairs.ensure_unclaimed(H1, left.instance_id)
-    repairs.ensure_unclaimed(H1, left.instance_id)
-    with pytest.raises(Refused, match="is on h1, and has its claim there"):
-        repairs.ensure_unclaimed(guest.host, guest.id)
+    for _ in range(2):
+        Repairs(client, writer).carry_out(repair(DropClaim(host=H1, instance_id=left.instance_id)))
 
-    assert list(client.hgetall(KEYS.claims(H1))) == [guest.id]
-    assert client.hgetall(KEYS.held(H1)) == {}
+    assert list(client.hgetall(KEYS.held(H1))) == ["cpu:2"]
+    assert client.hgetall(KEYS.used(H1))["pcpus"] == "1"
 
 
-def test_a_claim_on_another_host_than_the_instances_is_freed(
-    client: redis.Redis, writer: Writer, admission: Admission
+def test_the_claim_of_a_guest_that_is_there_is_made_beyond_what_there_is_but_takes_nobodys_things(
+    client: redis.Redis, writer: Writer
 ) -> None:
-    guest = instance(ports=())
-    admission.admit_build(operation("build-web", guest), guest, claim(guest))
-    make(client, writer, replace(claim(guest), host=H2, things=("cpu:1",)))
+    there, other = claim_of("a", "cpu:1", pcpus=1), claim_of("b", "cpu:1", pcpus=1)
+    beyond = replace(there, limits=Resources())
+    Repairs(client, writer).carry_out(repair(PutClaim(claim=beyond)))
+    assert client.hgetall(KEYS.held(H1)) == {"cpu:1": there.instance_id}
 
-    ClaimRepairs(client, writer).ensure_unclaimed(H2, guest.id)
-
-    assert client.hgetall(KEYS.held(H2)) == {}
-    assert list(client.hgetall(KEYS.claims(guest.host))) == [guest.id]
-
-
-def test_a_claim_whose_instance_comes_while_it_is_looked_at_is_kept(
-    client: redis.Redis, writer: Writer, admission: Admission, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    guest, unclaim = instance(ports=()), Writer.unclaim
-
-    def come_first(self: Writer, tx: Transaction, host: HostName, instance_id: InstanceId) -> None:
-        admission.admit_build(operation("build-web", guest), guest, claim(guest))
-        unclaim(self, tx, host, instance_id)
-
-    monkeypatch.setattr(Writer, "unclaim", come_first)
     with pytest.raises(StoreConflict):
-        ClaimRepairs(client, writer).ensure_unclaimed(guest.host, guest.id)
-    assert list(client.hgetall(KEYS.claims(guest.host))) == [guest.id]
+        Repairs(client, writer).carry_out(repair(PutClaim(claim=other)))
+    assert list(client.hgetall(KEYS.claims(H1))) == [there.instance_id]
 
 
 def test_what_is_used_is_set_to_the_sum_of_the_claims(client: redis.Redis, writer: Writer) -> None:
@@ -176,12 +161,6 @@ def test_what_is_used_is_set_to_the_sum_of_the_claims(client: redis.Redis, write
     client.hset(KEYS.used(H1), mapping={"vcpus": 9, "seats": 3})
     client.hdel(KEYS.used(H1), "pcpus")
 
-    ClaimRepairs(client, writer).ensure_used_summed(H1)
+    Repairs(client, writer).carry_out(repair(SumClaims(host=H1)))
 
-    assert client.hgetall(KEYS.used(H1)) == {
-        "vcpus": "2",
-        "memory_mib": "128",
-        "disk_gib": "2",
-        "pcpus": "1",
-        "seats": "0",
-    }
+    assert client.hgetall(KEYS.used(H1)) == {"vcpus": "2", "memory_mib": "128", "disk_gib": "2", "pcpus": "1"}

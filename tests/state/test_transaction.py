@@ -53,6 +53,10 @@ def add_alone(tx: Transaction) -> None:
     tx.require_sharing("hash", "mine", "alone", Broken)
 
 
+def add_gone(tx: Transaction) -> None:
+    tx.require_gone("string", Broken)
+
+
 HELD: tuple[tuple[Guard, Commands], ...] = (
     (add_is, (("HSET", "hash", "field", "7"),)),
     (add_absent, ()),
@@ -66,6 +70,7 @@ HELD: tuple[tuple[Guard, Commands], ...] = (
     (add_sharing, (("HSET", "hash", "other", "shared"),)),
     (add_sharing, (("HSET", "hash", "mine", "alone"),)),
     (add_alone, (("HSET", "hash", "mine", "alone"),)),
+    (add_gone, (("SET", "other", "1"),)),
 )
 
 BROKEN: tuple[tuple[Guard, Commands, str], ...] = (
@@ -83,6 +88,7 @@ BROKEN: tuple[tuple[Guard, Commands, str], ...] = (
     (add_sharing, (("HSET", "hash", "mine", "shared", "other", "alone"),), "other"),
     (add_alone, (("HSET", "hash", "other", "shared"),), "other"),
     (add_alone, (("HSET", "hash", "mine", "alone", "other", "alone"),), "other"),
+    (add_gone, (("SET", "string", ""),), "there"),
 )
 
 
@@ -163,6 +169,23 @@ def test_a_claim_is_given_back_once(client: redis.Redis) -> None:
 
     assert client.hgetall("used") == {"vcpus": "3", "memory_mib": "1"}
     assert client.hgetall("claims") == {}
+
+
+def test_a_claim_of_nothing_of_some_kind_is_given_back_too(client: redis.Redis) -> None:
+    client.hset("used", mapping={"vcpus": "5", "disk_gib": "0"})
+    client.hset("claims", "guest", '{"vcpus":2,"disk_gib":0}')
+    put(client, (("unclaim", "claims", "used", "guest"),))
+    assert client.hgetall("used") == {"vcpus": "3", "disk_gib": "0"}
+
+
+def test_what_is_used_is_made_the_sum_of_the_claims(client: redis.Redis) -> None:
+    client.hset("used", mapping={"vcpus": "7", "memory_mib": "-3", "pages": "1"})
+    client.hset(
+        "claims", mapping={"one": '{"vcpus":2,"memory_mib":16777216}', "two": '{"vcpus":1,"memory_mib":16777216}'}
+    )
+    put(client, (("sum", "claims", "used"), ("sum", "no claims", "nothing used")))
+    assert client.hgetall("used") == {"vcpus": "3", "memory_mib": "33554432"}
+    assert client.exists("nothing used") == 0
 
 
 def test_an_address_is_freed_once(client: redis.Redis) -> None:

@@ -43,12 +43,15 @@ from taskvisor.state.images import Images
 from taskvisor.state.journal import RedisJournal
 from taskvisor.state.keys import Keys
 from taskvisor.state.networks import Networks
+from taskvisor.state.orphans import Orphans
 from taskvisor.state.ports import PortChanges
+from taskvisor.state.repairs import Repairs
 from taskvisor.state.security_groups import GroupChanges, SecurityGroups
 from taskvisor.state.server_group_changes import ServerGroupChanges
 from taskvisor.state.server_groups import ServerGroups
 from taskvisor.state.silence import Silence
 from taskvisor.state.surroundings import SurroundingsReader
+from taskvisor.state.survey import Survey
 from taskvisor.state.ticks import Ticks
 from taskvisor.state.usage import UsageRecords
 from taskvisor.state.waiting import Waiting
@@ -142,6 +145,9 @@ class Fleet:
             server_groups=ServerGroups(self.client, KEYS),
             server_group_changes=ServerGroupChanges(self.client, writer),
             explanations=Explanations(self.client, KEYS),
+            survey=Survey(self.client, KEYS),
+            repairs=Repairs(self.client, writer),
+            orphans=Orphans(self.client, writer),
             default_network_cidr=cidr,
             resources=resources,
         )

@@ -13,6 +13,7 @@ from typing import Any
 from celery import Celery
 from celery.result import AsyncResult
 
+from taskvisor.model.finding import Code
 from taskvisor.model.ids import HostName
 from taskvisor.model.urls import celery_url_for
 from taskvisor.state.catalog import Catalog
@@ -20,6 +21,7 @@ from taskvisor.state.connection import open_redis
 from taskvisor.state.hosts import Hosts
 from taskvisor.state.keys import Keys
 from tests.fixtures.machine import ROOT
+from tests.system.auditing import require_true_records
 
 LIMIT_S = 60.0
 PREFIX = "taskvisor:"
@@ -58,6 +60,8 @@ class Nodes:
             **options,
         }
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.leaves: set[Code] = set()
+        """What the test leaves on purpose, so that the audit after it does not mind."""
         client = open_redis(redis_url, timeout_s=5)
         self.redis = client
         self.catalog = Catalog(client, Keys(PREFIX))
@@ -97,6 +101,10 @@ class Nodes:
 
     def pid(self, role: str) -> int:
         return self._processes[role].pid
+
+    def runs(self, role: str) -> bool:
+        """The node was started, and has not ended."""
+        return role in self._processes and self._processes[role].poll() is None
 
     def children(self, role: str) -> list[int]:
         """The pool processes of a node."""
@@ -157,12 +165,13 @@ def running_nodes(
     libvirt_uri: str = "",
     **options: str,
 ) -> Iterator[Nodes]:
-    """Both nodes of a host, up; stopped when the block ends. `options` are further variables of their environment."""
+    """Both nodes of a host, up; stopped when the block ends, after an audit. `options` are further variables of theirs."""
     nodes = Nodes(redis_url, state_dir, host=host, driver=driver, libvirt_uri=libvirt_uri, **options)
     try:
         nodes.start("steps")
         nodes.start("control", concurrency=1)
         nodes.wait_until_up()
         yield nodes
+        require_true_records(nodes)
     finally:
         nodes.stop()

@@ -10,6 +10,7 @@ from celery import Celery
 from celery.exceptions import NotRegistered
 
 from taskvisor.model.errors import Refused, UnreadableRecord
+from taskvisor.model.finding import Code
 from taskvisor.model.urls import celery_url_for
 from taskvisor.state.counters import CounterName, Counters
 from taskvisor.state.keys import Keys
@@ -45,6 +46,7 @@ def nodes(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -
     """A host with one guest, for all tests of this module; that no process of it has ended is seen at the end."""
     redis_server.flush(DATABASE)
     with running_nodes(redis_server.url(DATABASE), tmp_path_factory.mktemp("state")) as running:
+        running.leaves = {Code.DEAD_LETTERS}
         running.ask("instance.build", "build-kept", **KEPT)
         pids = _pids(running)
         yield running

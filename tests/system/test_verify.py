@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from taskvisor.model.finding import Code
 from taskvisor.model.ids import InstanceId
 from tests.fixtures.hosts import Libvirtd
 from tests.fixtures.machine import ROOT, run_or_fail
@@ -45,7 +46,7 @@ def verify(nodes: Nodes, *words: str) -> Verified:
     }
     argv = [sys.executable, "-m", "taskvisor.cli", "verify", "-f", "json", "--wait", "30", *words]
     done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=COMMAND_LIMIT_S, check=False)
-    found: list[dict[str, Any]] = json.loads(done.stdout)
+    found: list[dict[str, Any]] = json.loads(done.stdout or "[]")
     codes = [finding["code"] for finding in found]
     return Verified(codes=codes, exit_code=done.returncode, stderr=done.stderr, found=found)
 
@@ -89,6 +90,35 @@ def test_what_was_removed_behind_our_back_is_found(simulated: Nodes) -> None:
     found = verify(simulated)
 
     assert (found.codes, found.exit_code) == (["domain-missing"], 1)
+    simulated.leaves = {Code.DOMAIN_MISSING}
+
+
+def test_what_was_found_is_mended_by_fix_and_found_no_more(simulated: Nodes) -> None:
+    built = simulated.ask("instance.build", name="web", image=IMAGE, flavor=SMALL)
+    simulated.ask("instance.build", name="other", image=IMAGE, flavor=SMALL)
+    SimulatedOutsider(simulated.state_dir / "simulated").ensure_domain_gone(InstanceId(built["id"]))
+    simulated.redis.hset("taskvisor:names", "ghost", "nobody")
+    assert verify(simulated).codes == ["domain-missing", "name-without-instance"]
+
+    assert (
+        verify(simulated, "--fix", "domain-missing", "--dry-run")
+        .found[0]["done"]
+        .startswith("the domain is defined anew")
+    )
+    assert verify(simulated).codes == ["domain-missing", "name-without-instance"]
+    by_host = verify(simulated, "--fix", "domain-missing", "--yes")
+    of_records = verify(simulated, "--fix", "name-without-instance", "--yes")
+
+    assert by_host.found[0]["done"] == "the domain of web is defined, and off: `taskvisor start web` starts it"
+    assert of_records.found[0]["done"] == "the name 'ghost' is free"
+    assert verify(simulated) == Verified(codes=[], exit_code=0, stderr="")
+    simulated.ask("instance.start", instance="web")
+
+
+def test_what_only_a_person_can_mend_is_refused_with_what_to_do(simulated: Nodes) -> None:
+    refused = verify(simulated, "--fix", "disk-drifted", "--yes")
+    assert refused.exit_code == 1
+    assert "disk-drifted is not mended: a guest's data would be lost. By hand: stop the guest" in refused.stderr
 
 
 def test_a_host_whose_control_node_is_dead_is_silent_and_nothing_is_said_of_its_guests(simulated: Nodes) -> None:
@@ -105,6 +135,7 @@ def test_a_host_whose_control_node_is_dead_is_silent_and_nothing_is_said_of_its_
 def test_real_guests_agree_with_their_records_and_what_is_taken_from_them_is_found_and_mended(
     nodes: Nodes, libvirtd: Libvirtd, guest_image: Path
 ) -> None:
+    nodes.leaves = {Code.IMAGE_FILE_MISSING}
     built = nodes.ask("instance.build", name="web", image=str(guest_image), flavor=BOOTABLE)
     nodes.ask("instance.build", name="off", image=str(guest_image), flavor=BOOTABLE)
     nodes.ask("instance.stop", instance="off", timeout_s=0)

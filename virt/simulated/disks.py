@@ -25,6 +25,7 @@ from virt.images.names import image_files_for
 from virt.owned_directories import UUID
 from virt.progress import Progress, ignore_progress
 from virt.seeds.volume import volume_for
+from virt.set_aside import ensure_set_aside_removed, list_set_aside, set_aside_path
 from virt.simulated.disk_file import read_simulated_disk
 from virt.simulated.image_file import ImageFile, copy_image, put_image_file, read_disk_file, read_image_file
 from virt.simulated.pool_files import file_of, read_pool_files
@@ -171,6 +172,35 @@ class SimulatedDisks:
             for kind in SNAPSHOT_FORMATS:
                 self._image_path(image_id, kind).unlink(missing_ok=True)
             Path(self.snapshot_path(image_id)).unlink(missing_ok=True)
+
+    def ensure_kept_beside(self, instance_id: InstanceId, file_name: str, text: str) -> None:
+        """The instance's directory has the file. Refused when there is no such directory, Contradiction when it is not ours."""
+        with self._lock.held():
+            if not self._is_ours(instance_id):
+                raise Refused(f"instance {instance_id} has no directory on this host to keep {file_name} in")
+            self._lock.put_file(self._directory(instance_id) / file_name, text.encode())
+
+    def ensure_set_aside(self, instance_id: InstanceId, name: str) -> None:
+        """See the port: by one rename, as the real thing."""
+        target = set_aside_path(self._root, name)
+        with self._lock.held():
+            if not self._is_ours(instance_id):
+                return
+            if target.exists():
+                raise Refused(
+                    f"{target} is there already; {self._directory(instance_id)} was made since, and is left alone"
+                )
+            target.parent.mkdir(exist_ok=True)
+            self._directory(instance_id).rename(target)
+
+    def list_set_aside(self) -> tuple[str, ...]:
+        """See the port."""
+        return list_set_aside(self._root)
+
+    def ensure_set_aside_removed(self, name: str) -> None:
+        """See the port."""
+        with self._lock.held():
+            ensure_set_aside_removed(self._root, name)
 
     def read_disk_file(self, path: str) -> DiskFileFacts | None:
         """What the simulated disk says of itself; a seed, which is none, is raw. None when no file is there."""

@@ -25,7 +25,7 @@ from taskvisor.model.numa import (
 )
 from taskvisor.model.numa_fit import KIB_PER_MIB, SMALL_PAGE_KIB, numa_fit_for, with_siblings
 from taskvisor.model.observed import HostCell
-from taskvisor.model.records import Claim, Host, Inventory, Resources
+from taskvisor.model.records import Claim, Host, Instance, Inventory, Resources
 
 Held = Mapping[str, InstanceId]
 """What of a host is held, by the thing's name, and by whom."""
@@ -55,7 +55,8 @@ def claim_for(host: Host, instance_id: InstanceId, wants: GuestWants, table: Res
     ]
     if reasons:
         raise DoesNotFit("; ".join(reasons))
-    amounts, cpus = _amounts_of(wants.numa, numa, inventory.cells)
+    cpus = _own_cpus(wants.numa, numa, inventory.cells)
+    amounts = _amounts_of(wants.numa, numa, own_cpus=len(cpus))
     things = (*cpu_things(cpus), *(thing for sort in chosen for thing in chosen[sort]))
     place = GuestPlace(numa=numa, pci_devices=_pci_plans(wants, table, chosen), things=things)
     return Claim(
@@ -65,6 +66,24 @@ def claim_for(host: Host, instance_id: InstanceId, wants: GuestWants, table: Res
         limits=inventory.limits,
         things=things,
         place=place if numa is not None or things else None,
+    )
+
+
+def claim_of_resident(instance: Instance, wants: GuestWants, table: ResourceTable) -> Claim:
+    """The claim of an instance that lies on its host already, with the place that it has there by its record. Whether there is
+    room is no question any more: the limits are what it takes.
+    """
+    place = instance.place or GuestPlace()
+    own_cpus = sum(thing.startswith(f"{CPU}:") for thing in place.things)
+    amounts = {**table.asked(wants).amounts, **_amounts_of(wants.numa, place.numa, own_cpus=own_cpus)}
+    resources = Resources.of_amounts(amounts)
+    return Claim(
+        host=instance.host,
+        instance_id=instance.id,
+        resources=resources,
+        limits=resources,
+        things=place.things,
+        place=instance.place,
     )
 
 
@@ -103,13 +122,19 @@ def _free_cells(host: Host, inventory: Inventory) -> tuple[HostCell, ...]:
     )
 
 
-def _amounts_of(
-    ask: NumaAsk | None, numa: GuestPlacement | None, host_cells: Sequence[HostCell]
-) -> tuple[dict[str, int], frozenset[int]]:
-    """What a guest that lies there takes besides what it asked for, and the CPUs that it keeps from others."""
+def _own_cpus(ask: NumaAsk | None, numa: GuestPlacement | None, host_cells: Sequence[HostCell]) -> frozenset[int]:
+    """The CPUs that a guest which lies there keeps from others."""
     if ask is None or numa is None:
-        return {}, frozenset()
-    amounts: dict[str, int] = {}
+        return frozenset()
+    # A guest that has whole cores pays for their other threads too: nobody else can have them.
+    return with_siblings(numa.cpus, host_cells) if ask.thread_policy is CpuThreadPolicy.ISOLATE else numa.cpus
+
+
+def _amounts_of(ask: NumaAsk | None, numa: GuestPlacement | None, *, own_cpus: int) -> dict[str, int]:
+    """What a guest that lies there takes besides what it asked for."""
+    if ask is None or numa is None:
+        return {}
+    amounts = {PCPUS: own_cpus} if own_cpus else {}
     memory_mib = {cell.id: cell.memory_mib for cell in ask.cells}
     for plan in numa.cells:
         if numa.page_size_kib is None:
@@ -117,11 +142,7 @@ def _amounts_of(
         else:
             pages = memory_mib[plan.guest_cell] * KIB_PER_MIB // numa.page_size_kib
             amounts[pages_amount(numa.page_size_kib, plan.host_cell)] = pages
-    # A guest that has whole cores pays for their other threads too: nobody else can have them.
-    cpus = with_siblings(numa.cpus, host_cells) if ask.thread_policy is CpuThreadPolicy.ISOLATE else numa.cpus
-    if cpus:
-        amounts[PCPUS] = len(cpus)
-    return amounts, cpus
+    return amounts
 
 
 def _free(inventory: Inventory, sort: str, taken: frozenset[str], near: frozenset[int]) -> tuple[str, ...]:
