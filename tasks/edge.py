@@ -1,5 +1,5 @@
 """The one edge to Celery: every step of every flow is a task, every request is a task. Besides it only `telling`,
-`image_tasks`, `network_request_tasks`, `network_tasks` and `tick_tasks` know Celery.
+`image_tasks`, `network_request_tasks`, `host_request_tasks`, `network_tasks` and `tick_tasks` know Celery.
 
 A chain's messages carry ids. What is true is in the journal: `launch` sends an operation on from where that says it is,
 and serves first start, resume, retry, roll-back, cancel and hand-over alike.
@@ -22,6 +22,7 @@ from tasks.door import BUILD, CHANGES, Admitted, Answer
 from tasks.flavor_request_tasks import flavor_requests
 from tasks.fleet_request_tasks import FleetRequestTasks
 from tasks.flows import ALL_FLOWS, FLOWS
+from tasks.host_request_tasks import HostRequestTasks
 from tasks.image_requests import Answered
 from tasks.image_tasks import ImageTasks
 from tasks.network_request_tasks import NetworkRequestTasks
@@ -98,6 +99,7 @@ class Edge:
         self._images = ImageTasks(app, node, self.teller, control_queue)
         self.networks = NetworkTasks(app, node, control_queue)
         self._records = NetworkRequestTasks(app, self.teller, self.networks.ask_to_refresh, self.networks.ask_to_copy)
+        self._hosts = HostRequestTasks(app, node, self.teller, COMPUTE_QUEUE, self._launch_or_leave)
         self.ticks = TickTasks(
             app,
             node,
@@ -105,6 +107,7 @@ class Edge:
             control_queue=control_queue,
             compute_queue=COMPUTE_QUEUE,
             sweep_images=self._images.sweep,
+            sweep_drains=self._hosts.sweep,
         )
         self._fleet = FleetRequestTasks(app, node, self.teller, control_queue)
         self._repairs = RepairTasks(
@@ -125,11 +128,13 @@ class Edge:
             **self._records.requests,
             **flavor_requests(self.teller),
             **self._fleet.requests,
+            **self._hosts.requests,
             **self._repairs.requests,
             **orphan_requests(self.teller),
         }.items():
             self._register_entry(name, ask)
         self._images.register()
+        self._hosts.register()
         self.networks.register()
         self._fleet.register()
         self.ticks.register()

@@ -10,11 +10,13 @@ from taskvisor.state.admission import Admission
 from taskvisor.state.aggregates import AggregateChanges, Aggregates
 from taskvisor.state.catalog import Catalog
 from taskvisor.state.counters import Counters
+from taskvisor.state.drains import DrainChanges, Drains
 from taskvisor.state.explanations import Explanations
 from taskvisor.state.flavors import FlavorChanges, Flavors
 from taskvisor.state.fleet_view import FleetView
 from taskvisor.state.floating import FloatingAddresses, FloatingChanges
 from taskvisor.state.host_changes import HostChanges
+from taskvisor.state.host_operations import HostOperations
 from taskvisor.state.hosts import Hosts
 from taskvisor.state.identities import Identities
 from taskvisor.state.images import Images
@@ -71,6 +73,9 @@ class Store:
     survey: Survey
     repairs: Repairs
     orphans: Orphans
+    drains: Drains
+    drain_changes: DrainChanges
+    host_operations: HostOperations
     default_network_cidr: str
     resources: ResourceTable = OUR_TABLE
     """The kinds of resources that guests claim."""

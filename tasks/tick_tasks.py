@@ -66,14 +66,16 @@ class TickTasks:
         control_queue: Callable[[str], str],
         compute_queue: str,
         sweep_images: Callable[[], object],
+        sweep_drains: Callable[[], object],
     ) -> None:
-        """`sweep_images`: asks again for what image deletions wait for."""
+        """`sweep_images`: asks again for what image deletions wait for. `sweep_drains`: carries on forgotten drains."""
         self._app = app
         self._node = node
         self._steps_queue = steps_queue
         self._control_queue = control_queue
         self._compute_queue = compute_queue
         self._sweep_images = sweep_images
+        self._sweep_drains = sweep_drains
 
     @property
     def ticks(self) -> dict[str, Tick]:
@@ -173,6 +175,7 @@ class TickTasks:
         del period_s
         sent_on = node.sweep.run()
         self._sweep_images()
+        self._sweep_drains()
         return {"sent_on": sent_on}
 
     def _fan_out(self, task: str, period_s: float) -> None:

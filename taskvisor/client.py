@@ -39,6 +39,7 @@ from taskvisor.fields import (
 )
 from taskvisor.fleet_client import FleetRequests
 from taskvisor.handle import Handle
+from taskvisor.host_client import HostRequests
 from taskvisor.model.errors import CannotAsk, Refused
 from taskvisor.model.flavor_record import FlavorView, flavor_view
 from taskvisor.model.history import MoveView, move_view
@@ -54,7 +55,7 @@ DEFAULT_KEY_PREFIX = "taskvisor:"
 CELERY_SCHEMES = ("redis://", "rediss://", "redis+socket://")
 
 
-class Taskvisor(FleetRequests):
+class Taskvisor(FleetRequests, HostRequests):
     """Asks for operations. Safe in threads; after a fork it opens its connections anew. Close it, or use it with `with`.
 
     `redis_url` is redis://, rediss://, unix:///path?db=0 or Celery's redis+socket:///path?virtual_host=0; without one, that

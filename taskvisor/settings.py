@@ -278,6 +278,9 @@ class Settings(BaseSettings):
     orphan_keep_s: Annotated[float, Field(ge=3600)] = 7 * 86400.0
     """What was set aside is removed after so long."""
 
+    drain_at_once: Annotated[int, Field(ge=1, le=64)] = 4
+    """Guests of one host that a drain stops, or starts again, at once: shutting down and booting load a host."""
+
     operation_keep_s: Annotated[int, Field(ge=60)] = 7 * 86400
     """Ended operations are readable for so long."""
 

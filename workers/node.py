@@ -55,11 +55,13 @@ from taskvisor.state.aggregates import AggregateChanges, Aggregates
 from taskvisor.state.catalog import Catalog
 from taskvisor.state.connection import asking, open_redis
 from taskvisor.state.counters import Counters
+from taskvisor.state.drains import DrainChanges, Drains
 from taskvisor.state.explanations import Explanations
 from taskvisor.state.flavors import FlavorChanges, Flavors
 from taskvisor.state.fleet_view import FleetView
 from taskvisor.state.floating import FloatingAddresses, FloatingChanges
 from taskvisor.state.host_changes import HostChanges
+from taskvisor.state.host_operations import HostOperations
 from taskvisor.state.hosts import Hosts
 from taskvisor.state.identities import Identities
 from taskvisor.state.images import Images
@@ -173,6 +175,9 @@ class OpenNode:
             survey=Survey(self.redis, keys),
             repairs=Repairs(self.redis, writer),
             orphans=Orphans(self.redis, writer),
+            drains=Drains(self.redis, keys),
+            drain_changes=DrainChanges(self.redis, writer),
+            host_operations=HostOperations(self.redis, writer),
             default_network_cidr=self.settings.default_network_cidr,
             resources=open_table_of(self.settings),
         )
@@ -285,6 +290,10 @@ class OpenNode:
             now=self._clock.now,
             period_s=self.settings.sweep_s,
         )
+
+    @property
+    def drain_at_once(self) -> int:
+        return self.settings.drain_at_once
 
     def _reclaim(self, host: HostName) -> int:
         with asking(f"take back the requests that host {host} has in flight"):

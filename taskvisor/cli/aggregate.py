@@ -6,7 +6,7 @@ import typer
 
 from taskvisor.cli.exits import UsageError
 from taskvisor.cli.follow import WAIT_LIMIT_S
-from taskvisor.cli.host import HostArgument, labels_for
+from taskvisor.cli.host_arguments import HostArgument, labels_for
 from taskvisor.cli.launch import TimeoutOption, WaitOption
 from taskvisor.cli.records import complete_aggregate, complete_host, open_records, settings_or_usage_error
 from taskvisor.cli.render import Format, FormatOption, show_fields, show_json, show_table

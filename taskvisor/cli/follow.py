@@ -60,6 +60,10 @@ DONE_WORDS = {
     "server-group create": "is recorded",
     "server-group delete": "is deleted",
     "orphans keep": "stays",
+    "host undrain": "takes newcomers as before its drain",
+    "host force-down": "is treated as down; its guests are left alone, and not fenced",
+    "host force-up": "is believed again",
+    "host remove": "is forgotten",
     "attach_volume": "has the volume",
     "detach_volume": "has let go of the volume",
     "attach_interface": "has the NIC",
@@ -137,7 +141,7 @@ def success_sentence(seen: Seen, ending: Ending) -> str:
         state = result.get("vm_state", "so")
         return f"{name} is {state} already" if state != "deleted" else f"{name}: there is no such instance"
     took = f" ({seconds_text(seen.operation.updated_at - seen.operation.created_at)})" if seen.operation else ""
-    where = f" on {result['host']}" if result.get("host") else ""
+    where = f" on {result['host']}" if result.get("host") not in (None, name) else ""
     addresses = result.get("addresses") or ()
     at = f", {', '.join(addresses)}" if addresses and verb in ("launch", "start", "reboot", "restore") else ""
     image = _image_words(result["snapshot"]) if "snapshot" in result else ""

@@ -1,40 +1,31 @@
-"""`taskvisor host`: one host, with all that it says of itself; and what an operator says of hosts."""
+"""`taskvisor host`: which commands there are about hosts, and those by which an operator says what a host is for.
+
+What the others do is in `host_show`, `host_drain` and `host_operations`.
+"""
 
 from typing import Annotated
 
 import typer
 
+from taskvisor.cli import host_drain, host_operations, host_show
 from taskvisor.cli.exits import UsageError
 from taskvisor.cli.follow import WAIT_LIMIT_S
-from taskvisor.cli.host_details import details_of, host_details_view
+from taskvisor.cli.host_arguments import HostArgument, labels_for
 from taskvisor.cli.launch import TimeoutOption, WaitOption
-from taskvisor.cli.records import complete_host, open_records, settings_or_usage_error
-from taskvisor.cli.render import Format, FormatOption, show_fields, show_json
+from taskvisor.cli.records import complete_host
+from taskvisor.cli.render import Format, FormatOption
 from taskvisor.cli.requesting import IdOption, request_each, request_one
 from taskvisor.model.errors import Refused
 from taskvisor.model.fleet_spec import LabelHostSpec
-from taskvisor.model.ids import HostName
 from taskvisor.model.spec import parse_spec
 
-HostArgument = Annotated[str, typer.Argument(metavar="HOST", autocompletion=complete_host)]
 HostsArgument = Annotated[list[str], typer.Argument(metavar="HOST...", autocompletion=complete_host)]
 
-app = typer.Typer(help="Hosts: what one has, which take new instances, and labels.", no_args_is_help=True)
-
-
-@app.command()
-def show(host: HostArgument, form: FormatOption = Format.TABLE) -> None:
-    """Show what a host has, what of it is claimed and by whom, and what it says of itself."""
-    name = HostName(host)
-    with open_records(settings_or_usage_error()) as records:
-        found = next((one for one in records.hosts.list_hosts() if one.name == name), None)
-        (held,) = records.hosts.list_held([name])
-    if found is None:
-        raise Refused(f"there is no host {host!r}; see `taskvisor hosts`")
-    if form is Format.JSON:
-        show_json(host_details_view(found, held))
-        return
-    show_fields(details_of(found, held))
+app = typer.Typer(
+    help="Hosts: what one has, labels, which take new instances; emptied for maintenance, called dead, forgotten.",
+    no_args_is_help=True,
+)
+app.command()(host_show.show)
 
 
 @app.command()
@@ -100,16 +91,7 @@ def label(
     )
 
 
-def labels_for(words: list[str]) -> tuple[dict[str, str], list[str]]:
-    """What is typed as KEY=VALUE, KEY (no value) and KEY-: those to give, and the keys of those to take away."""
-    given: dict[str, str] = {}
-    removed: list[str] = []
-    for word in words:
-        key, equals, value = word.partition("=")
-        if not equals and word.endswith("-"):
-            removed.append(word.removesuffix("-"))
-        elif key in given:
-            raise UsageError(f"{key}: is given twice")
-        else:
-            given[key] = value
-    return given, removed
+app.command()(host_drain.drain)
+app.command()(host_drain.undrain)
+app.command("force-down")(host_operations.force_down)
+app.command()(host_operations.remove)

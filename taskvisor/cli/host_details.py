@@ -4,8 +4,8 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import TypedDict
 
-from taskvisor.cli.listing import host_state_text
-from taskvisor.cli.quantities import age_text
+from taskvisor.cli.host_state import host_state_text
+from taskvisor.cli.quantities import age_text, time_text
 from taskvisor.cli.views import HostView, host_view, reported_at_of
 from taskvisor.model.cpu_list import cpu_list_text
 from taskvisor.model.ids import InstanceId
@@ -76,6 +76,9 @@ def details_of(host: Host, held: Held) -> Iterator[tuple[str, str]]:
     reported_at = reported_at_of(host)
     yield "Name", host.name
     yield "State", host_state_text(host)
+    if host.forced_down is not None:
+        mark = host.forced_down
+        yield "Forced down", f"by {mark.by}, {time_text(mark.at)}; its guests are not fenced"
     yield "Reported", "never" if reported_at is None else f"{age_text(time.time() - reported_at)} ago"
     yield "Instances", str(host.instances)
     inventory = host.inventory

@@ -1,15 +1,17 @@
 """What is there: instances, hosts, images, networks. Reads records and shows them; asks for nothing."""
 
 import time
+from itertools import islice
 from typing import Annotated
 
 import typer
 
 from taskvisor.cli.history import show_history
+from taskvisor.cli.host_state import host_state_text
 from taskvisor.cli.lifecycle import Name
 from taskvisor.cli.quantities import age_text, bytes_text, time_text
-from taskvisor.cli.records import open_records, settings_or_usage_error
-from taskvisor.cli.render import Format, FormatOption, show_fields, show_json, show_table
+from taskvisor.cli.records import Records, open_records, settings_or_usage_error
+from taskvisor.cli.render import Format, FormatOption, say, show_fields, show_json, show_table
 from taskvisor.cli.views import host_view, reported_at_of
 from taskvisor.model.allowed import state_text
 from taskvisor.model.ids import HostName
@@ -22,18 +24,37 @@ from taskvisor.model.view import image_view, instance_view
 def list_instances(
     host: Annotated[str | None, typer.Option(help="Only those of this host.")] = None,
     project: Annotated[str | None, typer.Option(help="Only those of this project.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, max=10_000, help="No more than so many, the first by name.")
+    ] = None,
+    after: Annotated[str, typer.Option(metavar="NAME", help="Only those whose names come after it.")] = "",
     form: FormatOption = Format.TABLE,
 ) -> None:
-    """List instances."""
+    """List instances, by name; a page at a time with --limit, and --after the last name of the page before."""
     with open_records(settings_or_usage_error()) as records:
-        instances = records.catalog.list_instances(HostName(host) if host else None)
-    if project is not None:
-        instances = tuple(instance for instance in instances if instance.project == project)
+        instances = _page_of(records, HostName(host) if host else None, project, after, limit)
+    if limit is not None and len(instances) > limit:
+        instances = instances[:limit]
+        say(f"There are more: --limit {limit} --after {instances[-1].name}")
     if form is Format.JSON:
         show_json([instance_view(instance) for instance in instances])
         return
     columns = ("NAME", "STATE", "ADDRESS", "HOST", "FLAVOR", "AGE", "IMAGE")
     show_table(columns, map(_instance_row, instances), empty="No instances. Make one with `taskvisor launch`.")
+
+
+def _page_of(
+    records: Records, host: HostName | None, project: str | None, after: str, limit: int | None
+) -> tuple[Instance, ...]:
+    """One more than the limit, if there is one more."""
+    if host is None and project is None and limit is not None:
+        return records.catalog.page_instances(after=after, limit=limit + 1)
+    fitting = (
+        instance
+        for instance in records.catalog.list_instances(host)
+        if instance.name > after and project in (None, instance.project)
+    )
+    return tuple(islice(fitting, None if limit is None else limit + 1))
 
 
 def _instance_row(instance: Instance) -> tuple[str, ...]:
@@ -115,15 +136,6 @@ def _host_row(host: Host) -> tuple[str, ...]:
         f"{inventory.virt_type.value} {inventory.arch}",
         f"{age_text(time.time() - (reported_at_of(host) or 0.0))} ago",
     )
-
-
-def host_state_text(host: Host) -> str:
-    """What matters most: that it is disabled, down, or marked for what it says of itself; or that it is up."""
-    if host.disabled_reason:
-        return f"disabled: {host.disabled_reason}"
-    if not host.up:
-        return "down"
-    return "takes nothing" if host.inventory and host.inventory.problems else "up"
 
 
 def images(form: FormatOption = Format.TABLE) -> None:

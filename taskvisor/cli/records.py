@@ -17,11 +17,13 @@ from taskvisor.state.aggregates import Aggregates
 from taskvisor.state.catalog import Catalog
 from taskvisor.state.codec import OnUnreadable
 from taskvisor.state.connection import open_redis
+from taskvisor.state.drains import Drains
 from taskvisor.state.events import Events
 from taskvisor.state.explanations import Explanations
 from taskvisor.state.flavors import Flavors
 from taskvisor.state.floating import FloatingAddresses
 from taskvisor.state.history import Histories
+from taskvisor.state.host_events import HostEvents
 from taskvisor.state.hosts import Hosts
 from taskvisor.state.keys import Keys
 from taskvisor.state.orphans import Quarantines
@@ -48,6 +50,8 @@ class Records:
     histories: Histories
     events: Events
     survey: Survey
+    drains: Drains
+    host_events: HostEvents
     ticks: Ticks
     series: Series
     usage: UsageRecords
@@ -110,6 +114,8 @@ def open_records(
             histories=Histories(client, keys),
             events=Events(client, keys),
             survey=Survey(client, keys),
+            drains=Drains(client, keys),
+            host_events=HostEvents(client, keys, on_unreadable),
             ticks=Ticks(client, keys, on_unreadable),
             series=Series(client, keys),
             usage=UsageRecords(client, keys),

@@ -5,6 +5,7 @@ from typing import TypedDict
 
 from taskvisor.model.build_result import build_results_of
 from taskvisor.model.fleet_views import ChoiceView, explanation_view
+from taskvisor.model.host_views import HostMarkView, mark_view
 from taskvisor.model.operation import Operation, StepRecord, TimelineEntry
 from taskvisor.model.records import Host
 from taskvisor.model.states import Direction, Mark, Phase
@@ -67,12 +68,15 @@ class HostView(TypedDict):
     """Amounts by name: vcpus, memory_mib, disk_gib and those of further kinds. `limits` is what may be claimed, `used` what is.
 
     A host with `problems` takes nothing; `remarks` are where it differs from what is recorded. `zone` None: it is in none.
-    `failed_builds`: one after the other, since one last came to its end.
+    `failed_builds`: one after the other, since one last came to its end. `forced_down`: who
+    called it dead. `draining`: how far it was emptied; None: it was not, or was given back.
     """
 
     name: str
     up: bool
     disabled_reason: str | None
+    forced_down: HostMarkView | None
+    draining: str | None
     instances: int
     used: dict[str, int]
     limits: dict[str, int] | None
@@ -126,6 +130,8 @@ def host_view(host: Host) -> HostView:
         "name": host.name,
         "up": host.up,
         "disabled_reason": host.disabled_reason,
+        "forced_down": mark_view(host.forced_down),
+        "draining": host.draining.value if host.draining else None,
         "instances": host.instances,
         "used": dict(host.used.amounts()),
         "limits": dict(inventory.limits.amounts()) if inventory else None,

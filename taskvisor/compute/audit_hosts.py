@@ -45,6 +45,16 @@ class _Known:
     blind: bool  # a record of an instance could not be read: nothing is without a record then
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Looked:
+    """What was seen on one host, by what instances ask for: made once a host, not once an instance."""
+
+    directories: frozenset[InstanceId]
+    links: frozenset[PortId]
+    dhcp: frozenset[tuple[str, str]]
+    lacks: Mapping[PortId, frozenset[PlugPart]]
+
+
 def host_findings(
     before: Records, seen: Mapping[HostName, HostSeen | None], after: Records, now: float, limits: AuditLimits
 ) -> Iterator[Finding]:
@@ -56,6 +66,13 @@ def host_findings(
                 "it is not heard of" if record.incarnation is None else "it was asked what it has, and did not answer"
             )
             yield _finding(Code.HOST_SILENT, host, said, host)
+        if record.forced_down is not None and record.incarnation is not None:
+            by, why = record.forced_down.by, record.forced_down.reason
+            said = f"it was forced down by {by} ({why}), and its node speaks: guests of it may run"
+            yield _finding(Code.HOST_FORCED_DOWN_SPEAKS, host, said, host)
+    resting_on: dict[HostName, list[Instance]] = {}  # in one pass: not all instances are gone through for every host
+    for instance in known.resting.values():
+        resting_on.setdefault(instance.host, []).append(instance)
     for host, found in seen.items():
         if found is None:
             continue
@@ -64,15 +81,15 @@ def host_findings(
         yield from _links(host, found, known)
         if not known.blind:
             yield from connection_findings(host, found, known.resting, known.instances.keys())
-        here = [instance for instance in known.resting.values() if instance.host == host]
+        here, looked = resting_on.get(host, []), _looked(found)
         domains = {domain.instance_id: domain for domain in found.domains if domain.owned}
         sync_is_late = _sync_is_late(after.hosts.get(host), now, limits)
         drifts = {drift.instance_id: drift for drift in found.drifts}
         for instance in here:
             if instance.id in drifts:
-                has_directory = instance.id in found.directories
+                has_directory = instance.id in looked.directories
                 yield from drift_findings(instance, drifts[instance.id], has_directory=has_directory)
-            yield from _instance(instance, found, domains.get(instance.id), after, sync_is_late=sync_is_late)
+            yield from _instance(instance, looked, domains.get(instance.id), after, sync_is_late=sync_is_late)
 
 
 def _finding(code: Code, subject: str, message: str, host: HostName) -> Finding:
@@ -181,12 +198,12 @@ def _links(host: HostName, found: HostSeen, known: _Known) -> Iterator[Finding]:
 
 
 def _instance(
-    instance: Instance, found: HostSeen, domain: DomainFacts | None, records: Records, *, sync_is_late: bool
+    instance: Instance, looked: _Looked, domain: DomainFacts | None, records: Records, *, sync_is_late: bool
 ) -> Iterator[Finding]:
     """What an instance at rest lacks on its host."""
     if instance.vm_state not in ON_ITS_HOST and not is_gone_by_record(instance):
         return
-    if instance.id not in found.directories:
+    if instance.id not in looked.directories:
         yield _finding(Code.DIRECTORY_MISSING, instance.id, f"{instance.name} has no directory here", instance.host)
     if domain is None:
         said = f"{instance.name} is recorded as {instance.vm_state.value}; the host has no domain of ours for it"
@@ -197,13 +214,11 @@ def _instance(
         said = f"{instance.name} is recorded as {recorded}; its domain is {domain.power_state.label}"
         yield _finding(Code.POWER_DIFFERS, instance.id, said, instance.host)
     if domain.power_state is PowerState.RUNNING:
-        yield from _plugs(instance, found, records)
+        yield from _plugs(instance, looked, records)
 
 
-def _plugs(instance: Instance, found: HostSeen, records: Records) -> Iterator[Finding]:
-    links = {link.port_id for link in found.links}
-    told = {(entry.mac.lower(), entry.address) for entry in found.dhcp}
-    lacks = {lack.port_id: frozenset(lack.parts) for lack in found.lacks}
+def _plugs(instance: Instance, looked: _Looked, records: Records) -> Iterator[Finding]:
+    links, told, lacks = looked.links, looked.dhcp, looked.lacks
     for port in instance.ports:
         if port.id not in links:
             said = f"{instance.name} runs without the link of NIC {port.index}"
@@ -230,6 +245,15 @@ def _plugs(instance: Instance, found: HostSeen, records: Records) -> Iterator[Fi
         elif wanted and PlugPart.DHCP in lacked:
             said = f"{instance.name} runs, and nothing answers its NIC {port.index} by DHCP"
             yield _finding(Code.DHCP_MISSING, port.id, said, instance.host)
+
+
+def _looked(found: HostSeen) -> _Looked:
+    return _Looked(
+        directories=frozenset(found.directories),
+        links=frozenset(link.port_id for link in found.links),
+        dhcp=frozenset((entry.mac.lower(), entry.address) for entry in found.dhcp),
+        lacks={lack.port_id: frozenset(lack.parts) for lack in found.lacks},
+    )
 
 
 def _sync_is_late(host: HostRecord | None, now: float, limits: AuditLimits) -> bool:

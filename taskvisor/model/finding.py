@@ -29,6 +29,7 @@ class Code(StrEnum):
     IMAGE_FILE_MISSING = "image-file-missing"
     IMAGE_DELETION_OVERDUE = "image-deletion-overdue"
     HOST_SILENT = "host-silent"
+    HOST_FORCED_DOWN_SPEAKS = "host-forced-down-speaks"
     GUEST_DRIFTED = "guest-drifted"
     DISK_DRIFTED = "disk-drifted"
 
@@ -134,6 +135,7 @@ ADVICE: Mapping[Code, str] = {
     Code.IMAGE_FILE_MISSING: "guests can't be built from it: restore the file, or take the snapshot again",
     Code.IMAGE_DELETION_OVERDUE: "put right what the host says; it is asked again. See the log of its control node",
     Code.HOST_SILENT: "look at the host and at its workers' logs; nothing was concluded about its guests",
+    Code.HOST_FORCED_DOWN_SPEAKS: "stop its worker; or, if it lives and may be used, `taskvisor host force-down HOST --up`",
     Code.GUEST_DRIFTED: "`taskvisor reboot --hard NAME` defines it anew from its record; or edit it back by hand (`virsh edit`)",
     Code.DISK_DRIFTED: "stop the guest before more is lost; restore the file from a copy, or `taskvisor delete NAME`",
     Code.CLAIM_WITHOUT_INSTANCE: _BY_HAND,

@@ -92,6 +92,11 @@ def message_id_for(operation_id: OperationId, *parts: object) -> str:
     return _derived("message", operation_id, *parts)
 
 
+def errand_id_for(drain_id: OperationId, *parts: object) -> OperationId:
+    """An operation that the drain `drain_id` asks for: the same one, however often it is asked for."""
+    return OperationId(_derived("errand", drain_id, *parts))
+
+
 def mac_for(port_id: PortId) -> str:
     """A locally administered unicast MAC (IEEE 802, 52:54:… as QEMU's) with 32 bits of the port's id."""
     octets = uuid.UUID(port_id).bytes[-4:]

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 from taskvisor.model.aggregate import Aggregate, zone_of
 from taskvisor.model.disk_backend import DiskBackend
+from taskvisor.model.drain import DrainPhase
+from taskvisor.model.host_mark import HostMark
 from taskvisor.model.ids import HostName, ImageId, InstanceId, OperationId, ServerGroupId
 from taskvisor.model.network import Port
 from taskvisor.model.numa import GuestPlace
@@ -217,6 +219,10 @@ class Host:
     labels: Mapping[str, str] = field(default_factory=dict)
     failed_builds: int = 0
     """Builds that failed here one after the other, since one last came to its end."""
+    forced_down: HostMark | None = None
+    """It is treated as down, whatever its heartbeat says."""
+    draining: DrainPhase | None = None
+    """How far it was emptied; None: it was not, or was given back."""
     reported_at: float | None = None
     """When it last said what it has. Its inventory is as old as its last change."""
     aggregates: tuple[Aggregate, ...] = ()

@@ -300,6 +300,7 @@ NOT_REPAIRED: Mapping[Code, str] = {
     Code.DHCP_WITHOUT_RECORD: "whose it was can't be told from the entry; with the port's link it goes by itself",
     Code.IMAGE_FILE_WITHOUT_RECORD: "a file that is removed is lost",
     Code.IMAGE_FILE_MISSING: "what was in the file is not known here",
+    Code.HOST_FORCED_DOWN_SPEAKS: "whether it is dead, and whoever called it so was wrong, only a person can see",
     Code.HOST_SILENT: "a host that does not answer can't be asked to do anything, and its silence proves nothing",
     Code.DISK_DRIFTED: "a guest's data would be lost",
     Code.HOST_MARKED: "what the host says of itself can't be true; only the host, or its settings, can be put right",

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from taskvisor.model.flavor_record import FlavorRecord
+from taskvisor.model.host_mark import HostMark
 from taskvisor.model.ids import HostName, InstanceId, NetworkId, OperationId, PortId, SecurityGroupId
 from taskvisor.model.network import Member, Network
 from taskvisor.model.operation import Operation
@@ -31,6 +32,7 @@ class HostRecord:
     power_synced_at: float | None
     used: Resources
     claims: Mapping[InstanceId, Resources]
+    forced_down: HostMark | None = None
     held: Mapping[str, InstanceId] = field(default_factory=dict)
     """What one instance alone has of it, by the thing's name."""
 

@@ -7,6 +7,7 @@ So what is missing in a list is not proved to be gone.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from heapq import nsmallest
 from typing import TYPE_CHECKING, TypeVar
 
 from taskvisor.model.errors import Refused
@@ -86,10 +87,31 @@ class Catalog:
         with asking(f"list the instances on {host}"):
             return frozenset(InstanceId(str(one)) for one in self._client.smembers(self._keys.instances_on(host)))
 
+    def read_instances(self, ids: Iterable[InstanceId]) -> tuple[Instance, ...]:
+        """Those of them that are there and can be read, in that order."""
+        return tuple(self._read_many([(f"instance {one}", self._keys.instance(one)) for one in ids], Instance))
+
+    def page_instances(self, *, after: str, limit: int) -> tuple[Instance, ...]:
+        """The first of those whose names come after `after` ("": all), by name, and no more than `limit`.
+
+        One that lacks its name in the list of names is on no page; `taskvisor verify` finds such.
+        """
+        with asking("list instances"):
+            names = (str(name) for name in self._client.hkeys(self._keys.names))
+            page = nsmallest(limit, (name for name in names if name > after))
+            ids = self._client.hmget(self._keys.names, page) if page else []
+        return self.read_instances(InstanceId(str(one)) for one in ids if one is not None)
+
     def read_operation(self, operation_id: OperationId) -> Operation | None:
         with asking(f"read operation {operation_id}"):
             doc = self._client.hget(self._keys.operation(operation_id), "doc")
         return decode_operation(str(doc), operation_id) if doc else None
+
+    def read_operations(self, ids: Iterable[OperationId]) -> tuple[Operation, ...]:
+        """Those of them that are there and can be read."""
+        wanted: list[str] = sorted(ids)
+        batches = (wanted[start : start + BATCH] for start in range(0, len(wanted), BATCH))
+        return tuple(operation for batch in batches for operation in self._read_operations(batch))
 
     def find_operation(self, prefix: str) -> Operation:
         """The operation of that id, or the only one whose id begins so. Refused when none or several fit."""

@@ -18,7 +18,10 @@ FROM_NOW = "$"
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """One write of an operation's record. `cursor` is where to read on; `outcome` is the last try's, if one just ended."""
+    """One write of an operation's record. `cursor` is where to read on; `outcome` is the last try's, if one just ended.
+
+    Of what was done to a whole host `flow` is the request's task, `by` and `reason` are who and why, and no instance is named.
+    """
 
     cursor: str
     operation_id: OperationId
@@ -30,6 +33,8 @@ class Event:
     step: str
     outcome: str
     at: float
+    by: str = ""
+    reason: str = ""
 
 
 class Events:
@@ -69,4 +74,6 @@ def _event_from(cursor: str, fields: dict[str, str]) -> Event:
         step=fields["step"],
         outcome=fields["outcome"],
         at=float(fields["at"]),
+        by=fields.get("by", ""),
+        reason=fields.get("reason", ""),
     )

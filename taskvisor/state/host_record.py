@@ -8,6 +8,7 @@ from taskvisor.model.errors import UnreadableRecord
 from taskvisor.model.ids import HostName
 from taskvisor.model.records import Host, Inventory, Resources
 from taskvisor.state.codec import OnUnreadable, decode_each
+from taskvisor.state.host_words import operator_words_in
 
 AggregatesOf = Mapping[HostName, tuple[Aggregate, ...]]
 """The aggregates that each host is in, by name; a host that is in none is not there."""
@@ -44,6 +45,7 @@ def host_from(
         failed_builds=_number(fields.get("failed_builds")),
         aggregates=aggregates.get(name, ()),
         reported_at=_time_or_none(fields.get("reported_at")),
+        **operator_words_in(name, fields, on_unreadable),
     )
 
 

@@ -44,13 +44,16 @@
 | revisions | hash | how often "networks", "groups", "flavors", "aggregates" and "hosts" have changed: who decides finds out |
 | volume:<identity> | hash | id of each instance that holds the volume to "alone" or "shared" |
 | hosts | set | every host that ever reported |
-| host:<host> | hash | inventory, reported_at, power_synced_at, disabled, labels, failed_builds, identity, recovered_boot |
+| host:<host> | hash | what it has and when it said so, who it is, and what operators said of it: see `HOST_FIELDS` |
 | hosts:moved | zset | each host by when it last changed, in numbers of `revisions`, field "hosts" |
 | aggregates | hash | aggregate name to Aggregate as JSON |
 | server_group:<id> | string | ServerGroup as JSON |
 | server_groups | hash | server group name to id |
 | servers:<group> | hash | id of each instance in the server group to the host that it is on |
 | why:<op> | string | Explanation (JSON) of a build that no host could take; expires |
+| drain:<host> | string | Drain as JSON: the last one of that host |
+| drains | set | hosts whose drain is still to be carried on |
+| host_events:<host> | list | HostEvent as JSON, the newest first, bounded |
 | alive:<host> | string | the node's incarnation; expires when the host falls silent |
 | taking:<host> | string | incarnation of the host's node that takes requests; expires when it falls silent |
 | listening:<host> | string | 1 or 0: whether events of the host's guests are heard; expires when its control node falls silent |
@@ -75,6 +78,20 @@
 """
 
 from dataclasses import dataclass
+
+HOST_FIELDS = (
+    "inventory",
+    "reported_at",
+    "power_synced_at",
+    "identity",
+    "recovered_boot",
+    "disabled",
+    "failed_builds",
+    "labels",
+    "forced_down",
+    "draining",
+)
+"""Of the hash `host:<host>`; inventory, labels and forced_down are JSON."""
 
 AGGREGATES, HOSTS = "aggregates", "hosts"
 """Fields of `revisions`."""
@@ -262,6 +279,22 @@ class Keys:
 
     def listening(self, host: str) -> str:
         return f"{self.prefix}listening:{host}"
+
+    def drain(self, host: str) -> str:
+        return f"{self.prefix}drain:{host}"
+
+    @property
+    def drains(self) -> str:
+        return f"{self.prefix}drains"
+
+    def host_events(self, host: str) -> str:
+        return f"{self.prefix}host_events:{host}"
+
+    def of_host(self, host: str) -> tuple[str, ...]:
+        """Every key that is one host's alone. Who adds another kind adds it here: it goes when the host is removed."""
+        records = (self.operations_on, self.instances_on, self.claims, self.used, self.held, self.host)
+        kept = (self.drain, self.host_events, self.orphans, self.tick_last, self.series_of_host, self.usage_period)
+        return tuple(kind(host) for kind in (*records, *kept, self.alive, self.taking, self.listening))
 
     @property
     def events(self) -> str:

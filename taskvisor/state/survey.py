@@ -29,8 +29,9 @@ from taskvisor.model.survey import (
     QueueDepth,
     Records,
 )
-from taskvisor.state.codec import decode, decode_operation
+from taskvisor.state.codec import OnUnreadable, decode, decode_operation
 from taskvisor.state.connection import asking
+from taskvisor.state.host_words import operator_words_in
 from taskvisor.state.keys import Keys
 from taskvisor.state.members import parse_grouped, parse_member, parse_places
 
@@ -226,12 +227,19 @@ class _Reading:
         return HostRecord(
             inventory=self._decode(inventory, Inventory, f"host:{name}") if inventory else None,
             disabled_reason=fields.get("disabled") or None,
+            forced_down=operator_words_in(name, fields, self._note_words(name))["forced_down"],
             incarnation=incarnation,
             power_synced_at=self._number(synced_at, f"host:{name}") if synced_at else None,
             used=self._used(name, used),
             claims={key: Resources.of_amounts(claim) for key, claim in held.items() if claim is not None},
             held={thing: InstanceId(owner) for thing, owner in things.items()},
         )
+
+    def _note_words(self, name: HostName) -> OnUnreadable:
+        def note(problem: UnreadableRecord) -> None:
+            self.unreadable[f"host:{name}"] = str(problem)
+
+        return note
 
     def _used(self, name: HostName, fields: Mapping[str, str]) -> Resources:
         return Resources.of_amounts({kind: int(self._number(text, f"used:{name}")) for kind, text in fields.items()})

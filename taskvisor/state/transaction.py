@@ -71,7 +71,7 @@ for number, guard in ipairs(plan.guards) do
   local found
   if kind == 'same' then found = redis.call('GET', key)
   elseif kind == 'sharing' then found = other_holder(key, name, guard[4])
-  elseif kind == 'gone' then found = redis.call('EXISTS', key) == 1 and 'there'
+  elseif kind == 'gone' then found = redis.call('EXISTS', key) == 1 and key
   elseif kind == 'company' then found = odd_company(key, name, guard[4], guard[5], guard[6], guard[7])
   elseif kind == 'scored' then found = redis.call('ZSCORE', key, name)
   else found = redis.call('HGET', key, name) end
@@ -185,7 +185,7 @@ class Transaction:
         self.refusals.append(error)
 
     def require_gone(self, key: str, error: Callable[[str], Exception]) -> None:
-        """There is no such key."""
+        """There is no such key, of whatever type; else `error` is given its name."""
         self.guards.append(["gone", key])
         self.refusals.append(error)
 

@@ -21,6 +21,7 @@ from taskvisor.state.addresses import allocating_member, free_port
 from taskvisor.state.codec import encode
 from taskvisor.state.counters import fields_for_end
 from taskvisor.state.history import record_move
+from taskvisor.state.host_words import require_in_service
 from taskvisor.state.keys import HOSTS, Keys
 from taskvisor.state.members import forget_ports, place_ports
 from taskvisor.state.moved import note_moved
@@ -169,8 +170,10 @@ class Writer:
 
     def claim(self, tx: Transaction, claim: Claim) -> None:
         """The claim is made if the host has room for all of it, and nobody has any of its things; else DoesNotFit. So is the
-        instance's place in its server group, if the policy holds with it there.
+        instance's place in its server group, if the policy holds with it there. A host that was disabled or forced
+        down since it was looked at is DoesNotFit, too.
         """
+        require_in_service(tx, self.keys, claim.host)
         join_server_group(tx, self.keys, claim)
         used, held = self.keys.used(claim.host), self.keys.held(claim.host)
         limits = dict(claim.limits.amounts())

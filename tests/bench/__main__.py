@@ -18,6 +18,7 @@ from tests.bench.cost import total_of
 from tests.bench.guests import ROUNDS, GuestTimes, measure_guests
 from tests.bench.host import NotMeasured
 from tests.bench.placement import measure_placements, table_of_placements
+from tests.bench.records import measure_records, table_of_records
 from tests.bench.report import Row, milliseconds, p50, percentile, progress, table
 from tests.bench.ticks import measure_ticks, table_of_ticks
 
@@ -46,6 +47,7 @@ def main() -> int:
         print(table_of_traffic(measured))
         print(table_of_ticks(measure_ticks()))
         print(table_of_placements(measure_placements()), flush=True)
+        print(table_of_records(measure_records()), flush=True)
     except (NotMeasured, pytest.fail.Exception) as problem:  # fixtures speak pytest
         print(f"bench: {problem}", file=sys.stderr)
         return 1

@@ -247,6 +247,10 @@ def the_host_falls_silent(fleet: Fleet) -> None:
     fleet.client.delete(KEYS.alive(H1))
 
 
+def the_host_was_called_dead(fleet: Fleet) -> None:
+    fleet.client.hset(KEYS.host(H1), "forced_down", '{"reason": "no power", "by": "ann", "at": 1.0}')
+
+
 def a_claim_is_left(fleet: Fleet) -> None:
     fleet.client.hset(KEYS.claims(H1), GHOST, '{"vcpus": 1, "memory_mib": 0, "disk_gib": 0}')
     fleet.client.hincrby(KEYS.used(H1), "vcpus", 1)
@@ -644,6 +648,7 @@ CORRUPTIONS: list[tuple[Callable[[Fleet], None], Code]] = [
     (the_image_is_removed, Code.IMAGE_FILE_MISSING),
     (an_image_that_is_to_go_is_forgotten, Code.IMAGE_DELETION_OVERDUE),
     (the_host_falls_silent, Code.HOST_SILENT),
+    (the_host_was_called_dead, Code.HOST_FORCED_DOWN_SPEAKS),
     (a_claim_is_left, Code.CLAIM_WITHOUT_INSTANCE),
     (a_thing_is_left_held, Code.CLAIM_WITHOUT_INSTANCE),
     (a_host_says_what_cannot_be, Code.HOST_MARKED),

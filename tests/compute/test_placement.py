@@ -17,6 +17,7 @@ from taskvisor.compute.placement import (
 from taskvisor.compute.placement.choosing import CANDIDATES_LIMIT, SENTENCE_HOSTS_LIMIT, TOLD_BEST, TOLD_HOSTS_LIMIT
 from taskvisor.compute.resources.table import resources_for
 from taskvisor.model.aggregate import Aggregate
+from taskvisor.model.host_mark import HostMark
 from taskvisor.model.ids import HostName, NetworkId
 from taskvisor.model.network import Network, NetworkKind
 from taskvisor.model.records import Flavor, Host, Resources
@@ -24,6 +25,7 @@ from taskvisor.model.server_group import GroupPolicy
 from taskvisor.model.states import VirtType
 from tests.support.records import inventory
 
+DEAD = HostMark(reason="no power", by="ann", at=1.0)
 ASKED = Resources(vcpus=2, memory_mib=512, disk_gib=10)
 ASK = Ask(resources=ASKED)
 ON_VLAN = Network(
@@ -84,6 +86,7 @@ CASES = [
         "taskvisor host show h1",
     ),
     (ASK, host("h1", up=False), "up", "its worker has not been heard of lately", "start its worker"),
+    (ASK, host("h1", forced_down=DEAD), "forced_down", "it was forced down by ann: no power", "force-down --up h1"),
     (ASK, host("h1", disabled_reason="new disks"), "enabled", "it is disabled: new disks", "taskvisor host enable h1"),
     (replace(ASK, host=H2), host("h1"), "host", "only host h2 was asked for", "ask for no host"),
     (replace(ASK, image_host=H2), host("h1"), "image", "the image lies on host h2 only", "copy its file"),

@@ -215,3 +215,17 @@ def test_a_key_of_another_type_hides_no_operation(
     assert [op.id for op in listing.list_operations()] == ["build-web"]
     assert len(told) == 1
     assert told[0].startswith("operation op can't be read: ")
+
+
+def test_instances_are_read_a_page_at_a_time_by_name(catalog: Catalog, admission: Admission) -> None:
+    names = [f"guest-{number}" for number in range(7)]
+    for name in reversed(names):
+        guest = instance(name, f"build-{name}", ports=())
+        admission.admit_build(operation(f"build-{name}", guest), guest, claim(guest))
+    read: list[str] = []
+
+    while page := catalog.page_instances(after=read[-1] if read else "", limit=3):
+        read += [guest.name for guest in page]
+
+    assert read == names
+    assert catalog.page_instances(after="guest-3", limit=1)[0].name == "guest-4"

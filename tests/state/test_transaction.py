@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 import redis
 
+from taskvisor.model.errors import Refused
 from taskvisor.state.transaction import Transaction
 from tests.support.world import read_everything
 
@@ -88,7 +89,7 @@ BROKEN: tuple[tuple[Guard, Commands, str], ...] = (
     (add_sharing, (("HSET", "hash", "mine", "shared", "other", "alone"),), "other"),
     (add_alone, (("HSET", "hash", "other", "shared"),), "other"),
     (add_alone, (("HSET", "hash", "mine", "alone", "other", "alone"),), "other"),
-    (add_gone, (("SET", "string", ""),), "there"),
+    (add_gone, (("SET", "string", ""),), "string"),
 )
 
 
@@ -223,3 +224,19 @@ def test_a_transaction_survives_a_redis_that_forgot_its_scripts(client: redis.Re
     second.run(client, "write")
 
     assert client.get("count") == "2"
+
+
+def test_a_key_that_has_to_be_gone_refuses_by_its_name_whatever_its_type(client: redis.Redis) -> None:
+    client.sadd("there", "x")
+    tx = Transaction()
+    tx.require_gone("nowhere", Refused)
+    tx.require_gone("there", lambda key: Refused(f"{key} is there"))
+    tx.do("SET", "written", 1)
+
+    with pytest.raises(Refused, match="there is there"):
+        tx.run(client, "test")
+    assert not client.exists("written")
+
+    client.delete("there")
+    tx.run(client, "test")
+    assert client.exists("written")

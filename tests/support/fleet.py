@@ -31,12 +31,14 @@ from taskvisor.state.aggregates import AggregateChanges, Aggregates
 from taskvisor.state.catalog import Catalog
 from taskvisor.state.connection import open_redis
 from taskvisor.state.counters import Counters
+from taskvisor.state.drains import DrainChanges, Drains
 from taskvisor.state.events import Events
 from taskvisor.state.explanations import Explanations
 from taskvisor.state.flavors import FlavorChanges, Flavors
 from taskvisor.state.fleet_view import FleetView
 from taskvisor.state.floating import FloatingAddresses, FloatingChanges
 from taskvisor.state.host_changes import HostChanges
+from taskvisor.state.host_operations import HostOperations
 from taskvisor.state.hosts import Hosts
 from taskvisor.state.identities import Identities
 from taskvisor.state.images import Images
@@ -148,6 +150,9 @@ class Fleet:
             survey=Survey(self.client, KEYS),
             repairs=Repairs(self.client, writer),
             orphans=Orphans(self.client, writer),
+            drains=Drains(self.client, KEYS),
+            drain_changes=DrainChanges(self.client, writer),
+            host_operations=HostOperations(self.client, writer),
             default_network_cidr=cidr,
             resources=resources,
         )

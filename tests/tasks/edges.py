@@ -17,6 +17,7 @@ class DoorOnly:
 
     def __init__(self, fleet: Fleet) -> None:
         self.door = fleet.door
+        self.drain_at_once = 2
 
 
 @contextmanager

@@ -111,6 +111,7 @@ def test_each_row_has_a_task_and_each_task_a_row(app: Celery) -> None:
         control_queue=str,
         compute_queue="",
         sweep_images=lambda: None,
+        sweep_drains=lambda: None,
     ).ticks
 
     assert sorted(tasks) == sorted(row.task for row in ROWS)

@@ -24,6 +24,7 @@ ALWAYS: Mapping[str, Filter] = {"reported": readiness.has_reported, "sane": read
 
 FILTERS: Mapping[str, Filter] = {
     "up": readiness.is_up,
+    "forced_down": readiness.is_not_forced_down,
     "enabled": readiness.is_enabled,
     "host": wishes.is_the_host_asked_for,
     "image": wishes.has_the_image,

@@ -19,6 +19,22 @@ def is_up(_: Ask) -> Judge:
     return judge
 
 
+def is_not_forced_down(_: Ask) -> Judge:
+    """A host that an operator called dead takes nothing, whatever its heartbeats say. One that is drained is disabled."""
+
+    def judge(host: Host) -> Refusal | None:
+        mark = host.forced_down
+        if mark is None:
+            return None
+        return Refusal(
+            reason=f"it was forced down by {mark.by}: {mark.reason}",
+            remedy=f"taskvisor host force-down --up {host.name}, if it is in order",
+            distance=FAR,
+        )
+
+    return judge
+
+
 def is_enabled(_: Ask) -> Judge:
     def judge(host: Host) -> Refusal | None:
         if host.disabled_reason is None:
