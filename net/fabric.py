@@ -1,8 +1,9 @@
 """The network side of this host, for steps: plug, unplug, list. Composes; each part's rules are in its own module.
 
 Layout below the state directory: `net/networks/<network id>/` (DHCP), `net/filters/` (what filters of ports follow from),
-`net/locks/` (and what the firewall is known to hold), `net/ovs/` (a note for each port that may be on an Open vSwitch bridge),
-and `net/forwarding` when it was we who switched forwarding on.
+`net/surroundings/` (what was told of each network, for a store that was lost), `net/locks/` (and what the firewall is known to
+hold), `net/ovs/` (a note for each port that may be on an Open vSwitch bridge), and `net/forwarding` when it was we who switched
+forwarding on.
 
 One lock per network makes plug and unplug take turns, so the last unplug can't take the bridge from under a first
 plug. Order of a plug: what may be refused first (the device's name, the bridge's), the guest's link up last, when its
@@ -22,6 +23,7 @@ from net.filters.port_filters import PortFilters
 from net.filters.port_rules import PortRules, port_rules_for
 from net.filters.ruleset import network_rules_for
 from net.filters.transactions import Transactions
+from net.kept_surroundings import KeptSurroundings, ports_in
 from net.links.counters import read_outward_counters
 from net.links.link import MACVTAP, TAP, Link
 from net.links.netlink import Netlink, open_netlink
@@ -35,6 +37,7 @@ from net.plugged import LinksSeen, lacking_in
 from net.segments.registry import segment_for
 from net.segments.segment import Segment
 from net.services.provision import Services
+from taskvisor.model.holdings import NetworkCopy
 from taskvisor.model.ids import NetworkId, PortId
 from taskvisor.model.measured import TrafficCounters
 from taskvisor.model.network import NetworkKind, Surroundings
@@ -62,6 +65,7 @@ class LinuxFabric:
         self._connections = Connections(self._directory / "filters")
         self._services = Services(self._directory / "networks", transactions)
         self._switch = SwitchSegment(ovsdb, self._directory / "ovs")
+        self._kept = KeptSurroundings(self._directory / "surroundings")
 
     def ensure_plugged(self, vif: VifPlan) -> None:
         """The port's device, what its network is made of here, filters, NAT and DHCP entry are there; the device is on it
@@ -112,6 +116,7 @@ class LinuxFabric:
                 self._filters.ensure_bridge_absent(vif.bridge)
                 self._connections.ensure_network_absent(bridge_name_for(vif.network_id))
                 segment.ensure_absent(netlink, vif)
+            self._ensure_kept_if_used(netlink, vif.network_id)
 
     def ensure_told(self, vif: VifPlan, documents: Mapping[str, str]) -> None:
         """See `Fabric.ensure_told`. Errors as of net/services/metadata.py; Busy as above."""
@@ -126,6 +131,8 @@ class LinuxFabric:
             ports = self._filters.ensure_groups(around, here)
             self._connections.ensure_judged(ports, around, lambda: _addresses_of(netlink))
             self._ensure_floating(netlink, around, here)
+            if not ports_in(around).isdisjoint(_owned_ports_in(netlink)):
+                self._kept.ensure_kept(around)
 
     def list_missing(self, vifs: Sequence[VifPlan]) -> tuple[PlugLack, ...]:
         """See `Fabric.list_missing`: one look at all links, one at the filters, and one at each network's DHCP."""
@@ -165,6 +172,10 @@ class LinuxFabric:
         """What the dnsmasq of each network is told, in the order of networks. A host without networks has no such files."""
         return self._services.list_dhcp()
 
+    def list_kept_networks(self) -> tuple[NetworkCopy, ...]:
+        """See `Fabric.list_kept_networks`."""
+        return self._kept.list_all()
+
     def _segment(self, kind: NetworkKind) -> Segment:
         return self._switch if kind is NetworkKind.OVS else segment_for(kind)
 
@@ -194,6 +205,11 @@ class LinuxFabric:
         if vif.anti_spoofing:
             log.warning("port_without_filters", tap=vif.tap, kind=vif.kind)
 
+    def _ensure_kept_if_used(self, netlink: Netlink, network_id: NetworkId) -> None:
+        """What was told of the network goes with its last port here."""
+        if self._kept.ports_of(network_id).isdisjoint(_owned_ports_in(netlink)):
+            self._kept.ensure_gone(network_id)
+
     @contextmanager
     def _locked(self, network_id: NetworkId) -> Iterator[None]:
         self._directory.mkdir(parents=True, exist_ok=True)
@@ -216,7 +232,12 @@ def _addresses_of(netlink: Netlink) -> frozenset[str]:
     return frozenset((*own, *(str(held.interface.ip) for held in netlink.list_addresses6())))
 
 
-def _ports_in(netlink: Netlink) -> frozenset[PortId]:
+def _ports_in(netlink: Netlink, kinds: tuple[str, ...] = (TAP,)) -> frozenset[PortId]:
     """The ports that have a TAP of ours on this host."""
-    owners = (parse_owner(link.alias) for link in netlink.list_links() if link.kind == TAP)
+    owners = (parse_owner(link.alias) for link in netlink.list_links() if link.kind in kinds)
     return frozenset(owner.port_id for owner in owners if owner is not None)
+
+
+def _owned_ports_in(netlink: Netlink) -> frozenset[PortId]:
+    """The ports that have any device of ours on this host."""
+    return _ports_in(netlink, (TAP, MACVTAP))

@@ -5,6 +5,7 @@
     told/<tap>.json                what the metadata service would tell the port's guest
     surroundings/<bridge>.json     what this host was told of that network last
     remembered/<tap>.json          what the filters of a port would follow from
+    kept/<network>.json            the same, as a real host keeps it for a store that was lost
     lost/<tap>.json                what somebody took of a plug that has no file here: its filters, the guest's end
 
 The world is shared by every process of the host. Look-and-act happens under the network's lock; a record is whole or
@@ -22,10 +23,12 @@ from pathlib import Path
 
 import msgspec
 
+from net.kept_surroundings import KeptSurroundings
 from net.kinds import OWN_BRIDGE_KINDS
 from net.locks import ensure_locked
 from net.plan import OWNER_WORD, bridge_name_for, network_owner_for
 from taskvisor.model.errors import CannotAsk, Contradiction
+from taskvisor.model.holdings import NetworkCopy
 from taskvisor.model.ids import NetworkId
 from taskvisor.model.measured import TrafficCounters
 from taskvisor.model.network import Surroundings
@@ -65,6 +68,7 @@ class SimulatedFabric:
         self._locks = root / "locks"
         self._surroundings = root / "surroundings"
         self._lost = root / "lost"
+        self._kept = KeptSurroundings(root / "kept")
         self._remembered = root / "remembered"
         parts = (self._links, self._leases, self._told, self._locks, self._surroundings, self._lost, self._remembered)
         for directory in parts:
@@ -103,6 +107,7 @@ class SimulatedFabric:
             leases = self._leases / vif.bridge
             (leases / f"{vif.tap}.json").unlink(missing_ok=True)
             if _is_gone(leases):
+                self._kept.ensure_gone(vif.network_id)
                 (self._surroundings / f"{vif.bridge}.json").unlink(missing_ok=True)
                 if self._read(vif.bridge) == bridge:
                     self._file(vif.bridge).unlink()
@@ -123,6 +128,7 @@ class SimulatedFabric:
         with self._locked(network_id):
             if (self._leases / bridge).is_dir():
                 self._put(self._surroundings / f"{bridge}.json", around, network_id)
+                self._kept.ensure_kept(around)
 
     def list_missing(self, vifs: Sequence[VifPlan]) -> tuple[PlugLack, ...]:
         """What has no file, or was taken."""
@@ -167,6 +173,10 @@ class SimulatedFabric:
             for bridge, lease in found
             if lease is not None
         )
+
+    def list_kept_networks(self) -> tuple[NetworkCopy, ...]:
+        """As on a real host."""
+        return self._kept.list_all()
 
     def _parts_missing(self, vif: VifPlan) -> Iterator[PlugPart]:
         if self._read(vif.tap) != Link(kind=Kind.TAP, alias=vif.owner) or self._read(vif.bridge) is None:

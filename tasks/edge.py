@@ -29,6 +29,7 @@ from tasks.network_request_tasks import NetworkRequestTasks
 from tasks.network_tasks import NetworkTasks
 from tasks.node import Asking, Node
 from tasks.orphan_tasks import orphan_requests
+from tasks.rebuild_tasks import RebuildTasks, require_open
 from tasks.recovery_tasks import register_recovery
 from tasks.repair_tasks import RepairTasks
 from tasks.telling import Teller
@@ -98,6 +99,7 @@ class Edge:
         self.teller = Teller(app)
         self._images = ImageTasks(app, node, self.teller, control_queue)
         self.networks = NetworkTasks(app, node, control_queue)
+        self._rebuilds = RebuildTasks(app, node, control_queue)
         self._records = NetworkRequestTasks(app, self.teller, self.networks.ask_to_refresh, self.networks.ask_to_copy)
         self._hosts = HostRequestTasks(app, node, self.teller, COMPUTE_QUEUE, self._launch_or_leave)
         self.ticks = TickTasks(
@@ -139,6 +141,7 @@ class Edge:
         self._fleet.register()
         self.ticks.register()
         self._repairs.register()
+        self._rebuilds.register()
         self._register_wishes()
         self._register_periodic()
         register_recovery(self._app, self._node)
@@ -221,6 +224,7 @@ class Edge:
         """Let the chain send the next step, or cut it here. What became of the step is what Flower shows of its task."""
         if following.ended is not None:
             self.teller.tell_watchers(following.ended)
+            self._rebuilds.ask_to_keep(following.ended)
         self.networks.tell_of_ports(following.gone)
         if following.onward is not Onward.CONTINUE:
             task.request.chain = None
@@ -262,6 +266,7 @@ class Edge:
             raise Ignore
         try:
             with self._telling_of_unreadable(operation_id):
+                require_open(door.store.closing)
                 answer = ask(door, operation_id, fields)
         except IdInUse as other:
             self._count(CounterName.REQUESTS_DROPPED_ID_IN_USE)

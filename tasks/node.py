@@ -10,6 +10,7 @@ from tasks.host_repair import HostRepairs
 from tasks.host_watch import HostWatch
 from tasks.image_requests import Answered
 from tasks.image_upkeep import ImageUpkeep
+from tasks.keeping import RecordKeeper
 from tasks.monitoring import HostMonitor
 from tasks.orphans import OrphanPatrol
 from tasks.periodic import HostReport, Settler, Sweep
@@ -45,6 +46,8 @@ class Node(Protocol):
     def plugs(self) -> PlugCheck: ...
     @property
     def drain_at_once(self) -> int: ...
+    @property
+    def keeper(self) -> RecordKeeper: ...
     @property
     def repairs(self) -> HostRepairs: ...
     @property

@@ -9,6 +9,7 @@ from taskvisor.state.addresses import Addresses
 from taskvisor.state.admission import Admission
 from taskvisor.state.aggregates import AggregateChanges, Aggregates
 from taskvisor.state.catalog import Catalog
+from taskvisor.state.closing import Closing
 from taskvisor.state.counters import Counters
 from taskvisor.state.drains import DrainChanges, Drains
 from taskvisor.state.explanations import Explanations
@@ -59,6 +60,7 @@ class Store:
     flavors: Flavors
     flavor_changes: FlavorChanges
     surroundings: SurroundingsReader
+    closing: Closing
     ticks: Ticks
     waiting: Waiting
     silence: Silence

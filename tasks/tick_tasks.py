@@ -17,6 +17,7 @@ from beat_schedule import SLICES, expires_s_for
 from tasks.build_time_out import TIME_OUT_BUILDS
 from tasks.host_watch import CHECK_HOSTS
 from tasks.image_upkeep import CLEAN_IMAGE_CACHE, PREWARM_IMAGES
+from tasks.keeping import KEEP_RECORDS
 from tasks.monitoring import MONITOR
 from tasks.node import Node
 from tasks.orphans import CHECK as CHECK_ORPHANS
@@ -106,6 +107,10 @@ class TickTasks:
                 work=lambda node, _: {"orphans": node.orphans.run()},
                 says="Put in quarantine what this host has and no record is of, and do what is due about what was confirmed.",
                 limit_s=ORPHANS_LIMIT_S,
+            ),
+            KEEP_RECORDS: Tick(
+                work=lambda node, _: {"kept": node.keeper.keep()},
+                says="Keep copies of this host's records beside what they are about, and see whether the store has lost them.",
             ),
             CLEAN_IMAGE_CACHE: Tick(
                 work=lambda node, _: node.image_upkeep.clean(),

@@ -450,6 +450,21 @@ class Taskvisor(FleetRequests, HostRequests):
             self._opened().send("host.verify", {}, request_id, queue=f"host.{host}.control", expires_s=expires_s)
         return self.handle(request_id)
 
+    def report_of_host(self, host: str, *, expires_s: float) -> None:
+        """Ask a host to report its resources to the store, as it does periodically."""
+        with self.asking(f"take the request host.track to {host}"):
+            queue = f"host.{host}.control"
+            self._opened().send("host.track", {}, str(uuid.uuid4()), queue=queue, expires_s=expires_s)
+
+    def tell_of_host(self, host: str, *, expires_s: float) -> Handle[object]:
+        """Ask a host for all that it has of records: its result is a `taskvisor.model.holdings.HostHoldings` as JSON. Changes
+        nothing there. A host that does not take the request within `expires_s` never does.
+        """
+        request_id = str(uuid.uuid4())
+        with self.asking(f"take the request host.tell to {host}"):
+            self._opened().send("host.tell", {}, request_id, queue=f"host.{host}.control", expires_s=expires_s)
+        return self.handle(request_id)
+
     def handle(self, operation_id: str) -> Handle[Any]:
         """The handle of an operation that was asked for before, by anyone."""
         return Handle(self._opened().result(operation_id), self)

@@ -281,6 +281,10 @@ class Settings(BaseSettings):
     drain_at_once: Annotated[int, Field(ge=1, le=64)] = 4
     """Guests of one host that a drain stops, or starts again, at once: shutting down and booting load a host."""
 
+    records_s: Annotated[float, Field(gt=0)] = 60.0
+    """How often a host looks whether the copies of its records are as the records are, by which a lost store is rebuilt. What an
+    operation changes is kept when it ends: this is for the rest, like a port's security groups."""
+
     operation_keep_s: Annotated[int, Field(ge=60)] = 7 * 86400
     """Ended operations are readable for so long."""
 

@@ -107,6 +107,13 @@ ROWS: tuple[Row, ...] = (
         reason="What no record is of is noted, seen once more after a while, and then dealt with as the policy says.",
     ),
     Row(
+        name="records",
+        task="host.keep_records",
+        where=Where.CONTROL,
+        period="records_s",
+        reason="Copies of the records lie beside what they are about, so that a lost store can be rebuilt from the hosts.",
+    ),
+    Row(
         name="image_cache",
         task="host.clean_image_cache",
         where=Where.STEPS,

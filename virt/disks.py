@@ -3,6 +3,7 @@
     <root>/instances/<instance id>/   owner.json (owned_directories), console.log, and the disks that the plan names;
                                       pools.json (pool_notes), when disks lie in an LVM volume group or a Ceph pool
     <root>/images/                    published snapshots (published_images)
+                                      beside both, copies of their records (kept_records)
 
 Knows nothing of domains: that no guest has a disk open is for its caller to know, and for QEMU's own locks to notice.
 Invariant: what bears its final name is complete; what is under way bears another.
@@ -18,9 +19,11 @@ from pathlib import Path
 
 from taskvisor.model.disk_backend import DiskBackend
 from taskvisor.model.errors import CannotAsk, Refused, Retryable
+from taskvisor.model.holdings import ImageCopy, InstanceCopy
 from taskvisor.model.ids import ImageId, InstanceId
 from taskvisor.model.observed import DiskFileFacts, ImageFileFacts
 from taskvisor.model.plan import CachedImage, ConfigDrive, DiskLayout, DiskPlan, DiskStorage, Seed
+from taskvisor.model.records import Image, Instance
 from taskvisor.model.snapshot import DEFAULT_ENCODING, SnapshotEncoding
 from taskvisor.model.states import ImageFormat
 from virt import qemu_img
@@ -28,6 +31,7 @@ from virt.disk_file import read_disk_file
 from virt.durable import ensure_no_file, rename_durably, sync_file, write_durably
 from virt.growth import read_growth_bytes
 from virt.images.published import PublishedImages
+from virt.kept_records import KeptRecords
 from virt.owned_directories import OwnedDirectories
 from virt.progress import Progress, ignore_progress
 from virt.seeds.fat import fat_for
@@ -53,6 +57,7 @@ class LocalDisks:
         self._root = root
         self._instances = OwnedDirectories(root / "instances")
         self._images = PublishedImages(root / "images")
+        self._kept = KeptRecords(root)
         self._stores = stores
         self._files = FileStore(preallocation=stores.preallocation)
 
@@ -138,6 +143,7 @@ class LocalDisks:
         """Neither the copy nor the published image of that id is left. Retryable when the disk refuses."""
         with _removal_errors(f"image {image_id}"):
             self._images.ensure_unpublished(image_id)
+            self._kept.ensure_image_forgotten(image_id)
 
     def ensure_kept_beside(self, instance_id: InstanceId, file_name: str, text: str) -> None:
         """The instance's directory has the file, whole. Refused when there is no such directory, Contradiction when not ours."""
@@ -190,6 +196,22 @@ class LocalDisks:
     def read_growth_gib(self) -> int:
         """What the files of guests' disks may still grow by, in whole GiB, rounded up."""
         return whole_gib(read_growth_bytes(self._instances.root))
+
+    def ensure_instance_kept(self, instance: Instance) -> None:
+        """See `KeptRecords.ensure_instance_kept`."""
+        self._kept.ensure_instance_kept(instance)
+
+    def ensure_image_kept(self, image: Image) -> None:
+        """See `KeptRecords.ensure_image_kept`."""
+        self._kept.ensure_image_kept(image)
+
+    def list_kept_instances(self) -> tuple[InstanceCopy, ...]:
+        """See `KeptRecords.list_instances`."""
+        return self._kept.list_instances()
+
+    def list_kept_images(self) -> tuple[ImageCopy, ...]:
+        """See `KeptRecords.list_images`."""
+        return self._kept.list_images()
 
     def _store_of(self, disk: DiskPlan) -> DiskStore:
         if disk.storage is not DiskStorage.FILE:

@@ -17,6 +17,7 @@ from tasks.flows import FLOWS
 from tasks.host_repair import HostRepairs
 from tasks.host_watch import HostWatch
 from tasks.image_upkeep import ImageUpkeep
+from tasks.keeping import RecordKeeper
 from tasks.monitoring import HostMonitor
 from tasks.orphans import OrphanPatrol
 from tasks.periodic import HostReport, Launch, Settler, Sweep, TellOfPorts
@@ -53,6 +54,7 @@ from taskvisor.state.addresses import Addresses
 from taskvisor.state.admission import Admission
 from taskvisor.state.aggregates import AggregateChanges, Aggregates
 from taskvisor.state.catalog import Catalog
+from taskvisor.state.closing import Closing
 from taskvisor.state.connection import asking, open_redis
 from taskvisor.state.counters import Counters
 from taskvisor.state.drains import DrainChanges, Drains
@@ -161,6 +163,7 @@ class OpenNode:
             flavors=Flavors(self.redis, keys),
             flavor_changes=FlavorChanges(self.redis, writer),
             surroundings=SurroundingsReader(self.redis, keys),
+            closing=Closing(self.redis, keys),
             ticks=Ticks(self.redis, keys),
             waiting=Waiting(self.redis, keys),
             silence=Silence(self.redis, writer),
@@ -280,6 +283,10 @@ class OpenNode:
             notes=StoreNotesFile(self.settings.state_dir / "store.json"),
             policy=orphan_policy_of(self.settings),
         )
+
+    @cached_property
+    def keeper(self) -> RecordKeeper:
+        return RecordKeeper(store=self.store, host=self.host, ports=self.ports, exclusion=self._exclusion)
 
     @cached_property
     def sweep(self) -> Sweep:

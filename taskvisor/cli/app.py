@@ -23,6 +23,7 @@ from taskvisor.cli import (
     ops,
     orphans,
     preflight,
+    rebuild,
     server_group,
     ticks,
     up,
@@ -116,6 +117,7 @@ app.command(rich_help_panel=FLEET)(ticks.ticks)
 app.command(rich_help_panel=FLEET)(usage.usage)
 app.command(rich_help_panel=FLEET)(verify.verify)
 app.add_typer(orphans.app, name="orphans", rich_help_panel=FLEET)
+app.command(rich_help_panel=FLEET)(rebuild.rebuild)
 app.command(rich_help_panel=HERE)(up.up)
 app.command(rich_help_panel=HERE)(worker.worker)
 app.command(rich_help_panel=HERE)(preflight.preflight)

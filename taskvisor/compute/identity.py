@@ -145,12 +145,12 @@ def look_refusals(claimant: Claimant, known: KnownHost, look: HostLook) -> Itera
             " name that this machine had; if they are strays of a host that builds elsewhere now, undefine them by hand",
         )
     unknown = [guest for guest in look.guests if guest.recorded_on is None]
-    if unknown and not _is_upgrade(kept, known):
+    if unknown and not known.store_closed and not _is_upgrade(kept, known):
         yield Refusal(
             clash=Clash.GUESTS_UNKNOWN,
             sentence=f"guests of ours are here that this Redis knows nothing of: {_named(unknown)}; if it is the wrong"
-            " Redis or key prefix, set TASKVISOR_REDIS_URL and TASKVISOR_KEY_PREFIX; if it has lost its records, restore"
-            f" it, or run {ADOPT} once on each host and then `taskvisor rebuild --from-hosts`",
+            " Redis or key prefix, set TASKVISOR_REDIS_URL and TASKVISOR_KEY_PREFIX; if it has lost its records, restore it,"
+            " or run `taskvisor rebuild --close`, start the workers, and run `taskvisor rebuild --from-hosts`",
         )
 
 

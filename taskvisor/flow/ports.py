@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from taskvisor.model.change import Change, Loaded
+from taskvisor.model.holdings import ImageCopy, InstanceCopy, NetworkCopy
 from taskvisor.model.ids import ImageId, InstanceId, NetworkId, OperationId
 from taskvisor.model.measured import EvictedImages, HostUsage, TrafficCounters
 from taskvisor.model.network import NO_LINKS, HostLinks, Network, Surroundings
@@ -40,7 +41,7 @@ from taskvisor.model.plan import (
     VifPlan,
     VolumePlan,
 )
-from taskvisor.model.records import ImageSource, Instance
+from taskvisor.model.records import Image, ImageSource, Instance
 from taskvisor.model.snapshot import DEFAULT_ENCODING, LiveCopy, Quiesce, SnapshotEncoding
 from taskvisor.model.states import ImageFormat
 from taskvisor.model.volume import VolumeAttachment
@@ -277,6 +278,24 @@ class Disks(Protocol):
         """What the files of guests' disks may still grow by, in GiB: disks are made larger than the room that they take."""
         ...
 
+    def ensure_instance_kept(self, instance: Instance) -> None:
+        """A copy of the record lies in the instance's directory, and goes with it; without keys and user data. Of no effect
+        where there is no directory of that name.
+        """
+        ...
+
+    def ensure_image_kept(self, image: Image) -> None:
+        """A copy of the record lies beside the published image, and goes with it. Of no effect where none is published."""
+        ...
+
+    def list_kept_instances(self) -> tuple[InstanceCopy, ...]:
+        """The copies of instances' records that lie here. One that can't be read is listed, with the reason."""
+        ...
+
+    def list_kept_images(self) -> tuple[ImageCopy, ...]:
+        """The copies of images' records that lie here, likewise."""
+        ...
+
 
 class Volumes(Protocol):
     """What connects this host to storage that lives on without its guests.
@@ -390,6 +409,12 @@ class Fabric(Protocol):
 
     def list_dhcp(self) -> tuple[DhcpFacts, ...]:
         """What this host's DHCP is told of ports of ours, whether or not it runs now."""
+        ...
+
+    def list_kept_networks(self) -> tuple[NetworkCopy, ...]:
+        """What this host was told last of the surroundings of each network that it has ports of. One that can't be read is
+        listed, with the reason.
+        """
         ...
 
 

@@ -68,7 +68,8 @@ class Beat:
 class KnownHost:
     """All that the store has about one host that matters at its start, seen in one look. `text` is the record as stored.
 
-    `reported`: it has told its inventory at some time. `instances` is how many are recorded on it.
+    `reported`: it has told its inventory at some time. `instances` is how many are recorded on it. `store_closed`: the store is
+    known to have lost its records, and lets nobody build until they are read back from the hosts.
     """
 
     record: IdentityRecord | None
@@ -76,6 +77,7 @@ class KnownHost:
     reported: bool
     instances: int
     beats: tuple[Beat, ...]
+    store_closed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

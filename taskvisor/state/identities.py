@@ -10,6 +10,7 @@ from taskvisor.model.errors import StoreConflict
 from taskvisor.model.identity import Beat, IdentityRecord, KnownHost, Role
 from taskvisor.model.ids import HostName, InstanceId
 from taskvisor.model.records import Instance
+from taskvisor.state.closing import closed_for
 from taskvisor.state.codec import decode, encode
 from taskvisor.state.connection import asking
 from taskvisor.state.keys import Keys
@@ -24,7 +25,8 @@ IDENTITY, RECOVERED_BOOT = "identity", "recovered_boot"
 LOOK_SCRIPT = """
 return {
   redis.call('HGET', KEYS[1], ARGV[1]), redis.call('HEXISTS', KEYS[1], 'inventory'), redis.call('SCARD', KEYS[2]),
-  redis.call('GET', KEYS[3]), redis.call('PTTL', KEYS[3]), redis.call('GET', KEYS[4]), redis.call('PTTL', KEYS[4])
+  redis.call('GET', KEYS[3]), redis.call('PTTL', KEYS[3]), redis.call('GET', KEYS[4]), redis.call('PTTL', KEYS[4]),
+  redis.call('GET', KEYS[5])
 }
 """
 
@@ -40,9 +42,11 @@ class Identities:
     def read(self, host: HostName) -> KnownHost:
         """All that is known of the host, in one look. UnreadableRecord when a newer version wrote its identity."""
         keys = self._keys
-        looked_at = [keys.host(host), keys.instances_on(host), keys.alive(host), keys.taking(host)]
+        looked_at = [keys.host(host), keys.instances_on(host), keys.alive(host), keys.taking(host), keys.closed]
         with asking(f"read the identity of host {host}"):
-            text, reported, instances, alive, alive_ms, taking, taking_ms = self._look(keys=looked_at, args=[IDENTITY])
+            text, reported, instances, alive, alive_ms, taking, taking_ms, door = self._look(
+                keys=looked_at, args=[IDENTITY]
+            )
         beats = ((Role.STEPS, alive, alive_ms), (Role.CONTROL, taking, taking_ms))
         return KnownHost(
             record=None if text is None else decode(text, IdentityRecord, f"identity of host {host}"),
@@ -52,6 +56,7 @@ class Identities:
             beats=tuple(
                 Beat(role=role, incarnation=by, left_ms=int(left)) for role, by, left in beats if by is not None
             ),
+            store_closed=door is not None and closed_for(str(door)) is not None,
         )
 
     def register(self, host: HostName, record: IdentityRecord, seen: KnownHost) -> None:

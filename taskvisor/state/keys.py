@@ -74,6 +74,7 @@
 | counters | hash | a counter's name and labels to how often; see `counters.py` |
 | birth | hash | id of this store, made once; ticks:<host>: how often the host has asked for it |
 | orphans:<host> | hash | kind and name of each thing of the host that no record is of to Orphan as JSON |
+| closed | string | why the store takes no requests, or that somebody opened it; see `closing.py` |
 | schema | string | version of all of the above |
 """
 
@@ -353,6 +354,10 @@ class Keys:
 
     def orphans(self, host: str) -> str:
         return f"{self.prefix}orphans:{host}"
+
+    @property
+    def closed(self) -> str:
+        return f"{self.prefix}closed"
 
     @property
     def schema(self) -> str:

@@ -10,6 +10,7 @@ import redis
 from net.simulated import SimulatedFabric, SimulatedNeighbour
 from tasks.door import Admitted, Answer, Door
 from tasks.flows import FLOWS
+from tasks.keeping import RecordKeeper
 from tasks.periodic import HostReport, Settler, Sweep
 from tasks.replug import PlugCheck
 from tasks.store import RememberedNetworks, Store
@@ -29,6 +30,7 @@ from taskvisor.state.addresses import Addresses
 from taskvisor.state.admission import Admission
 from taskvisor.state.aggregates import AggregateChanges, Aggregates
 from taskvisor.state.catalog import Catalog
+from taskvisor.state.closing import Closing
 from taskvisor.state.connection import open_redis
 from taskvisor.state.counters import Counters
 from taskvisor.state.drains import DrainChanges, Drains
@@ -89,6 +91,7 @@ class SimulatedHost:
     report: HostReport
     plugs: PlugCheck
     ticker: Ticker
+    keeper: RecordKeeper
     outsider: SimulatedOutsider
     neighbour: SimulatedNeighbour
 
@@ -153,6 +156,7 @@ class Fleet:
             drains=Drains(self.client, KEYS),
             drain_changes=DrainChanges(self.client, writer),
             host_operations=HostOperations(self.client, writer),
+            closing=Closing(self.client, KEYS),
             default_network_cidr=cidr,
             resources=resources,
         )
@@ -234,6 +238,7 @@ class Fleet:
                 now=self.clock.now,
                 steady=self.clock.now,
             ),
+            keeper=RecordKeeper(store=self.store, host=name, ports=ports, exclusion=InstanceLocks(root / "locks")),
             outsider=SimulatedOutsider(root),
             neighbour=SimulatedNeighbour(root),
         )

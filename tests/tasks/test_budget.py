@@ -9,7 +9,9 @@ from taskvisor.flow.runner import Onward
 from tests.support.fleet import Fleet
 
 DOOR_ROUND_TRIPS = 9
-"""Known already? Then network, address, hosts (2), admit with its claim; and who must be told of its ports (3)."""
+"""Besides the edge's look whether the store is open.
+
+Known already? Then network, address, hosts (2), admit with its claim; and who must be told of its ports (3)."""
 STEP_ROUND_TRIPS = 3
 """One look, STARTED, DONE. (The first VIF of a process also reads its network.)"""
 SURROUNDINGS_ROUND_TRIPS = 2
@@ -18,7 +20,7 @@ TELLING_ROUND_TRIPS = 3
 """Who must be told of ports that have gone."""
 STEPS = 5
 MESSAGES = 1 + STEPS
-"""One entry and one a step: nothing else is sent for a build that goes well."""
+"""One entry and one a step. Besides them the edge asks the host, when it has ended, to keep a copy of the record."""
 RECORD_BYTES = 8_000
 """Of an ended build's record: its XML, its layout and its timeline."""
 

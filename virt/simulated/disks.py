@@ -5,6 +5,7 @@ pools/…                     what would be LVM volumes and RBD images
 images/<id>.partial         a copy of a guest's disk, not yet an image
 images/<id>.qcow2 or .raw   a published image
 published/<id>.json         what is known of it
+Beside directories and images lie copies of their records, as on a real host.
 """
 
 import contextlib
@@ -16,12 +17,15 @@ from pathlib import Path
 import msgspec
 
 from taskvisor.model.errors import CannotAsk, Contradiction, Refused
+from taskvisor.model.holdings import ImageCopy, InstanceCopy
 from taskvisor.model.ids import ImageId, InstanceId
 from taskvisor.model.observed import DiskFileFacts, ImageFileFacts
 from taskvisor.model.plan import CachedImage, ConfigDrive, DiskLayout, DiskPlan, Seed
+from taskvisor.model.records import Image, Instance
 from taskvisor.model.snapshot import DEFAULT_ENCODING, SNAPSHOT_FORMATS, SnapshotEncoding
 from taskvisor.model.states import ImageFormat
 from virt.images.names import image_files_for
+from virt.kept_records import KeptRecords
 from virt.owned_directories import UUID
 from virt.progress import Progress, ignore_progress
 from virt.seeds.volume import volume_for
@@ -54,6 +58,7 @@ class SimulatedDisks:
         self._instances = root / "instances"
         self._images = root / "images"
         self._lock = Lock(root / "disks.lock")
+        self._kept = KeptRecords(root)
         self._published = Shelf(root / "published", CachedImage, self._lock)
         for directory in (self._instances, self._images):
             directory.mkdir(parents=True, exist_ok=True)
@@ -172,6 +177,7 @@ class SimulatedDisks:
             for kind in SNAPSHOT_FORMATS:
                 self._image_path(image_id, kind).unlink(missing_ok=True)
             Path(self.snapshot_path(image_id)).unlink(missing_ok=True)
+            self._kept.ensure_image_forgotten(image_id)
 
     def ensure_kept_beside(self, instance_id: InstanceId, file_name: str, text: str) -> None:
         """The instance's directory has the file. Refused when there is no such directory, Contradiction when it is not ours."""
@@ -227,6 +233,22 @@ class SimulatedDisks:
         except OSError as error:
             raise CannotAsk(f"cannot list {self._images}: {error.strerror}") from error
         return image_files_for({*names, *(f"{key}.json" for key in self._published.list_keys())})
+
+    def ensure_instance_kept(self, instance: Instance) -> None:
+        """As on a real host."""
+        self._kept.ensure_instance_kept(instance)
+
+    def ensure_image_kept(self, image: Image) -> None:
+        """As on a real host."""
+        self._kept.ensure_image_kept(image)
+
+    def list_kept_instances(self) -> tuple[InstanceCopy, ...]:
+        """As on a real host."""
+        return self._kept.list_instances()
+
+    def list_kept_images(self) -> tuple[ImageCopy, ...]:
+        """As on a real host."""
+        return self._kept.list_images()
 
     def read_free_gib(self) -> tuple[int, int]:
         """Total and free GiB: as much as was said at first, since simulated disks take no room."""
