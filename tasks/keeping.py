@@ -9,10 +9,11 @@ from dataclasses import dataclass
 
 import structlog
 
+from tasks.at_rest import done_alone
 from tasks.store import Store
 from taskvisor.flow.ports import Exclusion, Ports
-from taskvisor.model.errors import CannotAsk, TaskvisorError
 from taskvisor.model.ids import HostName, InstanceId
+from taskvisor.model.records import Instance
 from virt.kept_records import without_secrets
 
 KEEP_RECORDS = "host.keep_records"
@@ -47,14 +48,7 @@ class RecordKeeper:
 
     def keep_one(self, instance_id: InstanceId) -> bool:
         """The instance's copy is as its record, if it is at rest on this host. True when there is such a record."""
-        try:
-            with self.exclusion.hold(instance_id) as alone:
-                return alone and self._kept_alone(instance_id)
-        except CannotAsk:
-            raise
-        except TaskvisorError as problem:
-            log.warning("record_not_kept", instance_id=instance_id, reason=str(problem))
-            return False
+        return done_alone(self, instance_id, self._kept, undone="record_not_kept")
 
     def keep_images(self) -> int:
         """Each image whose file lies here has a copy of its record. Returns how many were new."""
@@ -67,11 +61,8 @@ class RecordKeeper:
             self.ports.disks.ensure_image_kept(image)
         return len(stale)
 
-    def _kept_alone(self, instance_id: InstanceId) -> bool:
-        holding = self.store.admission.read_holding(instance_id)
-        if holding is None or holding.lease is not None or holding.instance.host != self.host:
-            return False
-        self.ports.disks.ensure_instance_kept(holding.instance)
+    def _kept(self, instance: Instance) -> bool:
+        self.ports.disks.ensure_instance_kept(instance)
         return True
 
     def _mind_lost_store(self) -> None:

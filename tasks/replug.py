@@ -11,14 +11,14 @@ from dataclasses import dataclass
 
 import structlog
 
-from tasks.at_rest import done_alone
+from tasks.at_rest import acted_alone, done_alone
 from tasks.guest_plans import attached_nic_of, xml_of
 from tasks.plugging import PluggedGuest, planned_vifs, plug, plug_lacks_of, running_in
 from tasks.record_copies import RecordCopies
 from tasks.store import Store
 from taskvisor.flow.ports import Exclusion, Ports
 from taskvisor.model.errors import Busy, CannotAsk, TaskvisorError
-from taskvisor.model.ids import HostName, NetworkId, PortId
+from taskvisor.model.ids import HostName, InstanceId, NetworkId, PortId
 from taskvisor.model.network import Port
 from taskvisor.model.observed import PlugLack, PlugPart
 from taskvisor.model.records import Instance
@@ -83,10 +83,7 @@ class PlugCheck:
         """The same for one guest, now. False when it lacks nothing, or an operation holds it. Raises what the host says; Busy
         while a step of the guest runs.
         """
-        with self.exclusion.hold(instance_id) as alone:
-            if not alone:
-                raise Busy(f"a step of instance {instance_id} runs on this host; ask again when that has ended")
-            return self._restored_alone(instance_id)
+        return acted_alone(self, instance_id, self._restored)
 
     def _refreshed(self, network_id: NetworkId) -> bool:
         try:

@@ -167,14 +167,22 @@ def _decide(store: _Store, settings: Settings, wanted: _Wanted) -> ExitCode:
     silent = {**unheard, **found.silent}
     blocked = bool(found.conflicts or silent or not answers)
     if not (blocked or wanted.dry_run):
-        _wait_for_reports(store.hosts, [holdings.host for holdings in answers])
-        store.rebuilding.write(found, time.time())
+        _write(store, settings, found, [holdings.host for holdings in answers])
     result = _Result(found=found, told=told, silent=silent, written=not (blocked or wanted.dry_run))
     if wanted.form is Format.JSON:
         show_json(_view(result))
     else:
         _show(result)
     return ExitCode.FAILED if blocked else ExitCode.DONE
+
+
+def _write(store: _Store, settings: Settings, found: Rebuild, hosts: Sequence[HostName]) -> None:
+    """The hosts have reported before, and do so anew: guests that nobody knew of counted against what may be claimed there."""
+    _wait_for_reports(store.hosts, hosts)
+    store.rebuilding.write(found, time.time())
+    with open_client(settings) as client:
+        for host in hosts:
+            client.report_of_host(host, expires_s=REPORT_LIMIT_S)
 
 
 def _ask(client: Taskvisor, rebuilding: Rebuilding, wanted: _Wanted) -> Told:

@@ -154,22 +154,34 @@ def _member_differs(finding: Finding, records: Records) -> Repair:
 
 
 def _member_left(finding: Finding, records: Records) -> Repair:
-    """Whoever may still write a record with the port has its addresses: without those, nobody can."""
+    """By the record of the port's instance it is not there; or no record has the port, and nobody can write one that has: whoever
+    may has the port's addresses.
+    """
     key, _, port = finding.subject.partition(" ")
     port_id = PortId(port)
+    done, changes = f"port {port_id} is in {key} no more", (DropField(key=key, field=port_id),)
+    owner = _owner_of(port_id, records)
+    if owner is not None:
+        unchanged = Unchanged(key=f"instance:{owner.id}", record=owner)
+        return RecordRepair(done=done, conditions=(unchanged, FieldThere(key=key, field=port_id)), changes=changes)
     network_id = _network_of_entry(key, port_id, records)
     network = records.networks.get(network_id)
     if network is not None and (port_id in network.ports or port_id in network.ports6):
         return ByHand(why=f"port {port_id} has an address: a request may be adding it; free that first")
     return RecordRepair(
-        done=f"port {port_id} is in {key} no more",
+        done=done,
         conditions=(
             FieldThere(key=key, field=port_id),
             FieldAbsent(key=f"ports:{network_id}", field=port_id),
             FieldAbsent(key=f"ports6:{network_id}", field=port_id),
         ),
-        changes=(DropField(key=key, field=port_id),),
+        changes=changes,
     )
+
+
+def _owner_of(port_id: PortId, records: Records) -> Instance | None:
+    owners = (one for one in records.instances.values() if port_id in {port.id for port in one.ports})
+    return next(owners, None)
 
 
 def _network_of_entry(key: str, port_id: PortId, records: Records) -> NetworkId:

@@ -11,6 +11,7 @@ from taskvisor.model.repair import (
     Change,
     Condition,
     DropField,
+    DropKey,
     DropMember,
     FieldAbsent,
     FieldIs,
@@ -31,7 +32,7 @@ def index_repair(finding: Finding, records: Records) -> Repair:
     """The set named in the finding's subject lists the member, or does not, as there is a record that belongs there."""
     index, _, member = finding.subject.partition(" ")
     kind = index.partition(":")[0]
-    rule = {"hosts": _host, "images": _image, "networks": _network, "instances": _instance, "ops": _operation}.get(kind)
+    rule = _RULES.get(index, _RULES.get(kind))
     if rule is None:
         return ByHand(why=f"this version knows no set {index}")
     return rule(index, member, records)
@@ -83,24 +84,83 @@ def _host(index: str, member: str, records: Records) -> Repair:  # noqa: ARG001 
 
 def _image(index: str, member: str, records: Records) -> Repair:
     image = records.images[member]
-    return RecordRepair(
-        done=f"{index} lists {member}",
-        conditions=(Unchanged(key=f"image:{member}", record=image), FieldAbsent(key=index, field=member)),
-        changes=(PutField(key=index, field=member, value=image.id),),
-    )
+    return _named(index, member, image.id, Unchanged(key=f"image:{member}", record=image))
 
 
 def _network(index: str, member: str, records: Records) -> Repair:
     there = next((one.network for one in records.networks.values() if one.network and one.network.name == member), None)
     if there is None:
         listed = NetworkId(records.indexes.networks[member])
-        return RecordRepair(
-            done=f"{index} does not list {member}",
-            conditions=(FieldIs(key=index, field=member, value=listed), KeyAbsent(key=f"network:{listed}")),
-            changes=(DropField(key=index, field=member),),
-        )
+        return _unnamed(index, member, listed, KeyAbsent(key=f"network:{listed}"))
+    return _named(index, member, there.id, Unchanged(key=f"network:{there.id}", record=there))
+
+
+def _flavor(index: str, member: str, records: Records) -> Repair:
+    record = records.flavors.get(member)
+    if record is None:
+        return _unnamed(index, member, records.indexes.flavors[member], KeyAbsent(key=f"flavor:{member}"))
+    return _named(index, member, record.id, Unchanged(key=f"flavor:{member}", record=record))
+
+
+def _flavor_id(index: str, member: str, records: Records) -> Repair:
+    named = next((one for one in records.flavors.values() if one.id == member), None)
+    if named is not None:
+        return _named(index, member, named.flavor.name, Unchanged(key=f"flavor:{named.flavor.name}", record=named))
+    name = records.indexes.flavor_ids[member]
+    other = records.flavors.get(name)
+    absent: Condition = KeyAbsent(key=f"flavor:{name}")
+    return _unnamed(index, member, name, absent if other is None else Unchanged(key=f"flavor:{name}", record=other))
+
+
+def _history(index: str, member: str, records: Records) -> Repair:  # noqa: ARG001 - as every rule
     return RecordRepair(
-        done=f"{index} lists {member}",
-        conditions=(Unchanged(key=f"network:{there.id}", record=there), FieldAbsent(key=index, field=member)),
-        changes=(PutField(key=index, field=member, value=there.id),),
+        done=f"the history of instance {member}, which is gone, is gone too",
+        conditions=(KeyAbsent(key=f"instance:{member}"),),
+        changes=(DropKey(key=f"history:{member}"),),
     )
+
+
+def _server(index: str, member: str, records: Records) -> Repair:
+    instance = records.instances.get(InstanceId(member))
+    listed = records.indexes.servers.get(index.partition(":")[2], {}).get(member)
+    gone: Condition = KeyAbsent(key=f"instance:{member}")
+    recorded = gone if instance is None else Unchanged(key=f"instance:{member}", record=instance)
+    as_listed = (
+        FieldAbsent(key=index, field=member) if listed is None else FieldIs(key=index, field=member, value=listed)
+    )
+    if instance is not None and index == f"servers:{instance.server_group}":
+        change: Change = PutField(key=index, field=member, value=instance.host)
+        done = f"{index} has {member} on {instance.host}"
+    else:
+        change, done = DropField(key=index, field=member), f"{index} has {member} no more"
+    return RecordRepair(done=done, conditions=(recorded, as_listed), changes=(change,))
+
+
+def _named(index: str, name: str, value: str, unchanged: Condition) -> Repair:
+    return RecordRepair(
+        done=f"{index} lists {name}",
+        conditions=(unchanged, FieldAbsent(key=index, field=name)),
+        changes=(PutField(key=index, field=name, value=value),),
+    )
+
+
+def _unnamed(index: str, name: str, value: str, condition: Condition) -> Repair:
+    return RecordRepair(
+        done=f"{index} does not list {name}",
+        conditions=(FieldIs(key=index, field=name, value=value), condition),
+        changes=(DropField(key=index, field=name),),
+    )
+
+
+_RULES: Mapping[str, Callable[[str, str, Records], Repair]] = {
+    "hosts": _host,
+    "images": _image,
+    "networks": _network,
+    "instances": _instance,
+    "ops": _operation,
+    "flavors": _flavor,
+    "flavors:ids": _flavor_id,
+    "history": _history,
+    "servers": _server,
+}
+"""By the set's name, or by the part before the colon."""

@@ -11,6 +11,7 @@ from typing import Annotated
 from pydantic import Field
 
 from taskvisor.model.finding import Code
+from taskvisor.model.flavor_record import FlavorRecord
 from taskvisor.model.history import Cause
 from taskvisor.model.ids import HostName, InstanceId, NetworkId, PortId
 from taskvisor.model.network import Network
@@ -64,7 +65,7 @@ class Unchanged:
     """The record under that key, of this kind, is as it was read, to the letter."""
 
     key: str
-    record: Instance | Image | Network
+    record: Instance | Image | Network | FlavorRecord
 
 
 @dataclass(frozen=True, kw_only=True)

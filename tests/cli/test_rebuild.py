@@ -103,7 +103,7 @@ def test_what_the_host_has_is_written_and_the_store_is_open(
         [HOST, "1", "1", "0", "1", "networks"],
     )
     assert (names(book), closing.reason()) == (["web-1"], None)
-    assert [asked.task for asked in lost.asked] == ["host.track", "host.tell"]
+    assert [asked.task for asked in lost.asked] == ["host.track", "host.tell", "host.track"]
     assert [host.instances for host in book.hosts.list_hosts()] == [1]
 
 

@@ -13,6 +13,7 @@ from taskvisor.compute.identity import ADOPTABLE, Clash
 from taskvisor.model.errors import CannotAsk, Refused, StoreConflict, UnreadableRecord
 from taskvisor.model.identity import GuestHere, HostIdentity, HostLook, IdentityRecord, KnownHost, Role, Seat
 from taskvisor.model.ids import HostName, InstanceId
+from taskvisor.state.closing import Closing
 from taskvisor.state.codec import encode
 from taskvisor.state.connection import open_redis
 from taskvisor.state.hosts import Hosts
@@ -242,6 +243,16 @@ def test_guests_that_the_store_knows_nothing_of_keep_a_new_identity_out(client: 
     adopted = check(client, tmp_path, look=guests, overruled=ADOPTABLE).ensure_identity()
     assert recorded(client).id == adopted.id
     check(client, tmp_path, look=guests).ensure_identity()
+
+
+def test_a_store_that_waits_to_be_told_of_guests_lets_their_hosts_start(client: redis.Redis, tmp_path: Path) -> None:
+    Closing(client, KEYS).close("it is being rebuilt", 1.0)
+    check(client, tmp_path, look=look_at(guest("web"))).ensure_identity()
+    assert Identities(client, KEYS).read(KVM1).record is not None
+
+    Closing(client, KEYS).open(2.0)
+    with pytest.raises(Refused, match="this Redis knows nothing of"):
+        check(client, tmp_path / "other", host=KVM2, look=look_at(guest("db"))).ensure_identity()
 
 
 def test_a_flushed_redis_without_guests_is_only_new(client: redis.Redis, tmp_path: Path) -> None:

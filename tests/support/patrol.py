@@ -54,7 +54,7 @@ def look_much_later(fleet: Fleet, policy: OrphanPolicy = REAP) -> int:
 def lose_record(fleet: Fleet, name: str) -> InstanceId:
     """The store knows nothing of the instance any more; what is claimed and given out for it stays."""
     instance = fleet.instance(name)
-    fleet.client.delete(KEYS.instance(instance.id), KEYS.nics(instance.id))
+    fleet.client.delete(KEYS.instance(instance.id), KEYS.nics(instance.id), KEYS.history(instance.id))
     fleet.client.srem(KEYS.instances, instance.id)
     fleet.client.srem(KEYS.instances_on(instance.host), instance.id)
     fleet.client.hdel(KEYS.names, name)

@@ -25,6 +25,8 @@ PASSING = (
     "next:",
     "next6:",
     "revisions",
+    "hosts:moved",
+    "history:",
     "host:",
     "alive:",
     "allocating",
@@ -66,6 +68,8 @@ def rebuilt(fleet: Fleet, hosts: Collection[str] | None = None, left_out: LeftOu
     found = decided(fleet, hosts, left_out)
     assert found.conflicts == ()
     rebuilding_of(fleet).write(found, fleet.clock.now())
+    for host in fleet.hosts.values():
+        host.report.track()
     return found
 
 

@@ -51,6 +51,7 @@ def full(three_hosts: Fleet, desk: NetworkDesk) -> Fleet:
         ],
     )
     fleet.build("volumes", volumes=["rbd://volumes/a", {"source": "nfs://filer/e/b.raw", "total_iops": 100}])
+    fleet.build("placed", flavor={"vcpus": 1, "memory_mib": 64, "disk_gib": 1, "extra_specs": {"hw:numa_nodes": "1"}})
     fleet.build("later")
     fleet.ask("instance.attach_volume", "attach-volume", instance="later", volume="rbd://volumes/c")
     fleet.ask("instance.attach_interface", "attach-nic", instance="later", interface="lan")
@@ -88,7 +89,7 @@ def test_what_is_written_anew_is_what_was_there_but_for_what_hosts_do_not_know(f
     after = lasting_keys(full)
     assert {name for name in before if before[name] != after.get(name)} == {f"instance:{guests['keyed'].id}"}
     assert set(before) == set(after)
-    assert len(written.instances) == len(guests) == 33
+    assert len(written.instances) == len(guests) == 34
     keyed = full.instance("keyed")
     assert (keyed.ssh_keys, keyed.user_data, keyed.seed_known, keyed.metadata) == ((), None, False, {"role": "db"})
     assert (written.notes, written.silent) == ((), {})
