@@ -29,7 +29,7 @@ from taskvisor.model.orphan import (
     StoreSeen,
     Stray,
 )
-from taskvisor.model.repair import DropClaim, FieldAbsent, FreePort, RecordRepair
+from taskvisor.model.repair import DropClaim, DropField, ForgetPorts, FreePort, RecordRepair
 from taskvisor.model.volume import VolumeAttachment
 from taskvisor.state.counters import CounterName
 from virt.readback import DomainSeen, parse_domain
@@ -221,11 +221,12 @@ class OrphanPatrol:
         self.store.repairs.carry_out(
             RecordRepair(
                 done=f"the addresses of port {vif.port_id} are free",
-                conditions=(
-                    *unrecorded(owner.instance_id),
-                    FieldAbsent(key=f"members:{vif.network_id}", field=vif.port_id),
+                conditions=unrecorded(owner.instance_id),
+                changes=(
+                    ForgetPorts(instance_id=owner.instance_id),
+                    DropField(key=f"members:{vif.network_id}", field=vif.port_id),
+                    FreePort(network_id=vif.network_id, port_id=vif.port_id, macs=(vif.mac,)),
                 ),
-                changes=(FreePort(network_id=vif.network_id, port_id=vif.port_id, macs=(vif.mac,)),),
             )
         )
         self.ports.fabric.ensure_unplugged(vif)

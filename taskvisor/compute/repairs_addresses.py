@@ -21,6 +21,7 @@ from taskvisor.model.repair import (
     FieldThere,
     FreePort,
     NotedBefore,
+    NotNoted,
     PlacePorts,
     PutField,
     RecordRepair,
@@ -154,8 +155,8 @@ def _member_differs(finding: Finding, records: Records) -> Repair:
 
 
 def _member_left(finding: Finding, records: Records) -> Repair:
-    """By the record of the port's instance it is not there; or no record has the port, and nobody can write one that has: whoever
-    may has the port's addresses.
+    """By the record of the port's instance it is not there; or no record has the port, and no request is being let in that would
+    write one. Should one be all the same, its host notes the port again when it looks (`taskvisor/state/ports.py`).
     """
     key, _, port = finding.subject.partition(" ")
     port_id = PortId(port)
@@ -165,15 +166,15 @@ def _member_left(finding: Finding, records: Records) -> Repair:
         unchanged = Unchanged(key=f"instance:{owner.id}", record=owner)
         return RecordRepair(done=done, conditions=(unchanged, FieldThere(key=key, field=port_id)), changes=changes)
     network_id = _network_of_entry(key, port_id, records)
-    network = records.networks.get(network_id)
-    if network is not None and (port_id in network.ports or port_id in network.ports6):
-        return ByHand(why=f"port {port_id} has an address: a request may be adding it; free that first")
+    notes = [note for note in records.allocating if note.port_id == port_id]
+    if notes:
+        return ByHand(why=f"a request is being let in with port {port_id}; if none is, a sweep frees it")
+    macs = [mac for (of, mac), owned_by in records.macs.items() if (of, owned_by) == (network_id, port_id)]
     return RecordRepair(
         done=done,
         conditions=(
             FieldThere(key=key, field=port_id),
-            FieldAbsent(key=f"ports:{network_id}", field=port_id),
-            FieldAbsent(key=f"ports6:{network_id}", field=port_id),
+            *(NotNoted(key="allocating", member=f"{network_id} {port_id} {mac}") for mac in macs),
         ),
         changes=changes,
     )

@@ -78,6 +78,14 @@ class NotedBefore:
 
 
 @dataclass(frozen=True, kw_only=True)
+class NotNoted:
+    """That sorted set has no such member."""
+
+    key: str
+    member: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class HeldAlone:
     """Nobody but the holder has the volume, or all who have it share it, as the holder does."""
 
@@ -86,7 +94,7 @@ class HeldAlone:
     mode: str
 
 
-Condition = FieldIs | FieldAbsent | FieldThere | KeyAbsent | Unchanged | NotedBefore | HeldAlone
+Condition = FieldIs | FieldAbsent | FieldThere | KeyAbsent | Unchanged | NotedBefore | NotNoted | HeldAlone
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,6 +155,13 @@ class PlacePorts:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ForgetPorts:
+    """No port of the instance is a member of any network or group."""
+
+    instance_id: InstanceId
+
+
+@dataclass(frozen=True, kw_only=True)
 class PutClaim:
     """What the instance has of its host is held for it, whether or not there is room: it is in use."""
 
@@ -202,6 +217,7 @@ Change = (
     | DropMember
     | PutInstance
     | PlacePorts
+    | ForgetPorts
     | PutClaim
     | DropClaim
     | FreeThings
@@ -278,7 +294,7 @@ REPAIRS: Mapping[Code, str] = {
     Code.ALLOCATION_FORGOTTEN: "the address is given back, as a sweep does it",
     Code.ALLOCATION_OF_INSTANCE: "the note is removed",
     Code.MEMBER_DIFFERS: "the port's places are noted anew, as the record has them",
-    Code.MEMBER_WITHOUT_PORT: "the entry is removed, if the port has no address any more",
+    Code.MEMBER_WITHOUT_PORT: "the entry is removed, if no request is being let in for the port",
     Code.LEASE_WITHOUT_OPERATION: "the lease is given back, if nobody waits for it",
     Code.OPERATION_WITHOUT_LEASE: "the operation gets its lease back, if the record shows that no other has held it since",
     Code.OPERATION_OVERDUE: "the operation is sent on once more",

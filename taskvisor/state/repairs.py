@@ -3,6 +3,7 @@
 What is to be done, and why that is safe, is decided elsewhere (`compute/repairs.py`); here each condition becomes a guard.
 """
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, assert_never
 
 from taskvisor.model.errors import StoreConflict, UnreadableRecord
@@ -17,12 +18,14 @@ from taskvisor.model.repair import (
     FieldAbsent,
     FieldIs,
     FieldThere,
+    ForgetPorts,
     FreePort,
     FreeThings,
     HeldAlone,
     HoldThing,
     KeyAbsent,
     NotedBefore,
+    NotNoted,
     PlacePorts,
     PutClaim,
     PutField,
@@ -35,7 +38,7 @@ from taskvisor.state.addresses import free_port
 from taskvisor.state.codec import decode
 from taskvisor.state.connection import asking
 from taskvisor.state.keys import Keys
-from taskvisor.state.members import place_ports
+from taskvisor.state.members import forget_ports, place_ports
 from taskvisor.state.moved import note_moved
 from taskvisor.state.transaction import Transaction
 from taskvisor.state.writing import Outcome, Writer
@@ -69,19 +72,21 @@ class Repairs:
     def _require(self, tx: Transaction, condition: Condition) -> None:
         match condition:
             case FieldIs(key=key, field=field, value=value):
-                tx.require(self._key(key), field, value, StoreConflict)
+                tx.require(self._key(key), field, value, _moved(f"{key} {field}"))
             case FieldAbsent(key=key, field=field):
-                tx.require_absent(self._key(key), field, StoreConflict)
+                tx.require_absent(self._key(key), field, _moved(f"{key} {field}"))
             case FieldThere(key=key, field=field):
-                tx.require_present(self._key(key), field, StoreConflict)
+                tx.require_present(self._key(key), field, _moved(f"{key} {field}"))
             case KeyAbsent(key=key):
-                tx.require_gone(self._key(key), StoreConflict)
+                tx.require_gone(self._key(key), _moved(key))
             case NotedBefore(key=key, member=member, at_most=at_most):
-                tx.require_scored(self._key(key), member, at_most, StoreConflict)
+                tx.require_scored(self._key(key), member, at_most, _moved(f"{key} {member}"))
+            case NotNoted(key=key, member=member):
+                tx.require_unscored(self._key(key), member, _moved(f"{key} {member}"))
             case HeldAlone(identity=identity, holder=holder, mode=mode):
-                tx.require_sharing(self._keys.volume(identity), holder, mode, StoreConflict)
+                tx.require_sharing(self._keys.volume(identity), holder, mode, _moved(f"volume:{identity}"))
             case Unchanged():
-                tx.require_same(self._key(condition.key), self._text_of(condition), StoreConflict)
+                tx.require_same(self._key(condition.key), self._text_of(condition), _moved(condition.key))
             case _:
                 assert_never(condition)
 
@@ -115,6 +120,8 @@ class Repairs:
                 self._writer.instance(tx, instance, cause)
             case PlacePorts(instance=instance):
                 place_ports(tx, self._keys, instance)
+            case ForgetPorts(instance_id=instance_id):
+                forget_ports(tx, self._keys, instance_id)
             case FreePort(network_id=network_id, port_id=port_id, macs=macs):
                 for mac in macs or ("",):
                     free_port(tx, self._keys, network_id, port_id, mac)
@@ -137,3 +144,8 @@ class Repairs:
             case SumClaims(host=host):
                 tx.do("sum", keys.claims(host), keys.used(host))
                 note_moved(tx, keys, host)
+
+
+def _moved(what: str) -> Callable[[str], Exception]:
+    """Which of them it was, for who is told; what is there now is for the next look."""
+    return lambda _: StoreConflict(f"{what} is not as it was when this was decided")

@@ -66,6 +66,7 @@ local function place_nics(nics, members, grouped, bound, bound_ports, ...)
     for number = 2, #words do redis.call('HSET', grouped .. words[number], port, words[1] .. ' ' .. member) end
   end
 end
+local must_lack = {absent = true, sharing = true, gone = true, company = true, unscored = true}
 for number, guard in ipairs(plan.guards) do
   local kind, key, name = guard[1], guard[2], guard[3]
   local found
@@ -73,11 +74,11 @@ for number, guard in ipairs(plan.guards) do
   elseif kind == 'sharing' then found = other_holder(key, name, guard[4])
   elseif kind == 'gone' then found = redis.call('EXISTS', key) == 1 and key
   elseif kind == 'company' then found = odd_company(key, name, guard[4], guard[5], guard[6], guard[7])
-  elseif kind == 'scored' then found = redis.call('ZSCORE', key, name)
+  elseif kind == 'scored' or kind == 'unscored' then found = redis.call('ZSCORE', key, name)
   else found = redis.call('HGET', key, name) end
   if kind == 'same' and found ~= name then return {number, ''} end
   if kind == 'is' and found ~= guard[4] then return {number, found or ''} end
-  if (kind == 'absent' or kind == 'sharing' or kind == 'gone' or kind == 'company') and found then return {number, found} end
+  if must_lack[kind] and found then return {number, found} end
   if kind == 'vacant' and found and found ~= guard[4] then return {number, found} end
   if kind == 'present' and not found then return {number, ''} end
   if kind == 'scored' and not (found and tonumber(found) <= guard[4]) then return {number, found or ''} end
@@ -197,6 +198,11 @@ class Transaction:
     def require_scored(self, key: str, member: str, at_most: float, error: Callable[[str], Exception]) -> None:
         """The sorted set `key` has that member, with a score of at most `at_most`."""
         self.guards.append(["scored", key, member, at_most])
+        self.refusals.append(error)
+
+    def require_unscored(self, key: str, member: str, error: Callable[[str], Exception]) -> None:
+        """The sorted set `key` has no such member; else `error` is given its score."""
+        self.guards.append(["unscored", key, member])
         self.refusals.append(error)
 
     def require_room(self, key: str, name: str, amount: int, limit: int, error: Callable[[str], Exception]) -> None:

@@ -54,6 +54,14 @@ def add_alone(tx: Transaction) -> None:
     tx.require_sharing("hash", "mine", "alone", Broken)
 
 
+def add_unscored(tx: Transaction) -> None:
+    tx.require_unscored("zset", "member", Broken)
+
+
+def add_vacant(tx: Transaction) -> None:
+    tx.require_vacant("hash", "field", "me", Broken)
+
+
 def add_gone(tx: Transaction) -> None:
     tx.require_gone("string", Broken)
 
@@ -72,6 +80,9 @@ HELD: tuple[tuple[Guard, Commands], ...] = (
     (add_sharing, (("HSET", "hash", "mine", "alone"),)),
     (add_alone, (("HSET", "hash", "mine", "alone"),)),
     (add_gone, (("SET", "other", "1"),)),
+    (add_unscored, (("ZADD", "zset", 5.5, "other"),)),
+    (add_vacant, ()),
+    (add_vacant, (("HSET", "hash", "field", "me"),)),
 )
 
 BROKEN: tuple[tuple[Guard, Commands, str], ...] = (
@@ -90,6 +101,8 @@ BROKEN: tuple[tuple[Guard, Commands, str], ...] = (
     (add_alone, (("HSET", "hash", "other", "shared"),), "other"),
     (add_alone, (("HSET", "hash", "mine", "alone", "other", "alone"),), "other"),
     (add_gone, (("SET", "string", ""),), "string"),
+    (add_unscored, (("ZADD", "zset", 5.5, "member"),), "5.5"),
+    (add_vacant, (("HSET", "hash", "field", "another"),), "another"),
 )
 
 

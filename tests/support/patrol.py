@@ -52,16 +52,12 @@ def look_much_later(fleet: Fleet, policy: OrphanPolicy = REAP) -> int:
 
 
 def lose_record(fleet: Fleet, name: str) -> InstanceId:
-    """The store knows nothing of the instance any more; what is claimed and given out for it stays."""
+    """The store knows nothing of the instance any more; what is claimed, given out and indexed for it stays."""
     instance = fleet.instance(name)
-    fleet.client.delete(KEYS.instance(instance.id), KEYS.nics(instance.id), KEYS.history(instance.id))
+    fleet.client.delete(KEYS.instance(instance.id), KEYS.history(instance.id))
     fleet.client.srem(KEYS.instances, instance.id)
     fleet.client.srem(KEYS.instances_on(instance.host), instance.id)
     fleet.client.hdel(KEYS.names, name)
-    for port in instance.ports:
-        fleet.client.hdel(KEYS.members(port.network_id), port.id)
-        for group in port.security_groups:
-            fleet.client.hdel(KEYS.grouped(group), port.id)
     for volume in instance.volumes:
         fleet.client.delete(KEYS.volume(volume_identity_for(volume.source, instance.host)))
     return instance.id
