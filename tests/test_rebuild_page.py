@@ -20,6 +20,7 @@ from taskvisor.model.ids import (
     OperationId,
     PortId,
     SecurityGroupId,
+    ServerGroupId,
     instance_id_for,
 )
 from taskvisor.model.network import (
@@ -38,6 +39,7 @@ from taskvisor.model.network import (
     SecurityRule,
     Surroundings,
 )
+from taskvisor.model.numa import GuestPlace
 from taskvisor.model.observed import DomainFacts
 from taskvisor.model.plan import DiskBus
 from taskvisor.model.records import Deletion, Fault, Flavor, Image, ImageSource, Instance
@@ -104,6 +106,8 @@ INSTANCE = Instance(
     launched_at=2.0,
     fault=Fault(code="Refused", message="m", step="s", operation_id=OperationId("o"), at=3.0),
     project="blue",
+    place=GuestPlace(things=("cpu:3",)),
+    server_group=ServerGroupId("sg"),
     volumes=(VOLUME,),
 )
 NETWORK = Network(

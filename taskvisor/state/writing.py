@@ -180,23 +180,24 @@ class Writer:
         for name, amount in claim.resources.amounts():
             limit = limits.get(name, 0)
             tx.require_room(used, name, amount, limit, _no_room(claim, name, amount, limit))
-            tx.do("HINCRBY", used, name, amount)
         for thing in claim.things:
             tx.require_absent(held, thing, _thing_taken(claim, thing))
-            tx.do("HSET", held, thing, claim.instance_id)
-        tx.do("HSET", self.keys.claims(claim.host), claim.instance_id, encode(dict(claim.resources.amounts())))
-        note_moved(tx, self.keys, claim.host)
+        self._note_claim(tx, claim)
 
     def claim_what_runs(self, tx: Transaction, claim: Claim) -> None:
         """The claim of an instance that is on its host already: whether there is room is no question any more.
 
         StoreConflict when another has one of its things.
         """
+        for thing in claim.things:
+            tx.require_vacant(self.keys.held(claim.host), thing, claim.instance_id, StoreConflict)
+        self._note_claim(tx, claim)
+
+    def _note_claim(self, tx: Transaction, claim: Claim) -> None:
         used, held = self.keys.used(claim.host), self.keys.held(claim.host)
         for name, amount in claim.resources.amounts():
             tx.do("HINCRBY", used, name, amount)
         for thing in claim.things:
-            tx.require_vacant(held, thing, claim.instance_id, StoreConflict)
             tx.do("HSET", held, thing, claim.instance_id)
         tx.do("HSET", self.keys.claims(claim.host), claim.instance_id, encode(dict(claim.resources.amounts())))
         note_moved(tx, self.keys, claim.host)

@@ -39,11 +39,21 @@ def known(hosts: Hosts) -> Hosts:
     return hosts
 
 
-def end(admission: Admission, journal: RedisJournal, number: int, phase: Phase, failure: Failure | None = None) -> None:
-    """A build came to that end."""
+def begun(admission: Admission, number: int) -> Operation:
+    """A build that was let in."""
     guest = instance(f"web{number}", f"build{number}", ports=())
-    before = operation(f"build{number}", guest, flow="instance.build")
-    admission.admit_build(before, guest, claim(guest))
+    build = operation(f"build{number}", guest, flow="instance.build")
+    admission.admit_build(build, guest, claim(guest))
+    return build
+
+
+def end(admission: Admission, journal: RedisJournal, number: int, phase: Phase, failure: Failure | None = None) -> None:
+    """A build was let in, and came to that end."""
+    end_of(begun(admission, number), journal, number, phase, failure)
+
+
+def end_of(before: Operation, journal: RedisJournal, number: int, phase: Phase, failure: Failure | None = None) -> None:
+    guest = instance(f"web{number}", f"build{number}", ports=())
     after = replace(before, phase=phase, failure=failure, revision=1, settled_at=2.0)
     journal.commit(Change(before=before, after=after, lease=LeaseMove.RELEASE, instance=guest, forget_instance=True))
 
@@ -63,8 +73,8 @@ def test_builds_that_fail_one_after_the_other_are_counted_and_one_that_succeeds_
 def test_a_host_on_which_too_many_fail_is_disabled_and_starts_anew_when_it_is_enabled(
     known: Hosts, admission: Admission, journal: RedisJournal, changes: HostChanges
 ) -> None:
-    for number in range(4):
-        end(admission, journal, number, Phase.FAILED, BROKEN)
+    for number, build in enumerate([begun(admission, number) for number in range(4)]):
+        end_of(build, journal, number, Phase.FAILED, BROKEN)
     reason = "3 builds failed here one after the other, the last at plug_vif (OutOfTries)"
     assert [(host.failed_builds, host.disabled_reason) for host in known.list_hosts()] == [(4, reason)]
 
@@ -76,9 +86,10 @@ def test_a_host_on_which_too_many_fail_is_disabled_and_starts_anew_when_it_is_en
 def test_a_host_that_was_disabled_by_a_person_keeps_that_reason(
     known: Hosts, admission: Admission, journal: RedisJournal, changes: HostChanges
 ) -> None:
+    builds = [begun(admission, number) for number in range(4)]
     changes.disable(HOST, "new disks", ANSWER)
-    for number in range(4):
-        end(admission, journal, number, Phase.FAILED, BROKEN)
+    for number, build in enumerate(builds):
+        end_of(build, journal, number, Phase.FAILED, BROKEN)
 
     assert [host.disabled_reason for host in known.list_hosts()] == ["new disks"]
 

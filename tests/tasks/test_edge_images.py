@@ -31,7 +31,9 @@ def app(redis_url: str, fleet: Fleet) -> Iterator[Celery]:
     url = celery_url_for(redis_url)
     opened = Celery("edge", broker=url, backend=url, set_as_current=False)
     there = fleet.hosts[HostName("h1")]
-    node = SimpleNamespace(door=fleet.door, sweep=fleet.sweep, report=there.report, ticker=there.ticker)
+    node = SimpleNamespace(
+        door=fleet.door, sweep=fleet.sweep, report=there.report, ticker=there.ticker, drain_at_once=1
+    )
     opened.conf.result_expires = 3600
     edge = Edge(opened, lambda: cast(Node, node))
     edge.register()
