@@ -266,7 +266,7 @@ class Edge:
             raise Ignore
         try:
             with self._telling_of_unreadable(operation_id):
-                require_open(door.store.closing)
+                require_open(door.store.closing, self._node().host)
                 answer = ask(door, operation_id, fields)
         except IdInUse as other:
             self._count(CounterName.REQUESTS_DROPPED_ID_IN_USE)

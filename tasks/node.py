@@ -21,7 +21,7 @@ from tasks.ticking import Ticker
 from tasks.usage_audit import UsageAudit
 from taskvisor.flow.ports import Ports
 from taskvisor.flow.runner import StepRunner
-from taskvisor.model.ids import OperationId
+from taskvisor.model.ids import HostName, OperationId
 
 Asking = Callable[[Door, OperationId, dict[str, Any]], Answer | Answered | LetIn]
 """Asks the door, under an operation id, with the request's fields."""
@@ -30,6 +30,8 @@ Asking = Callable[[Door, OperationId, dict[str, Any]], Answer | Answered | LetIn
 class Node(Protocol):
     """What this process opened after fork. Each part is opened when it is first asked for, and once."""
 
+    @property
+    def host(self) -> HostName: ...
     @property
     def door(self) -> Door: ...
     @property

@@ -14,7 +14,7 @@ from kombu.exceptions import OperationalError
 from tasks.holdings import holdings_of
 from tasks.node import Node
 from taskvisor.model.errors import Busy, TaskvisorError
-from taskvisor.model.ids import InstanceId
+from taskvisor.model.ids import HostName, InstanceId
 from taskvisor.model.operation import Operation
 from taskvisor.state.closing import Closing
 
@@ -74,8 +74,8 @@ class RebuildTasks:
             log.warning("record_kept_later", instance_id=ended.instance_id, reason=str(silence))
 
 
-def require_open(closing: Closing) -> None:
-    """Busy, with the reason, while the store takes no requests: they wait until it does."""
-    reason = closing.reason()
+def require_open(closing: Closing, host: HostName) -> None:
+    """Busy, with the reason, while the store takes no requests: they wait until it does. `host` is whose node asks."""
+    reason = closing.reason_at(host)
     if reason is not None:
         raise Busy(f"the store takes no requests now: {reason}", delay_s=CLOSED_LOOK_S)

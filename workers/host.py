@@ -12,13 +12,14 @@ from typing import Any
 from uuid import uuid4
 
 import structlog
-from celery import Celery
+from celery import Celery, chain
 from kombu.exceptions import OperationalError
 
 from tasks.edge import Edge, control_queue, relaunch_all, steps_queue
+from tasks.keeping import KEEP_RECORDS
 from tasks.recovery_tasks import RECOVER
 from tasks.replug import CHECK
-from tasks.tick_tasks import SYNC_ALL
+from tasks.tick_tasks import SYNC_ALL, TRACK
 from taskvisor.compute.monitors import load_monitors
 from taskvisor.compute.resources.registry import UnknownKind
 from taskvisor.flow.recovery import was_run_by
@@ -119,7 +120,7 @@ class HostNode:
         """Resources are reported before the first request is taken: the report is at the front of this node's queue. Then it is
         recovered from what happened to the host's guests while nobody looked.
         """
-        self._ask_ourselves("host.track", RECOVER)
+        self._ask_ourselves(TRACK, RECOVER)
 
     def post_start_hook(self) -> None:
         """The node takes messages from now on: it is announced by its heartbeat. Then what may take long and delays no start: the
@@ -133,6 +134,22 @@ class HostNode:
                 self._ask_ourselves(SYNC_ALL, CHECK)
             except (OperationalError, *self._app.connection_for_write().connection_errors) as silence:
                 log.warning("looks_not_asked_for", reason=str(silence))  # the periodic ones come all the same
+
+    def introduce(self) -> None:
+        """The store does not know this host, which has reported to it: no tick comes any more. First the host looks whether the
+        store has lost its records, and closes it; only then it reports, and requests find it again.
+        """
+        log.warning("host_unknown_to_store", host=self.settings.host)
+        steps = [
+            self._app.signature(
+                task, queue=control_queue(self.settings.host), immutable=True, ignore_result=True, expires=EXPIRES_S
+            )
+            for task in (KEEP_RECORDS, TRACK)
+        ]
+        try:
+            chain(*steps).apply_async()
+        except (OperationalError, *self._app.connection_for_write().connection_errors) as silence:
+            log.warning("introduction_not_sent", reason=str(silence))  # the next heartbeat sees the same
 
     def _ask_ourselves(self, *tasks: str) -> None:
         for task in tasks:
@@ -166,6 +183,7 @@ class Heartbeat(threading.Thread):
         super().__init__(name="heartbeat", daemon=True)
         self._host_node = host_node
         self._stopped = threading.Event()
+        self._has_beaten = False
 
     def run(self) -> None:
         settings = self._host_node.settings
@@ -187,6 +205,10 @@ class Heartbeat(threading.Thread):
             hosts.note_alive(HostName(settings.host), node.incarnation, keep_s=settings.host_down_s)
         if node.runs_control:
             hosts.note_taking(HostName(settings.host), node.incarnation, keep_s=settings.host_down_s)
+            known = hosts.is_known(HostName(settings.host))
+            if not known and self._has_beaten:
+                node.introduce()
+            self._has_beaten = True  # before the first heartbeat the host's first report may not be written yet
 
     def stop(self) -> None:
         """Say that the host is gone, and end: nothing new is placed on a node that was shut down."""

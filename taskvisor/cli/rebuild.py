@@ -83,11 +83,21 @@ def rebuild(
             wanted = _Wanted(hosts=asked, left_out=left_out, wait_s=wait, dry_run=dry_run, merge=merge, form=form)
             raise typer.Exit(_from_hosts(store, settings, wanted))
         if close:
-            store.closing.close(REASON, time.time())
-            say("The store is closed: requests wait. Nodes can be started.")
+            _close(store)
         else:
             store.closing.open(time.time())
             say("The store is open.")
+
+
+def close_store(settings: Settings) -> None:
+    """Requests wait from now on, and nodes can be started though the store knows nothing of their guests."""
+    with _open_store(settings) as store:
+        _close(store)
+
+
+def _close(store: "_Store") -> None:
+    store.closing.close(REASON, time.time())
+    say("The store is closed: requests wait. Nodes can be started.")
 
 
 @dataclass(frozen=True, kw_only=True)

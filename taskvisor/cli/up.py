@@ -17,6 +17,7 @@ import typer
 from taskvisor.cli import nodes
 from taskvisor.cli.exits import ExitCode, UsageError
 from taskvisor.cli.processes import run_briefly
+from taskvisor.cli.rebuild import close_store
 from taskvisor.cli.records import open_records, settings_or_usage_error
 from taskvisor.cli.render import framed, out, report, say_error
 from taskvisor.cli.supervisor import Attended, Supervisor, open_supervisor
@@ -47,6 +48,9 @@ def up(
     state_dir: Annotated[
         Path | None, typer.Option(help="Where instances, images and Redis keep what they have.")
     ] = None,
+    closed: Annotated[
+        bool, typer.Option("--closed", help="Redis has lost its records: let requests wait for `taskvisor rebuild`.")
+    ] = False,
 ) -> None:
     """Run all of Taskvisor on this machine, until SIGTERM or ctrl-C."""
     settings = settings_for(settings_or_usage_error(), state_dir)
@@ -54,7 +58,7 @@ def up(
     with only_one(settings.state_dir), open_supervisor(report) as supervisor:
         code = ExitCode.DONE
         try:
-            start_everything(supervisor, settings, with_flower=flower)
+            start_everything(supervisor, settings, with_flower=flower, closed=closed)
             supervisor.attend()
         except AskedToStop:
             pass
@@ -100,12 +104,17 @@ def only_one(state_dir: Path) -> Iterator[None]:
         yield
 
 
-def start_everything(supervisor: Supervisor, settings: Settings, *, with_flower: bool) -> None:
-    """All is up, and where it is has been told. NotUp when something is not; AskedToStop when a signal came first."""
+def start_everything(supervisor: Supervisor, settings: Settings, *, with_flower: bool, closed: bool) -> None:
+    """All is up, and where it is has been told; `closed`: on a store that lets requests wait.
+
+    NotUp when something is not; AskedToStop when a signal came first.
+    """
     began = time.monotonic()
     own_redis = settings.redis_url == nodes.own_redis_url(settings)
     if own_redis:
         start_redis(supervisor, settings)
+    if closed:
+        close_store(settings)
     check_machine(supervisor, settings)
     for node in nodes.nodes_of(settings):
         supervisor.start(node)

@@ -150,7 +150,8 @@ def look_refusals(claimant: Claimant, known: KnownHost, look: HostLook) -> Itera
             clash=Clash.GUESTS_UNKNOWN,
             sentence=f"guests of ours are here that this Redis knows nothing of: {_named(unknown)}; if it is the wrong"
             " Redis or key prefix, set TASKVISOR_REDIS_URL and TASKVISOR_KEY_PREFIX; if it has lost its records, restore it,"
-            " or run `taskvisor rebuild --close`, start the workers, and run `taskvisor rebuild --from-hosts`",
+            " or run `taskvisor rebuild --close` (where `taskvisor up` runs Redis: `taskvisor up --closed`), start the"
+            " workers, and run `taskvisor rebuild --from-hosts`",
         )
 
 

@@ -8,6 +8,7 @@ wait.
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from taskvisor.model.ids import HostName
 from taskvisor.state.codec import decode, encode
 from taskvisor.state.connection import asking
 from taskvisor.state.keys import Keys
@@ -51,6 +52,20 @@ class Closing:
         with asking("tell whether the store takes requests"):
             text = self._client.get(self._keys.closed)
         return None if text is None else closed_for(str(text))
+
+    def reason_at(self, host: HostName) -> str | None:
+        """The same, asked by the host's node that takes requests.
+
+        It reported before it took the first: a store that knows nothing of the host has lost its records, or is another one. What
+        somebody has opened is open.
+        """
+        with asking("tell whether the store takes requests"), self._client.pipeline(transaction=True) as pipe:
+            pipe.get(self._keys.closed)
+            pipe.sismember(self._keys.hosts, host)
+            text, known = pipe.execute()
+        if text is not None:
+            return closed_for(str(text))
+        return None if known else f"it knows nothing of host {host}, which takes its requests: its records are lost"
 
     def close(self, reason: str, at: float) -> None:
         """The store takes no requests until it is opened."""

@@ -36,6 +36,11 @@ class Hosts:
         with asking(f"note that host {host} takes requests"):
             self._client.set(self._keys.taking(host), incarnation, px=int(keep_s * 1000))
 
+    def is_known(self, host: HostName) -> bool:
+        """Whether the host has ever reported to this store."""
+        with asking(f"ask whether host {host} is known"):
+            return bool(self._client.sismember(self._keys.hosts, host))
+
     def note_listening(self, host: HostName, *, hears: bool, keep_s: float) -> None:
         """Whether events of the host's guests are heard; the note vanishes after `keep_s` of silence."""
         with asking(f"note whether events of {host}'s guests are heard"):

@@ -165,7 +165,7 @@ HOLDINGS = (
         "thing-held-twice",
         "what one instance has alone is no other's",
         "            tx.require_absent(held, thing, _thing_taken(claim, thing))\n",
-        "",
+        "            pass\n",
         OF_CLAIMS,
     ),
     mutant_of(

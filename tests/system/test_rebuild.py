@@ -148,6 +148,23 @@ def test_requests_wait_while_a_host_is_silent_and_the_store_is_closed(simulated:
     assert new["addresses"] != [simulated.catalog.find_instance("web").addresses[0]]  # type: ignore[union-attr]
 
 
+def test_hosts_notice_by_themselves_that_the_store_is_lost_and_requests_wait_from_the_first_moment(
+    simulated: Nodes,
+) -> None:
+    simulated.ask("instance.build", name="web", image=IMAGE, flavor=SMALL)
+    simulated.redis.flushall()
+    waiting = simulated.send("instance.build", "second", name="new", image=IMAGE, flavor=SMALL)
+    wait_until(lambda: simulated.redis.exists("taskvisor:closed"), "a host to close the store")
+    wait_until(lambda: simulated.redis.sismember("taskvisor:hosts", "kvm1"), "the host to report again")
+    wait_until(lambda: waiting.state == "RETRY", "the request to wait")
+    assert simulated.redis.keys("taskvisor:network*") == []
+
+    code, told, said = rebuild(simulated, "--from-hosts")
+    assert (code, told["written"]) == (0, True), said
+    new = waiting.get(timeout=60)
+    assert new["addresses"] != [simulated.catalog.find_instance("web").addresses[0]]  # type: ignore[union-attr]
+
+
 def test_a_real_guest_answers_without_a_gap_while_its_records_are_lost_and_read_back(
     nodes: Nodes, guest_image: Path
 ) -> None:

@@ -8,6 +8,7 @@ from celery import Celery
 
 from tasks.edge import Edge
 from tasks.node import Node
+from taskvisor.model.ids import HostName
 from taskvisor.model.urls import celery_url_for
 from tests.support.fleet import Fleet
 
@@ -16,6 +17,7 @@ class DoorOnly:
     """As much of a node as requests and fan-outs ask for."""
 
     def __init__(self, fleet: Fleet) -> None:
+        self.host = HostName("h1")
         self.door = fleet.door
         self.drain_at_once = 2
 

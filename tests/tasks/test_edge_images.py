@@ -32,7 +32,7 @@ def app(redis_url: str, fleet: Fleet) -> Iterator[Celery]:
     opened = Celery("edge", broker=url, backend=url, set_as_current=False)
     there = fleet.hosts[HostName("h1")]
     node = SimpleNamespace(
-        door=fleet.door, sweep=fleet.sweep, report=there.report, ticker=there.ticker, drain_at_once=1
+        host=there.name, door=fleet.door, sweep=fleet.sweep, report=there.report, ticker=there.ticker, drain_at_once=1
     )
     opened.conf.result_expires = 3600
     edge = Edge(opened, lambda: cast(Node, node))
