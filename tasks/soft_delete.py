@@ -74,6 +74,16 @@ class RestoreFlow(Flow):
         return Settlement(instance=started, result=dict(instance_view(started)))
 
 
+class DestroyReclaimed(DestroyDomain):
+    """No domain of the instance exists, running or not."""
+
+    def task_state_for(self, operation: Operation) -> TaskState | None:
+        """DELETING from when it is STARTED: a record that does not say so is of an instance that is whole, and one that says so
+        already is of one that a former reclaim has left half deleted.
+        """
+        return None if _untouched(operation) else self.task_state
+
+
 class ReclaimFlow(Flow):
     """A guest that is deleted softly, and all that was held for it, are gone. What it has left when it fails is good for nothing
     but a delete.
@@ -82,7 +92,7 @@ class ReclaimFlow(Flow):
     name = RECLAIM
     prefix = "reclaim"
     action = InstanceAction.DELETE
-    steps = (DestroyDomain(), UnplugVif(), RemoveDisks())
+    steps = (DestroyReclaimed(), UnplugVif(), RemoveDisks())
 
     def succeeded(self, operation: Operation, instance: Instance, now: float) -> Settlement:
         del operation, now
@@ -91,8 +101,11 @@ class ReclaimFlow(Flow):
 
     def failed(self, operation: Operation, instance: Instance, now: float) -> Settlement:
         """Cancelled before anything was touched it can still be restored; else it is half deleted, and only that."""
-        untouched = all(step.do is Mark.PENDING for step in operation.steps)
-        if untouched and operation.failure is not None and operation.failure.code == Cancelled.__name__:
-            return Settlement(instance=replace(instance, task_state=None))
+        if _untouched(operation) and operation.failure is not None and operation.failure.code == Cancelled.__name__:
+            return Settlement(instance=instance)
         half = replace(instance, task_state=TaskState.DELETING, fault=fault_of(operation, now))
         return Settlement(instance=half)
+
+
+def _untouched(operation: Operation) -> bool:
+    return all(step.do is Mark.PENDING for step in operation.steps)

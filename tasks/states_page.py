@@ -6,6 +6,7 @@ A test holds the page fresh.
 from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
 
+from tasks.soft_delete import RECLAIM
 from taskvisor.model import architecture, hypervisor_type, vm_mode
 from taskvisor.model.allowed import ALLOWED, ANY_TASK, AT_REST, DELETE, Rule
 from taskvisor.model.architecture import Architecture
@@ -55,13 +56,15 @@ def _table() -> Iterator[str]:
 def _end_of(operation: str, rule: Rule) -> str:
     if rule.leads_to is not None:
         return rule.leads_to.value
-    return "its end" if operation == DELETE else "as it was"
+    return "its end" if operation in (DELETE, RECLAIM) else "as it was"
 
 
 def _task_states(rule: Rule) -> str:
     if rule.task_states == AT_REST:
         return "none"
-    return "any" if rule.task_states == ANY_TASK else ", ".join(sorted(str(one) for one in rule.task_states))
+    return (
+        "any" if rule.task_states == ANY_TASK else " or ".join(sorted(str(one or "none") for one in rule.task_states))
+    )
 
 
 def _words() -> Iterator[str]:

@@ -153,7 +153,7 @@ class StepRunner:
     def _run_step(self, flow: Flow, step: Step[Any], loaded: Loaded) -> Next:
         before, instance = loaded.operation, loaded.instance
         started = transitions.begun(before, step, self._runner, self._ports.clock.now())
-        shown = transitions.with_task_state(instance, step, before) if started.direction is Direction.DO else None
+        shown = transitions.with_task_state(instance, step, started) if started.direction is Direction.DO else None
         self._commit(Change(before=before, after=started, lease=LeaseMove.RENEW, instance=shown))
         instance = shown or instance
         try:

@@ -62,6 +62,7 @@ ALLOWED: Mapping[str, Rule] = {
     "instance.soft_delete": Rule(
         command="taskvisor delete --soft {name}",
         vm_states=frozenset({VmState.ACTIVE, VmState.STOPPED, VmState.PAUSED, VmState.SUSPENDED, VmState.ERROR}),
+        leads_to=VmState.SOFT_DELETED,
     ),
     "instance.restore": Rule(
         command="taskvisor restore {name}", vm_states=frozenset({VmState.SOFT_DELETED}), leads_to=VmState.ACTIVE
@@ -70,7 +71,6 @@ ALLOWED: Mapping[str, Rule] = {
         command="taskvisor delete {name}",
         vm_states=frozenset({VmState.SOFT_DELETED}),
         task_states=frozenset({None, TaskState.DELETING}),
-        must_have_launched=False,
     ),
     "instance.snapshot": Rule(
         command="taskvisor snapshot {name} IMAGE",
@@ -96,7 +96,7 @@ def refusal_for(operation: str, instance: Instance) -> str | None:
     delete = f"`{ALLOWED[DELETE].command.format(name=name)}`"
     if instance.task_state is TaskState.DELETING:
         return f"instance {name} is half deleted: its delete failed; delete it again, there is nothing else to do ({delete})"
-    if rule.must_have_launched and instance.launched_at is None:
+    if instance.launched_at is None:
         return (
             f"instance {name} has never run and is {state_text(instance)}: its build failed and was kept as it was;"
             f" retry that (`taskvisor ops retry`), or delete it ({delete})"

@@ -77,7 +77,9 @@ class FleetView:
         """
         with self._lock, asking("look at the fleet"):
             self._looked_at = self._clock()
-            self._read(self._ask_what_moved())
+            revision, names = self._ask_what_moved()
+            self._read(names)
+            self._revision = revision  # last of all: what a look that failed did not read is the next one's to read
             return tuple(self._hosts.values())
 
     def hears(self, name: HostName) -> bool:
@@ -97,9 +99,9 @@ class FleetView:
         self._aggregates_revision = -1
         self._alive_at = float("-inf")
 
-    def _ask_what_moved(self) -> set[HostName]:
-        """The hosts to read; what moved is read already where it is little. Numbers that go back are another store's, or an older
-        copy's: all is forgotten then.
+    def _ask_what_moved(self) -> tuple[int, set[HostName]]:
+        """The revision that this look brings, and the hosts to read; what moved is read already where it is little. Numbers that
+        go back are another store's, or an older copy's: all is forgotten then.
         """
         keys = self._keys
         parts = (keys.host(""), keys.used(""), keys.claims(""), keys.alive(""), HOSTS, AGGREGATES)
@@ -114,10 +116,9 @@ class FleetView:
         if many != len(self._hosts) or not wanted <= self._hosts.keys():
             there = self._ask_who_is_there()
             wanted = wanted & there | there - self._hosts.keys()
-        self._revision = revision
         if aggregates_revision != self._aggregates_revision:
             self._read_aggregates(aggregates_revision)
-        return (wanted | self._long_unread()) - self._note_all(moved, told)
+        return revision, (wanted | self._long_unread()) - self._note_all(moved, told)
 
     def _note_all(self, moved: list[str], told: list[list[Any]]) -> set[HostName]:
         """Bring those up to date that were known before and told of; returns which."""

@@ -76,6 +76,10 @@ def test_following_the_advice_leads_to_where_the_operation_is_allowed(operation:
         ("instance.start", P, "`taskvisor reboot web` makes it active"),
         ("instance.stop", P, "`taskvisor reboot web` makes it active"),
         ("instance.start", A, "it is so already"),
+        ("instance.restore", S, "`taskvisor start web` makes it active"),
+        ("instance.restore", A, "it is so already"),
+        ("instance.reclaim", A, "`taskvisor delete --soft web` makes it soft-delete"),
+        ("instance.reboot", VmState.SOFT_DELETED, "`taskvisor restore web` makes it active"),
         ("instance.reboot", VmState.RESIZED, "only `taskvisor delete web` may be asked of it"),
     ],
 )

@@ -21,8 +21,8 @@ REQUESTS = (
         PERIODIC,
         "flavor-looked-up-anew",
         "a build goes to its next host with the flavor that it began with",
-        ", flavor=instance.flavor).ask",
-        ").ask",
+        "resolve(self.store, spec, flavor=instance.flavor)",
+        "resolve(self.store, spec)",
         OF_FLAVORS,
     ),
     mutant_of(

@@ -17,6 +17,9 @@ SHARED = "rbd://volumes/shared"
 ASKED = {
     "instance.build": 9,
     "instance.delete": 4,
+    "instance.soft_delete": 3,
+    "instance.restore": 2,
+    "instance.reclaim": 1,
     "instance.reboot": 3,
     "instance.stop": 3,
     "instance.start": 3,
@@ -34,6 +37,9 @@ ASKED = {
     "image.delete": 2,
 }
 """How often each is asked. `again`: the same id with the same request; `other`: the same id with another request."""
+
+DELETES = ("instance.delete", "instance.reclaim")
+"""After which an instance is gone. They never wait for their turn."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,6 +128,11 @@ class Callers:
         name, source = self._rng.choice(known)
         return {"instance": name, "volume": source}
 
+    def _soft_deleted(self) -> dict[str, Any]:
+        """One of which somebody has asked that, if anybody has: most guesses would be of guests that are at work."""
+        known = [one.fields["instance"] for one in self.asked if one.task == "instance.soft_delete"][-3:]
+        return {"instance": self._rng.choice(known)} if known else {}
+
     def _change(self, task: str) -> dict[str, Any]:
         rng = self._rng
         fields: dict[str, Any] = {"instance": rng.choice((*NAMES, "unknown") if rng.random() < 0.1 else NAMES)}
@@ -131,12 +142,14 @@ class Callers:
             fields["volume"] = self._volume()
         if task == "instance.detach_volume":
             fields |= self._volume_to_detach()
+        if task in ("instance.restore", "instance.reclaim"):
+            fields |= self._soft_deleted()
         if task == "instance.attach_interface":
             fields["interface"] = {"network": "default", "mac": rng.choice(MACS)}
         if task == "instance.detach_interface":
             fields["interface"] = rng.choice(MACS)
         if task == "instance.reboot" and rng.random() < 0.5:
             fields["type"] = "hard"
-        if task != "instance.delete" and rng.random() < 0.3:
+        if task not in DELETES and rng.random() < 0.3:
             fields["wait_turn_s"] = rng.choice((2, 20))
         return fields

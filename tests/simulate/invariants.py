@@ -70,9 +70,9 @@ class Invariants:
         known = flow is not None and message.steps[0] in (step.name for step in flow.steps)
         return flow.step(message.steps[0]).time_limit_s if flow is not None and known else float("inf")
 
-    def excuse(self, changed: Iterable[str]) -> list[str]:
-        """A crash has set back what these keys are about. Returns the operations among them, for the story."""
-        operations = self.excuses.add(changed)
+    def excuse(self, changed: Iterable[str], lost: Seen) -> list[str]:
+        """A crash has set back what these keys are about, and that was lost. Returns the operations among them, for the story."""
+        operations = self.excuses.add(changed, lost)
         self._told -= operations
         return sorted(operations)
 

@@ -8,7 +8,7 @@ from net.plan import parse_owner
 from taskvisor.model.finding import Code, Finding
 from taskvisor.model.ids import OperationId, instance_id_for
 from taskvisor.model.states import Direction, PowerState
-from tests.simulate.callers import IMAGES
+from tests.simulate.callers import DELETES, IMAGES
 from tests.simulate.disturbance import Disturbance
 from tests.simulate.faults import Fault
 from tests.simulate.invariants import Invariants
@@ -19,6 +19,8 @@ from tests.support.fleet import Fleet
 ENDS = {"succeeded": "SUCCESS", "failed": "FAILURE", "cancelled": "FAILURE", "stuck": "FAILURE"}
 """What a caller sees, by how the operation ended."""
 LEFT = ("failed", "stuck")
+HALF_DELETED = {"instance.delete": ("error", "deleting"), "instance.reclaim": ("soft-delete", "deleting")}
+"""What it makes of its instance when it has failed."""
 SILENCE = frozenset({Fault.REDIS_RESTART, Fault.ANSWER_LOST})
 EXPLAINED_BY: Mapping[str, frozenset[Fault]] = {
     "injected": frozenset({Fault.FAILING, Fault.CONTRADICTION}),
@@ -145,9 +147,7 @@ def _require_builds(fleet: Fleet, seen: Seen, invariants: Invariants) -> None:
         for host in fleet.hosts.values()
         for domain in host.ports.hypervisor.list_domains()
     }
-    deletes = [
-        one for one in seen.operations.values() if (one["flow"], one["phase"]) == ("instance.delete", "succeeded")
-    ]
+    deletes = [one for one in seen.operations.values() if one["flow"] in DELETES and one["phase"] == "succeeded"]
     for name, operation in seen.operations.items():
         instance_id = instance_id_for(OperationId(name))
         if operation["flow"] != "instance.build" or invariants.excuses.of_work(operation):
@@ -166,7 +166,7 @@ def _require_builds(fleet: Fleet, seen: Seen, invariants: Invariants) -> None:
 
 
 def half_deleted(seen: Seen) -> set[str]:
-    """Instances of which a delete failed or is STUCK: what is left of them stays, until they are deleted again.
+    """Instances of which a delete failed or is STUCK, or a reclaim was cancelled: the rest stays until they are deleted.
 
     Who has failed gives its lease back and leaves its fault. Its id may be used for another request since.
     """
@@ -176,7 +176,8 @@ def half_deleted(seen: Seen) -> set[str]:
         told = seen.operations.get(holder or "")
         if told is None:
             continue
-        failed = (told["flow"], told["instance_id"]) == ("instance.delete", instance_id) and told["phase"] in LEFT
+        left = told["phase"] in LEFT or (told["flow"], told["phase"]) == ("instance.reclaim", "cancelled")
+        failed = told["flow"] in DELETES and told["instance_id"] == instance_id and left
         used_again = told["instance_id"] != instance_id and there.get("task_state") == "deleting"
         if failed or used_again:
             found.add(instance_id)
@@ -186,8 +187,10 @@ def half_deleted(seen: Seen) -> set[str]:
 def _require_half_deleted(seen: Seen) -> None:
     for instance_id in half_deleted(seen) - seen.leases.keys():  # who is STUCK leaves the record as it was
         there = seen.instances[instance_id]
-        state = there["vm_state"], there.get("task_state")
-        assert state == ("error", "deleting"), f"a delete of {there['name']} has failed, and it is {state}"
+        state, holder = (there["vm_state"], there.get("task_state")), there["fault"]["operation_id"]
+        flow = seen.operations[holder]["flow"] if seen.operations[holder]["instance_id"] == instance_id else None
+        wanted = [HALF_DELETED[flow]] if flow else list(HALF_DELETED.values())  # its id may be used for another since
+        assert state in wanted, f"a delete of {there['name']} has failed, and it is {state}"
 
 
 def _is_of(delete: Any, instance_id: str, after: float) -> bool:

@@ -9,7 +9,7 @@ import redis
 
 from taskvisor.model.aggregate import Aggregate
 from taskvisor.model.change import Change, LeaseMove
-from taskvisor.model.errors import DoesNotFit
+from taskvisor.model.errors import CannotAsk, DoesNotFit
 from taskvisor.model.ids import HostName
 from taskvisor.model.states import Phase
 from taskvisor.state import fleet_view
@@ -27,6 +27,10 @@ from tests.tasks.test_budget import RoundTrips
 
 H1, H2, H3 = (HostName(f"h{number}") for number in (1, 2, 3))
 ANSWER = Outcome(key="answer", payload="{}", keep_s=60)
+
+
+def _silent(**_: object) -> None:
+    raise redis.ConnectionError("Redis is away")
 
 
 @pytest.fixture
@@ -138,6 +142,22 @@ def test_many_that_moved_at_once_are_read_apart_from_the_question_which_they_are
     monkeypatch.setattr(fleet_view, "MOVED_AT_ONCE", 2)
     for host in (H1, H2, H3):
         fleet.write_inventory(host, inventory(vcpus=9))
+
+    assert view.look() == fleet.list_hosts()
+
+
+def test_what_a_look_that_failed_half_way_did_not_read_is_read_by_the_next(
+    view: FleetView, fleet: Hosts, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    view.look()
+    monkeypatch.setattr(fleet_view, "MOVED_AT_ONCE", 2)
+    for host in (H1, H2, H3):
+        fleet.write_inventory(host, inventory(vcpus=9))
+
+    with monkeypatch.context() as silence:
+        silence.setattr(client, "pipeline", _silent)
+        with pytest.raises(CannotAsk):
+            view.look()
 
     assert view.look() == fleet.list_hosts()
 

@@ -1,6 +1,6 @@
 """A fleet of simulated hosts on one real Redis, without Celery: requests go through the door, messages through the post."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -113,6 +113,7 @@ class Fleet:
         choices: OperatorChoices = NO_CHOICES,
         client: redis.Redis | None = None,
         resources: ResourceTable = OUR_TABLE,
+        view_for: Callable[[redis.Redis, Keys], FleetView] = FleetView,
     ) -> None:
         """`client` is one that is open already; who opened it closes it."""
         self._choices = choices
@@ -143,7 +144,7 @@ class Fleet:
             waiting=Waiting(self.client, KEYS),
             silence=Silence(self.client, writer),
             usage=UsageRecords(self.client, KEYS),
-            fleet=FleetView(self.client, KEYS),
+            fleet=view_for(self.client, KEYS),
             aggregates=Aggregates(self.client, KEYS),
             aggregate_changes=AggregateChanges(self.client, writer),
             host_changes=HostChanges(self.client, writer),

@@ -4,6 +4,7 @@ import pytest
 
 from tasks.resolving import allocate_ports, instance_for, release_ports, resolve
 from taskvisor.compute.placement import Ask
+from taskvisor.compute.resources.kind import GuestWants
 from taskvisor.model.errors import NoCapacity, Refused
 from taskvisor.model.ids import HostName, OperationId, instance_id_for, mac_for, port_id_for
 from taskvisor.model.records import Flavor, ImageSource, Resources
@@ -27,7 +28,9 @@ def test_a_spec_stands_for_flavor_source_and_what_is_to_be_placed(fleet: Fleet) 
     assert resolved.ask == Ask(
         resources=Resources(vcpus=2, memory_mib=64, disk_gib=3),
         host=HostName("h1"),
+        image_sha256="0" * 64,
         networks=(fleet.store.find_network("default"),),
+        wants=GuestWants(flavor=resolved.flavor),
     )
 
 

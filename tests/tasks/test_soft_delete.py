@@ -148,7 +148,7 @@ def test_a_restore_that_came_first_wins_over_a_reclaim_that_was_asked_for(fleet:
     fleet.post.deliver_all()
 
     assert fleet.instance().vm_state is VmState.ACTIVE
-    with pytest.raises(Refused, match="delete needs it to be one of: soft-delete"):
+    with pytest.raises(Refused, match="web is active; reclaim needs it to be one of: soft-delete"):
         fleet.answer("instance.reclaim", "late", {"instance": "web"})
 
 
@@ -172,6 +172,21 @@ def test_a_reclaim_that_is_cancelled_later_leaves_what_can_only_be_deleted(fleet
     operation = fleet.read("end")
     assert operation.failure is not None
     assert operation.failure.code == Cancelled.__name__
+    assert (fleet.instance().vm_state, fleet.instance().task_state) == (VmState.SOFT_DELETED, TaskState.DELETING)
+    with pytest.raises(Refused, match="is half deleted"):
+        fleet.answer("instance.restore", "back", {"instance": "web"})
+
+
+def test_what_a_reclaim_has_left_half_deleted_stays_so_when_the_next_is_cancelled_before_it_began(fleet: Fleet) -> None:
+    soft_deleted(fleet)
+    do_during(fleet, "fabric.ensure_unplugged", lambda: fleet.door.cancel("end"))
+    fleet.ask("instance.reclaim", "end", instance="web")
+
+    fleet.begin("instance.reclaim", "again", instance="web")
+    fleet.door.cancel("again")
+    fleet.post.deliver_all()
+
+    assert fleet.read("again").phase is Phase.CANCELLED
     assert (fleet.instance().vm_state, fleet.instance().task_state) == (VmState.SOFT_DELETED, TaskState.DELETING)
     with pytest.raises(Refused, match="is half deleted"):
         fleet.answer("instance.restore", "back", {"instance": "web"})
