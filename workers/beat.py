@@ -26,6 +26,7 @@ class Scheduler(RedBeatScheduler):
     """RedBeat's, but that what found Redis silent, or the lock gone, is tried again a second later."""
 
     _lost_lock = False
+    _closed = False
 
     def setup_schedule(self) -> None:
         """Waits for a Redis that is away, however long, as the nodes do."""
@@ -38,12 +39,30 @@ class Scheduler(RedBeatScheduler):
             else:
                 return
 
+    def close(self) -> None:
+        """Gives the lock back where Redis lets us; where not, it runs out by itself.
+
+        Beat's handler of signals calls this before it raises SystemExit: an error from here would take its place, and a tick in
+        the midst would outlive it.
+        """
+        self._closed = True
+        try:
+            super().close()
+        except (*SILENT, LockError) as failure:
+            log.warning("beat_left_its_lock", reason=str(failure))
+            self.lock = None
+
     def tick(self, *args: Any, **kwargs: Any) -> float:
-        """Seconds until the next tick. Sends nothing unless the lock is ours: of two beats one is silent."""
+        """Seconds until the next tick. Sends nothing unless the lock is ours: of two beats one is silent.
+
+        SystemExit once closed: what the signal's handler raised was lost where an error is only noted, as in a finalizer.
+        """
+        if self._closed:
+            raise SystemExit
         try:
             if not self._holds_lock():
                 return LOOK_AGAIN_S
-            self._bring_forward()
+            self._ensure_timetable()
             seconds: float = super().tick(*args, **kwargs)
         except SILENT as silence:
             log.warning("beat_found_redis_silent", reason=str(silence))
@@ -54,13 +73,20 @@ class Scheduler(RedBeatScheduler):
             return LOOK_AGAIN_S
         return seconds
 
-    def _bring_forward(self) -> None:
-        """What would be due only after more than its period is due now. One command a tick, more when the clock jumped."""
+    def _ensure_timetable(self) -> None:
+        """Every row is scheduled, though Redis may have lost them, and what would be due only after more than its period is due
+        now. One command a tick, more when something was lost or the clock jumped.
+        """
         now = self.app.now()
         periods = {
             self.Entry.generate_key(self.app, name): entry["schedule"] for name, entry in self._timetable.items()
         }
-        for key, due_at in get_redis(self.app).zrange(self.app.redbeat_conf.schedule_key, 0, -1, withscores=True):
+        scheduled = get_redis(self.app).zrange(self.app.redbeat_conf.schedule_key, 0, -1, withscores=True)
+        if periods.keys() - {key for key, _ in scheduled}:
+            log.warning("timetable_was_lost")
+            super().setup_schedule()
+            return
+        for key, due_at in scheduled:
             period = periods.get(key)
             if period is not None and due_at - now.timestamp() > period.total_seconds() + EARLY_S:
                 self.Entry.from_key(key, app=self.app).reschedule(last_run_at=now - period)

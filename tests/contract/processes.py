@@ -3,11 +3,15 @@
 import multiprocessing
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import resource_tracker
 from multiprocessing.synchronize import Barrier
 
 from taskvisor.model.errors import Busy, Retryable
 
 LIMIT_S = 120.0
+
+# multiprocessing's helper process outlives its users: it is to live outside of the test's host, whichever test comes first.
+resource_tracker.ensure_running()
 
 Calls = Sequence[tuple[str, tuple[object, ...]]]
 """Verbs of a port with their arguments, in order."""

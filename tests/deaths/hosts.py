@@ -67,6 +67,14 @@ class MortalHost:
         process.kill()
         process.wait(timeout=STOP_LIMIT_S)
 
+    def end(self, name: str) -> int:
+        """What the program returned, told to end in good order. TimeoutExpired when it does not heed that."""
+        process = self._running[name]
+        process.send_signal(signal.SIGTERM)
+        returned = process.wait(timeout=STOP_LIMIT_S)
+        del self._running[name]
+        return returned
+
     @contextmanager
     def held(self, name: str) -> Iterator[None]:
         """The program's own process is stopped (SIGSTOP) for the block, and goes on after it."""

@@ -44,6 +44,14 @@ def test_beat_takes_its_lock_again_when_it_has_lost_it(beating: Installation) ->
     wait_until(lambda: beating.redis.exists("taskvisor:beat::lock"), "the lock to be held again")
 
 
+def test_beat_writes_its_timetable_anew_when_redis_has_lost_everything(beating: Installation) -> None:
+    before = set(beating.redis.zrange("taskvisor:beat::schedule", 0, -1))
+    beating.redis.flushall()
+
+    _wait_for_a_beat(beating)
+    assert set(beating.redis.zrange("taskvisor:beat::schedule", 0, -1)) == before
+
+
 def test_of_two_beats_one_is_silent(beating: Installation) -> None:
     """Whoever took the lock meanwhile keeps it; when that one is gone, ours goes on."""
     beating.redis.set("taskvisor:beat::lock", "another's")
@@ -80,3 +88,11 @@ def test_beat_outlives_a_restart_of_redis_while_it_waits_for_the_lock(beating: I
     beating.server.start()
 
     _wait_for_a_beat(beating)
+
+
+def test_beat_ends_when_it_is_told_to_though_its_redis_is_away(beating: Installation) -> None:
+    host = beating.hosts[0]
+    beating.server.kill()
+    wait_until(lambda: "beat_found_redis_silent" in host.log.read_text(), "beat to look for Redis")
+
+    assert host.end(BEAT) == 0, host.log_tail()

@@ -13,7 +13,7 @@ from taskvisor.model.errors import Retryable
 from taskvisor.model.states import PowerState
 from tests.fixtures.hosts import Libvirtd
 from tests.virt.bare_guests import bare_guest, qemu_pid
-from virt import power, usage
+from virt import power
 from virt.answering import QemuSilent
 from virt.hypervisor import LibvirtHypervisor
 
@@ -90,9 +90,8 @@ def test_a_resume_that_it_does_not_answer_may_be_tried_again_and_other_guests_go
 
 
 def test_its_host_is_measured_all_the_same_and_so_are_other_guests(
-    libvirtd: Libvirtd, hypervisor: LibvirtHypervisor, monkeypatch: pytest.MonkeyPatch
+    libvirtd: Libvirtd, hypervisor: LibvirtHypervisor
 ) -> None:
-    monkeypatch.setattr(usage, "STATS_LIMIT_S", 5.0)
     with bare_guest(libvirtd, "hung") as (guest, _), bare_guest(libvirtd, "other") as (other, _):
         with hung(qemu_pid(libvirtd, "hung")), capture_logs() as logged:
             for _ in range(2):

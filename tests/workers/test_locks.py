@@ -85,11 +85,14 @@ def test_a_periodic_task_is_taken_once_and_not_again_too_soon(tmp_path: Path) ->
 def test_a_run_whose_process_was_killed_goes_on_no_more(tmp_path: Path) -> None:
     reading, writing = os.pipe()
     child = os.fork()
-    if child == 0:
+    if child == 0:  # it only waits to be killed: were it to read the pipe, it would take its own byte from the parent
         with HostTickLocks(tmp_path).hold("host.track", soon_s=0):
             os.write(writing, b".")
-            os.read(reading, 2)
-    os.read(reading, 1)
+            while True:
+                signal.pause()
+    os.close(writing)
+    assert os.read(reading, 1) == b"."
+    os.close(reading)
     with HostTickLocks(tmp_path).hold("host.track", soon_s=0) as turn:
         assert turn is Turn.RUNNING
 

@@ -1,7 +1,6 @@
 """Several processes on one host, as a worker's pool is, with ports of one network over a tunnel."""
 
 from functools import partial
-from multiprocessing import resource_tracker
 from pathlib import Path
 
 import pytest
@@ -18,12 +17,6 @@ pytestmark = pytest.mark.real
 
 HERE = HostLinks(tunnel_address="127.0.0.1")
 ROUNDS = 4
-
-
-@pytest.fixture(autouse=True)
-def _tracker_outside() -> None:
-    """multiprocessing's helper process outlives its users: it is to live outside of the test's host."""
-    resource_tracker.ensure_running()
 
 
 def test_ports_come_and_go_while_the_host_is_told_of_others(host_namespace: str, tmp_state_dir: Path) -> None:
