@@ -29,7 +29,7 @@ from taskvisor.model.orphan import (
     StoreSeen,
     Stray,
 )
-from taskvisor.model.repair import DropClaim, DropField, ForgetPorts, FreePort, RecordRepair
+from taskvisor.model.repair import DropClaim, DropField, DropKey, ForgetPorts, FreePort, RecordRepair
 from taskvisor.model.volume import VolumeAttachment
 from taskvisor.state.counters import CounterName
 from virt.readback import DomainSeen, parse_domain
@@ -259,7 +259,7 @@ class OrphanPatrol:
             RecordRepair(
                 done=f"the claim of {instance_id} on {self.host} was given back",
                 conditions=unrecorded(instance_id),
-                changes=(DropClaim(host=self.host, instance_id=instance_id),),
+                changes=(DropClaim(host=self.host, instance_id=instance_id), DropKey(key=f"history:{instance_id}")),
             )
         )
 

@@ -52,9 +52,9 @@ def look_much_later(fleet: Fleet, policy: OrphanPolicy = REAP) -> int:
 
 
 def lose_record(fleet: Fleet, name: str) -> InstanceId:
-    """The store knows nothing of the instance any more; what is claimed, given out and indexed for it stays."""
+    """The store knows nothing of the instance any more; what is claimed, given out and indexed for it stays, and its history."""
     instance = fleet.instance(name)
-    fleet.client.delete(KEYS.instance(instance.id), KEYS.history(instance.id))
+    fleet.client.delete(KEYS.instance(instance.id))
     fleet.client.srem(KEYS.instances, instance.id)
     fleet.client.srem(KEYS.instances_on(instance.host), instance.id)
     fleet.client.hdel(KEYS.names, name)

@@ -47,7 +47,9 @@ def nodes(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -
     redis_server.flush(DATABASE)
     with running_nodes(redis_server.url(DATABASE), tmp_path_factory.mktemp("state")) as running:
         running.leaves = {Code.DEAD_LETTERS}
-        running.ask("instance.build", "build-kept", **KEPT)
+        kept = running.ask("instance.build", "build-kept", **KEPT)
+        copy = running.state_dir / "simulated" / "instances" / kept["id"] / "record.json"
+        wait_until(copy.exists, "the record to be kept beside its disks")
         pids = _pids(running)
         yield running
         assert _pids(running) == pids
