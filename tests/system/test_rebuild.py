@@ -117,6 +117,7 @@ def test_a_flushed_store_is_rebuilt_once_and_a_second_run_says_that_it_is_not_em
 
 def test_nodes_that_are_started_on_a_closed_and_empty_store_tell_what_they_have(simulated: Nodes) -> None:
     simulated.ask("instance.build", name="web", image=IMAGE, flavor=SMALL)
+    wait_until(lambda: has_copies(simulated, 1), "the record to be kept beside its disks")
     before = simulated.catalog.list_instances()
     for role in ("steps", "control"):
         simulated.kill(role)
