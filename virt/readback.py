@@ -14,7 +14,7 @@ from taskvisor.model.ids import HostName, InstanceId, NetworkId, PortId
 from taskvisor.model.network import Port
 from taskvisor.model.numa import GuestPlace
 from taskvisor.model.records import Flavor, ImageSource, Instance
-from taskvisor.model.states import ImageFormat, PowerState, SeedKind, VirtType, VmState
+from taskvisor.model.states import ImageFormat, PowerState, SeedKind, VirtType
 from taskvisor.model.volume import VolumeAttachment
 from virt.domain.owner import DEFAULT_PROJECT, NAMESPACE, SCHEMA_VERSION
 from virt.domain.text import unescaped
@@ -132,7 +132,7 @@ def _instance(root: etree._Element, owner: etree._Element, power_state: PowerSta
         id=instance_id,
         name=_text(owner, "name"),
         host=HostName(_text(owner, "host")),
-        vm_state=_vm_state_for(power_state),
+        vm_state=power_state.vm_state,
         task_state=None,
         power_state=power_state,
         flavor=_flavor(_child(owner, "flavor")),
@@ -165,18 +165,6 @@ def _require_known_schema(owner: etree._Element) -> None:
             f"the metadata of instance {_text(owner, 'id')} have schema {schema}, written by a newer version; "
             f"this one reads up to {SCHEMA_VERSION}; upgrade this host"
         )
-
-
-def _vm_state_for(power_state: PowerState) -> VmState:
-    match power_state:
-        case PowerState.RUNNING:
-            return VmState.ACTIVE
-        case PowerState.PAUSED:
-            return VmState.PAUSED
-        case PowerState.SUSPENDED:
-            return VmState.SUSPENDED
-        case _:
-            return VmState.STOPPED
 
 
 def _flavor(found: etree._Element) -> Flavor:

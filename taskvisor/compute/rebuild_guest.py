@@ -75,19 +75,7 @@ def _vm_state_of(held: GuestHeld) -> VmState:
     noted = None if held.copy is None else held.copy.vm_state
     if noted is not None and (noted not in FOLLOWS_POWER or held.domain is None):
         return noted
-    return VmState.STOPPED if held.domain is None else _state_by_power(held.domain.power_state)
-
-
-def _state_by_power(power_state: PowerState) -> VmState:
-    match power_state:
-        case PowerState.RUNNING:
-            return VmState.ACTIVE
-        case PowerState.PAUSED:
-            return VmState.PAUSED
-        case PowerState.SUSPENDED:
-            return VmState.SUSPENDED
-        case _:
-            return VmState.STOPPED
+    return VmState.STOPPED if held.domain is None else held.domain.power_state.vm_state
 
 
 def _remarks(held: GuestHeld, whole: Instance, host: HostName) -> Iterator[str]:

@@ -83,6 +83,19 @@ class PowerState(IntEnum):
         return self in (PowerState.SHUTDOWN, PowerState.CRASHED)
 
     @property
+    def vm_state(self) -> VmState:
+        """What an instance is of which only this is known."""
+        match self:
+            case PowerState.RUNNING:
+                return VmState.ACTIVE
+            case PowerState.PAUSED:
+                return VmState.PAUSED
+            case PowerState.SUSPENDED:
+                return VmState.SUSPENDED
+            case _:
+                return VmState.STOPPED
+
+    @property
     def label(self) -> str:
         """The word shown to people."""
         return "pending" if self is PowerState.NOSTATE else self.name.lower()

@@ -145,7 +145,7 @@ def _open_fleet() -> Iterator[Fleet]:
 
 def _make_room(fleet: Fleet) -> None:
     """The simulated host has few CPUs."""
-    fleet.store.hosts.write_inventory(H1, inventory(vcpus=1 << 20, memory_mib=1 << 24, disk_gib=1 << 24))
+    fleet.store.hosts.write_inventory(H1, inventory(vcpus=500_000, memory_mib=1 << 24, disk_gib=1 << 24))
 
 
 def _instance_bytes(fleet: Fleet) -> dict[int, float]:
