@@ -61,9 +61,7 @@ class Drainer:
     def situation_of(self, host: HostName, drain: Drain | None = None) -> Situation:
         """What is so on the host by the records. Refused when there is no such host."""
         store, catalog = self.door.store, self.door.store.catalog
-        there = next((one for one in store.hosts.list_hosts() if one.name == host), None)
-        if there is None:
-            raise Refused(f"host: {host!r}: no host of that name ever reported; see `taskvisor hosts`")
+        there = store.hosts.find(host)
         asked = {errand.operation_id for errand in drain.errands.values()} if drain is not None else set()
         operation_ids, instance_ids = catalog.list_unsettled_on(host), catalog.list_instance_ids(host)
         going, instances = catalog.read_operations(operation_ids), catalog.read_instances(instance_ids)

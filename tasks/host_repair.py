@@ -12,6 +12,7 @@ from typing import Any
 import structlog
 
 from net.plan import bridge_name_for, parse_owner, vif_plan_for
+from tasks.domain_uses import find_user
 from tasks.drift import drifts_of
 from tasks.guest_plans import xml_of
 from tasks.periodic import HostReport
@@ -33,7 +34,6 @@ from taskvisor.model.records import Instance
 from taskvisor.model.repair import RepairSpec
 from taskvisor.model.volume import VolumeAttachment
 from taskvisor.state.admission import Holding
-from virt.readback import parse_domain
 
 log = structlog.get_logger(__name__)
 
@@ -168,18 +168,10 @@ class HostRepairs:
             if has_it and instance is not None and source in (one.source for one in instance.volumes):
                 return None
             path = self.ports.volumes.plan_for(VolumeAttachment(source=source, serial="")).path
-            if user := self._user_of(lambda seen: path in (disk.path for disk in seen.disks)):
+            if user := find_user(self.ports, lambda seen: path in (disk.path for disk in seen.disks)):
                 raise Refused(f"domain {user} has {source} as a disk; detach it there first")
             self.ports.volumes.ensure_disconnected(source, InstanceId(instance_id))
             return f"{source} is disconnected for instance {instance_id}"
-
-    def _user_of(self, uses: Callable[[Any], bool]) -> str | None:
-        """A domain of this host, anyone's, of which this is true, as defined or as it runs."""
-        for found in self.ports.hypervisor.list_definitions():
-            for xml in (found.persistent_xml, found.live_xml):
-                if xml is not None and uses(seen := parse_domain(xml)):
-                    return str(seen.name)
-        return None
 
     def _link_left(self, subject: str) -> Done:
         link = next((one for one in self.ports.fabric.list_links() if one.name == subject), None)
@@ -194,7 +186,7 @@ class HostRepairs:
                 and owner.port_id in {port.id for port in instance.ports}
             ):
                 return None
-            if user := self._user_of(lambda seen: link.name in seen.taps):
+            if user := find_user(self.ports, lambda seen: link.name in seen.taps):
                 raise Refused(f"domain {user} has link {link.name}; see `taskvisor orphans`")
             self.ports.fabric.ensure_unplugged(
                 stray_vif_of(self.ports, self.store, link, owner.instance_id, owner.port_id)

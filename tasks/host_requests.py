@@ -70,7 +70,7 @@ class HostOperationsDoor:
         host = HostName(spec.host)
 
         def look() -> Already | Answered:
-            seen, there = self.store.drains.read(host), self._host(host)
+            seen, there = self.store.drains.read(host), self.store.hosts.find(host)
             former = None if seen is None else seen.drain
             if former is not None and former.id == request_id:
                 return Already(result=dict(drain_view(former)))
@@ -93,7 +93,7 @@ class HostOperationsDoor:
         host = HostName(spec.host)
 
         def look() -> Already | Answered:
-            seen, there = self.store.drains.read(host), self._host(host)
+            seen, there = self.store.drains.read(host), self.store.hosts.find(host)
             if seen is None or _has_nothing_to_undo(seen.drain, spec):
                 if there.disabled_reason is not None:
                     raise Refused(
@@ -114,7 +114,7 @@ class HostOperationsDoor:
         """The host is treated as down by placement and drains, whatever its heartbeat says. Its guests are left alone."""
         require_usable_id(self.store, request_id)
         spec = parse_spec(TakingSpec, fields)
-        host, there = HostName(spec.host), self._host(HostName(spec.host))
+        host, there = HostName(spec.host), self.store.hosts.find(HostName(spec.host))
         if there.forced_down is not None:
             return Already(result={"host": host, "forced_down": mark_view(there.forced_down), "already": True})
         event = self._event(HostAct.FORCE_DOWN, host, request_id, spec.by, spec.reason, "forced down")
@@ -127,7 +127,7 @@ class HostOperationsDoor:
         """The host's heartbeat is believed again."""
         require_usable_id(self.store, request_id)
         spec = parse_spec(HostOperationSpec, fields)
-        host, there = HostName(spec.host), self._host(HostName(spec.host))
+        host, there = HostName(spec.host), self.store.hosts.find(HostName(spec.host))
         if there.forced_down is None:
             return Already(result={"host": host, "forced_down": None, "already": True})
         event = self._event(HostAct.FORCE_UP, host, request_id, spec.by, "", "believed again")
@@ -157,7 +157,11 @@ class HostOperationsDoor:
 
     def _what_holds(self, host: HostName) -> Iterable[str]:
         """All of it, each with what to do."""
-        there, traces, catalog = self._host(host), self.store.host_operations.read_traces(host), self.store.catalog
+        there, traces, catalog = (
+            self.store.hosts.find(host),
+            self.store.host_operations.read_traces(host),
+            self.store.catalog,
+        )
         if traces.speaks:
             yield "a node of it speaks; stop its worker"
         if there.disabled_reason is None and there.forced_down is None:
@@ -182,12 +186,6 @@ class HostOperationsDoor:
             yield f"the files of {_named(images, len(images), 'image')} lie there only; delete them while it lives, or see docs"
         if traces.requests_in_hand:
             yield f"it has {traces.requests_in_hand} requests in hand; beat's sweep takes them back"
-
-    def _host(self, host: HostName) -> Host:
-        there = next((one for one in self.store.hosts.list_hosts() if one.name == host), None)
-        if there is None:
-            raise Refused(f"host: {host!r}: no host of that name ever reported; see `taskvisor hosts`")
-        return there
 
     def _new(self, request_id: OperationId, spec: DrainSpec, there: Host) -> Drain:
         now = self.now()

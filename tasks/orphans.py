@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import structlog
 
 from net.plan import bridge_name_for, parse_owner
+from tasks.domain_uses import find_user
 from tasks.host_repair import stray_vif_of
 from tasks.store import Store
 from taskvisor.compute.orphans import OrphanPolicy, act_for, is_confirmed, is_same_store, quarantine_for, strays_for
@@ -32,7 +33,7 @@ from taskvisor.model.orphan import (
 from taskvisor.model.repair import DropClaim, DropField, DropKey, ForgetPorts, FreePort, RecordRepair
 from taskvisor.model.volume import VolumeAttachment
 from taskvisor.state.counters import CounterName
-from virt.readback import DomainSeen, parse_domain
+from virt.readback import DomainSeen
 
 log = structlog.get_logger(__name__)
 
@@ -265,10 +266,9 @@ class OrphanPatrol:
 
     def _require_unused(self, uses: Callable[[DomainSeen], bool], what: str) -> None:
         """Refused when a domain of this host, anyone's, has it: as defined or as it runs."""
-        for found in self.ports.hypervisor.list_definitions():
-            for xml in (found.persistent_xml, found.live_xml):
-                if xml is not None and uses(seen := parse_domain(xml)):
-                    raise Refused(f"domain {seen.name} has {what}; it stays while that is there")
+        user = find_user(self.ports, uses)
+        if user is not None:
+            raise Refused(f"domain {user} has {what}; it stays while that is there")
 
     def _remove_old(self, now: float) -> None:
         """What was set aside long enough ago is removed."""

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from taskvisor.asks import Asks
 from taskvisor.fields import DeletedRecordView
 from taskvisor.handle import Handle
 from taskvisor.model.fleet_views import (
@@ -15,7 +16,7 @@ from taskvisor.model.fleet_views import (
 )
 
 
-class FleetRequests:
+class FleetRequests(Asks):
     """Mixed into `taskvisor.client.Taskvisor`, whose rules hold here: the same id is the same request."""
 
     def build_many(
@@ -102,6 +103,3 @@ class FleetRequests:
     def delete_server_group(self, server_group: str, *, operation_id: str | None = None) -> Handle[DeletedRecordView]:
         """The group, by name or id, is gone. Refused while an instance is in it."""
         return self._ask("server_group.delete", {"server_group": server_group}, operation_id)
-
-    def _ask(self, task: str, fields: Mapping[str, object], operation_id: str | None) -> Handle[Any]:
-        raise NotImplementedError

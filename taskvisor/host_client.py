@@ -1,13 +1,13 @@
 """The part of the Python client that is about whole hosts: emptying them, calling them dead, forgetting them."""
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
+from taskvisor.asks import Asks
 from taskvisor.handle import Handle
 from taskvisor.model.host_views import DrainPlanView, DrainView, ForcedDownView, RemovedHostView
 
 
-class HostRequests:
+class HostRequests(Asks):
     """Mixed into `taskvisor.client.Taskvisor`, whose rules hold here: the same id is the same request.
 
     `by` is who asks, as he says himself; it is recorded, and proves nothing.
@@ -69,6 +69,3 @@ class HostRequests:
     ) -> Handle[RemovedHostView]:
         """Nothing is kept of the host. Refused while it speaks, takes newcomers, or something that is recorded needs it."""
         return self._ask("host.remove", {"host": host, "reason": reason, "by": by}, operation_id)
-
-    def _ask(self, task: str, fields: Mapping[str, object], operation_id: str | None) -> Handle[Any]:
-        raise NotImplementedError

@@ -30,7 +30,7 @@ from tasks.tracking import Tracker
 from tasks.usage_audit import UsageAudit
 from taskvisor.compute.inventory import Ratios
 from taskvisor.compute.monitors import load_monitors
-from taskvisor.compute.orphans import OrphanPolicy
+from taskvisor.compute.orphans import policy_of
 from taskvisor.compute.placement import PACK, SPREAD, Placer, Rules, rules_for
 from taskvisor.compute.resources.kind import ResourceChoices
 from taskvisor.compute.resources.registry import open_table
@@ -44,7 +44,6 @@ from taskvisor.model.ids import HostName
 from taskvisor.model.network import HostLinks
 from taskvisor.model.operation import Runner
 from taskvisor.model.operator import CephAccess, OperatorChoices, Vendor
-from taskvisor.model.orphan import OrphanAction
 from taskvisor.model.resource_texts import parse_pci_aliases, parse_pci_devices, parse_ratios, parse_reserved
 from taskvisor.model.snapshot import Compression, SnapshotEncoding
 from taskvisor.model.states import ImageFormat
@@ -281,7 +280,7 @@ class OpenNode:
             ports=self.ports,
             exclusion=self._exclusion,
             notes=StoreNotesFile(self.settings.state_dir / "store.json"),
-            policy=orphan_policy_of(self.settings),
+            policy=policy_of(self.settings),
         )
 
     @cached_property
@@ -494,13 +493,6 @@ def operator_choices_of(settings: Settings) -> OperatorChoices:
         dedicated_cpus=parse_cpu_list(settings.dedicated_cpus),
         ceph=_ceph_access_of(settings),
         disk_backend=_disk_backend_of(settings),
-    )
-
-
-def orphan_policy_of(settings: Settings) -> OrphanPolicy:
-    """What the operator chose for what no record is of."""
-    return OrphanPolicy(
-        action=OrphanAction(settings.orphan_action), confirm_s=settings.orphan_confirm_s, keep_s=settings.orphan_keep_s
     )
 
 

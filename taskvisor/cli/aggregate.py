@@ -10,12 +10,11 @@ from taskvisor.cli.host_arguments import HostArgument, labels_for
 from taskvisor.cli.launch import TimeoutOption, WaitOption
 from taskvisor.cli.records import complete_aggregate, complete_host, open_records, settings_or_usage_error
 from taskvisor.cli.render import Format, FormatOption, show_fields, show_json, show_table
-from taskvisor.cli.requesting import IdOption, request_each, request_one
+from taskvisor.cli.requesting import IdOption, request_each, request_one, require_sense
 from taskvisor.model.aggregate import ZONE, Aggregate
 from taskvisor.model.errors import Refused
 from taskvisor.model.fleet_spec import AggregateSpec, SetAggregateSpec
 from taskvisor.model.fleet_views import aggregate_view
-from taskvisor.model.spec import Spec, parse_spec
 
 AggregateArgument = Annotated[str, typer.Argument(metavar="AGGREGATE", autocompletion=complete_aggregate)]
 WORDS = typer.Argument(metavar="KEY=VALUE|KEY-...", help="KEY- takes that property away.")
@@ -75,7 +74,7 @@ def create(
         raise UsageError(f"{removed[0]}-: a new aggregate has no properties to take away")
     if zone is not None:
         given[ZONE] = zone
-    _require_sense(AggregateSpec, {"name": name, "hosts": host or [], "properties": given})
+    require_sense(AggregateSpec, {"name": name, "hosts": host or [], "properties": given})
     request_one(
         "aggregate create",
         name,
@@ -99,7 +98,7 @@ def set_properties(
 ) -> None:
     """Give an aggregate properties, or take some away; availability_zone=NAME makes its hosts a zone."""
     given, removed = labels_for(properties)
-    _require_sense(SetAggregateSpec, {"aggregate": aggregate, "properties": given, "remove": removed})
+    require_sense(SetAggregateSpec, {"aggregate": aggregate, "properties": given, "remove": removed})
     request_one(
         "aggregate set",
         aggregate,
@@ -166,10 +165,3 @@ def delete(
         limit_s=timeout,
         form=form,
     )
-
-
-def _require_sense(kind: type[Spec], fields: dict[str, object]) -> None:
-    try:
-        parse_spec(kind, fields)
-    except Refused as refused:
-        raise UsageError(str(refused)) from None

@@ -6,18 +6,15 @@ from typing import Annotated
 import typer
 
 from taskvisor.cli.arguments import pairs_for
-from taskvisor.cli.exits import UsageError
 from taskvisor.cli.follow import WAIT_LIMIT_S
 from taskvisor.cli.launch import TimeoutOption, WaitOption
 from taskvisor.cli.records import complete_flavor, open_records, settings_or_usage_error
 from taskvisor.cli.render import Format, FormatOption, show_fields, show_json, show_table
-from taskvisor.cli.requesting import IdOption, request_each, request_one
+from taskvisor.cli.requesting import IdOption, request_each, request_one, require_sense
 from taskvisor.fields import NewFlavorFields
-from taskvisor.model.errors import Refused
 from taskvisor.model.flavor_record import FlavorRecord, flavor_view
 from taskvisor.model.flavor_spec import FlavorAccessSpec, FlavorCreateSpec, FlavorSetSpec, FlavorUnsetSpec
 from taskvisor.model.flavors import unknown_flavor
-from taskvisor.model.spec import Spec, parse_spec
 
 FlavorArgument = Annotated[
     str, typer.Argument(metavar="FLAVOR", help="The flavor, by name or id.", autocompletion=complete_flavor)
@@ -116,7 +113,7 @@ def create(
     )
     if flavor_id is not None:
         fields["id"] = flavor_id
-    _require_sense(FlavorCreateSpec, {"name": name, **fields})
+    require_sense(FlavorCreateSpec, {"name": name, **fields})
     request_one(
         "flavor create",
         name,
@@ -158,7 +155,7 @@ def set_specs(
 ) -> None:
     """Give a flavor these extra specs besides its others. Guests that are there stay as they are."""
     specs = pairs_for(pairs, "KEY=VALUE")
-    _require_sense(FlavorSetSpec, {"flavor": flavor, "extra_specs": specs})
+    require_sense(FlavorSetSpec, {"flavor": flavor, "extra_specs": specs})
     request_one(
         "flavor set",
         flavor,
@@ -178,7 +175,7 @@ def unset_specs(
     form: FormatOption = Format.TABLE,
 ) -> None:
     """Take extra specs away from a flavor. Guests that are there stay as they are."""
-    _require_sense(FlavorUnsetSpec, {"flavor": flavor, "keys": keys})
+    require_sense(FlavorUnsetSpec, {"flavor": flavor, "keys": keys})
     request_one(
         "flavor unset",
         flavor,
@@ -198,7 +195,7 @@ def add_access(
     form: FormatOption = Format.TABLE,
 ) -> None:
     """Let a project have a private flavor."""
-    _require_sense(FlavorAccessSpec, {"flavor": flavor, "project": project})
+    require_sense(FlavorAccessSpec, {"flavor": flavor, "project": project})
     request_one(
         "flavor access add",
         flavor,
@@ -218,7 +215,7 @@ def remove_access(
     form: FormatOption = Format.TABLE,
 ) -> None:
     """Let a project have a private flavor no more. What it built with it stays."""
-    _require_sense(FlavorAccessSpec, {"flavor": flavor, "project": project})
+    require_sense(FlavorAccessSpec, {"flavor": flavor, "project": project})
     request_one(
         "flavor access remove",
         flavor,
@@ -241,10 +238,3 @@ def list_access(flavor: FlavorArgument, form: FormatOption = Format.TABLE) -> No
         return
     said = "is public: every project may have it." if found.public else "may be had by no project."
     show_table(("PROJECT",), ((project,) for project in found.projects), empty=f"{found.flavor.name} {said}")
-
-
-def _require_sense(kind: type[Spec], fields: dict[str, object]) -> None:
-    try:
-        parse_spec(kind, fields)
-    except Refused as refused:
-        raise UsageError(str(refused)) from None

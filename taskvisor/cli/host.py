@@ -8,16 +8,13 @@ from typing import Annotated
 import typer
 
 from taskvisor.cli import host_drain, host_operations, host_show
-from taskvisor.cli.exits import UsageError
 from taskvisor.cli.follow import WAIT_LIMIT_S
 from taskvisor.cli.host_arguments import HostArgument, labels_for
 from taskvisor.cli.launch import TimeoutOption, WaitOption
 from taskvisor.cli.records import complete_host
 from taskvisor.cli.render import Format, FormatOption
-from taskvisor.cli.requesting import IdOption, request_each, request_one
-from taskvisor.model.errors import Refused
+from taskvisor.cli.requesting import IdOption, request_each, request_one, require_sense
 from taskvisor.model.fleet_spec import LabelHostSpec
-from taskvisor.model.spec import parse_spec
 
 HostsArgument = Annotated[list[str], typer.Argument(metavar="HOST...", autocompletion=complete_host)]
 
@@ -76,10 +73,7 @@ def label(
 ) -> None:
     """Give a host labels, or take some away. Exits with 3 when it bears them so already."""
     given, removed = labels_for(labels)
-    try:
-        parse_spec(LabelHostSpec, {"host": host, "labels": given, "remove": removed})
-    except Refused as refused:
-        raise UsageError(str(refused)) from None
+    require_sense(LabelHostSpec, {"host": host, "labels": given, "remove": removed})
     request_one(
         "host label",
         host,

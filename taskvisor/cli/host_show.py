@@ -11,12 +11,13 @@ from taskvisor.model.drain import Drain
 from taskvisor.model.errors import Refused
 from taskvisor.model.host_mark import HostEvent
 from taskvisor.model.host_views import drain_view, event_view
+from taskvisor.model.ids import HostName
 
 
 def show(host: HostArgument, form: FormatOption = Format.TABLE) -> None:
     """Show what a host has, what of it is claimed and by whom, its last drain, and what was done to it."""
     with open_records(settings_or_usage_error()) as records:
-        found = next((one for one in records.hosts.list_hosts() if one.name == host), None)
+        found = records.hosts.look_up(HostName(host))
         if found is None:
             raise Refused(f"there is no host {host!r}; see `taskvisor hosts`")
         (held,) = records.hosts.list_held([found.name])

@@ -10,10 +10,9 @@ from taskvisor.cli.quantities import time_text
 from taskvisor.cli.records import open_records, settings_or_usage_error
 from taskvisor.cli.render import Format, FormatOption, show_json, show_table
 from taskvisor.cli.requesting import IdOption, request_one
-from taskvisor.compute.orphans import OrphanPolicy, fate_of
+from taskvisor.compute.orphans import OrphanPolicy, fate_of, policy_of
 from taskvisor.model.ids import HostName
-from taskvisor.model.orphan import Orphan, OrphanAction
-from taskvisor.settings import Settings
+from taskvisor.model.orphan import Orphan
 
 HostOption = Annotated[str | None, typer.Option("--host", help="Of this host only.")]
 
@@ -40,7 +39,7 @@ def list_orphans(context: typer.Context, host: HostOption = None, form: FormatOp
     if context.invoked_subcommand is not None:
         return
     settings = settings_or_usage_error()
-    policy = _policy_of(settings)
+    policy = policy_of(settings)
     with open_records(settings) as records:
         hosts = [HostName(host)] if host else [one.name for one in records.hosts.list_hosts()]
         found = [(name, orphan) for name in hosts for orphan in records.quarantines.read(name).orphans.values()]
@@ -74,12 +73,6 @@ def keep(
         wait=wait,
         limit_s=timeout,
         form=form,
-    )
-
-
-def _policy_of(settings: Settings) -> OrphanPolicy:
-    return OrphanPolicy(
-        action=OrphanAction(settings.orphan_action), confirm_s=settings.orphan_confirm_s, keep_s=settings.orphan_keep_s
     )
 
 

@@ -4,17 +4,15 @@ from typing import Annotated
 
 import typer
 
-from taskvisor.cli.exits import UsageError
 from taskvisor.cli.follow import WAIT_LIMIT_S
 from taskvisor.cli.launch import TimeoutOption, WaitOption
 from taskvisor.cli.records import complete_server_group, open_records, settings_or_usage_error
 from taskvisor.cli.render import Format, FormatOption, show_json, show_table
-from taskvisor.cli.requesting import IdOption, request_each, request_one
+from taskvisor.cli.requesting import IdOption, request_each, request_one, require_sense
 from taskvisor.model.errors import Refused
 from taskvisor.model.fleet_spec import ServerGroupSpec
 from taskvisor.model.fleet_views import server_group_view, shown_server_group_view
 from taskvisor.model.server_group import GroupPolicy
-from taskvisor.model.spec import parse_spec
 
 app = typer.Typer(help="Server groups: guests beside each other, or apart.", no_args_is_help=True)
 
@@ -63,10 +61,7 @@ def create(
     form: FormatOption = Format.TABLE,
 ) -> None:
     """Make a server group. Exits with 3 when it is there already."""
-    try:
-        parse_spec(ServerGroupSpec, {"name": name, "policy": policy.value, "servers_per_host": per_host})
-    except Refused as refused:
-        raise UsageError(str(refused)) from None
+    require_sense(ServerGroupSpec, {"name": name, "policy": policy.value, "servers_per_host": per_host})
     request_one(
         "server-group create",
         name,

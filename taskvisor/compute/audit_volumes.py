@@ -8,9 +8,8 @@ from taskvisor.model.observed import HostSeen
 from taskvisor.model.records import Instance
 from taskvisor.model.states import VmState
 from taskvisor.model.survey import Records
-from taskvisor.model.volume import volume_identity_for
+from taskvisor.model.volume import SHARED, volume_identity_for
 
-SHARED = "shared"
 RUNS = frozenset({VmState.ACTIVE, VmState.PAUSED})
 
 

@@ -19,6 +19,7 @@ from taskvisor.model.orphan import (
     StoreSeen,
     Stray,
 )
+from taskvisor.settings import Settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +29,13 @@ class OrphanPolicy:
     action: OrphanAction = OrphanAction.LOG
     confirm_s: float = 3600.0
     keep_s: float = 7 * 86400.0
+
+
+def policy_of(settings: Settings) -> OrphanPolicy:
+    """What the settings say that the operator chose."""
+    return OrphanPolicy(
+        action=OrphanAction(settings.orphan_action), confirm_s=settings.orphan_confirm_s, keep_s=settings.orphan_keep_s
+    )
 
 
 def strays_for(found: Holdings, explained: Explained) -> tuple[Stray, ...]:

@@ -26,9 +26,7 @@ from taskvisor.model.rebuilding import (
     Reserved,
 )
 from taskvisor.model.records import Claim, Image, Instance, Resources
-from taskvisor.model.volume import volume_identity_for
-
-SHARED = "shared"
+from taskvisor.model.volume import SHARED, hold_mode_of, volume_identity_for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,8 +189,8 @@ class _Draft:
             self._macs[port.network_id, port.mac] = port.id
             self._addresses.update({(port.network_id, address): port.id for address in port.addresses})
         for volume in instance.volumes:
-            mode = SHARED if volume.tuning.shareable else "alone"
-            self._volumes.setdefault(volume_identity_for(volume.source, instance.host), {})[instance.id] = mode
+            holders = self._volumes.setdefault(volume_identity_for(volume.source, instance.host), {})
+            holders[instance.id] = hold_mode_of(volume)
 
     def take_images(self, holdings: HostHoldings) -> None:
         """The images whose files lie on the host, under their names."""

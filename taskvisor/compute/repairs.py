@@ -45,9 +45,8 @@ from taskvisor.model.repair import (
 )
 from taskvisor.model.states import Phase, TaskState, VmState
 from taskvisor.model.survey import Records
-from taskvisor.model.volume import volume_identity_for
+from taskvisor.model.volume import hold_mode_of, volume_identity_for
 
-ALONE, SHARED = "alone", "shared"
 ON_HOST = frozenset(
     {
         Code.DOMAIN_MISSING,
@@ -319,7 +318,7 @@ def _volume_unheld(finding: Finding, situation: Situation) -> Repair:
     identity, _, holder = finding.subject.rpartition(" ")
     instance = situation.records.instances[InstanceId(holder)]
     volume = next(one for one in instance.volumes if volume_identity_for(one.source, instance.host) == identity)
-    mode = SHARED if volume.tuning.shareable else ALONE
+    mode = hold_mode_of(volume)
     return RecordRepair(
         done=f"{identity} is held for {instance.name}",
         conditions=(

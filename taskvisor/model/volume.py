@@ -19,6 +19,8 @@ from taskvisor.model.tuning import VolumeTuning
 
 ISCSI_PORT = 3260
 SERIAL_DIGITS = 16
+ALONE, SHARED = "alone", "shared"
+"""How an instance holds a volume."""
 
 _UNPRINTABLE = re.compile(r"[\x00-\x20\x7f]")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -140,6 +142,11 @@ def volumes_with_device(volumes: Iterable[VolumeAttachment], source: str, device
 def volume_identity_for(source: str, host: HostName) -> str:
     """What a volume is known by fleet-wide: its URL, and before it the host where that means something on one host only."""
     return f"{host}/{source}" if VolumeScheme(source.partition(":")[0]).is_local else source
+
+
+def hold_mode_of(volume: VolumeAttachment) -> str:
+    """How an instance that has the volume holds it: ALONE or SHARED."""
+    return SHARED if volume.tuning.shareable else ALONE
 
 
 def volume_serial_for(source: str) -> str:

@@ -12,7 +12,7 @@ from taskvisor.model.errors import Refused
 from taskvisor.model.ids import HostName
 from taskvisor.state.codec import OnUnreadable, encode, log_unreadable
 from taskvisor.state.connection import asking
-from taskvisor.state.host_record import aggregates_from
+from taskvisor.state.host_record import aggregates_from, unknown_host
 from taskvisor.state.keys import AGGREGATES, Keys
 from taskvisor.state.networks import move_revision, read_revision
 from taskvisor.state.transaction import Transaction
@@ -93,7 +93,4 @@ class AggregateChanges:
 
 
 def _never_reported(host: HostName) -> Callable[[str], Exception]:
-    def error(_: str) -> Exception:
-        return Refused(f"host: {host!r}: no host of that name ever reported; see `taskvisor hosts`")
-
-    return error
+    return lambda _: unknown_host(host)

@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from taskvisor.model.drain import Drain, DrainPhase, disabled_reason_for, is_disabled_for
-from taskvisor.model.errors import Refused, StoreConflict
+from taskvisor.model.errors import StoreConflict
 from taskvisor.model.host_mark import HostEvent
 from taskvisor.model.ids import HostName
 from taskvisor.state.codec import decode, encode
 from taskvisor.state.connection import asking
 from taskvisor.state.host_events import record_host_event
+from taskvisor.state.host_record import unknown_host
 from taskvisor.state.keys import Keys
 from taskvisor.state.moved import note_moved
 from taskvisor.state.transaction import Transaction
@@ -136,8 +137,3 @@ class DrainChanges:
         else:
             tx.require_same(key, seen.record, StoreConflict)
         return tx
-
-
-def unknown_host(host: HostName) -> Refused:
-    """The error for a name that no host bears."""
-    return Refused(f"host: {host!r}: no host of that name ever reported; see `taskvisor hosts`")

@@ -2,13 +2,14 @@
 transaction or not at all.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from taskvisor.model.errors import Refused, StoreConflict
+from taskvisor.model.errors import StoreConflict
 from taskvisor.model.ids import HostName
 from taskvisor.state.codec import decode, encode
 from taskvisor.state.connection import asking
+from taskvisor.state.host_record import unknown_host
 from taskvisor.state.keys import Keys
 from taskvisor.state.moved import note_moved
 from taskvisor.state.transaction import Transaction
@@ -56,17 +57,10 @@ class HostChanges:
 
     def _about(self, host: HostName) -> Transaction:
         tx = Transaction()
-        tx.require_present(self._keys.host(host), "inventory", _unknown(host))
+        tx.require_present(self._keys.host(host), "inventory", lambda _: unknown_host(host))
         return tx
 
     def _write(self, tx: Transaction, host: HostName, answer: Outcome) -> None:
         note_moved(tx, self._keys, host)
         self._writer.outcome(tx, answer)
         tx.run(self._client, f"change host {host}")
-
-
-def _unknown(host: HostName) -> Callable[[str], Exception]:
-    def error(_: str) -> Exception:
-        return Refused(f"host: {host!r}: no host of that name ever reported; see `taskvisor hosts`")
-
-    return error

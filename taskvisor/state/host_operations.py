@@ -14,8 +14,8 @@ from taskvisor.model.host_mark import HostEvent, HostMark
 from taskvisor.model.ids import HostName
 from taskvisor.state.codec import encode
 from taskvisor.state.connection import asking
-from taskvisor.state.drains import unknown_host
 from taskvisor.state.host_events import record_host_event, stream_host_event
+from taskvisor.state.host_record import unknown_host
 from taskvisor.state.moved import note_moved
 from taskvisor.state.transaction import Transaction
 from taskvisor.state.writing import Outcome, Writer

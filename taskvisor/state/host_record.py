@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from taskvisor.model.aggregate import Aggregate
-from taskvisor.model.errors import UnreadableRecord
+from taskvisor.model.errors import Refused, UnreadableRecord
 from taskvisor.model.ids import HostName
 from taskvisor.model.records import Host, Inventory, Resources
 from taskvisor.state.codec import OnUnreadable, decode_each
@@ -47,6 +47,11 @@ def host_from(
         reported_at=_time_or_none(fields.get("reported_at")),
         **operator_words_in(name, fields, on_unreadable),
     )
+
+
+def unknown_host(host: str) -> Refused:
+    """The error for a name that no host bears."""
+    return Refused(f"host: {host!r}: no host of that name ever reported; see `taskvisor hosts`")
 
 
 def aggregates_from(answer: Mapping[str, str], on_unreadable: OnUnreadable) -> tuple[Aggregate, ...]:

@@ -9,7 +9,7 @@ from taskvisor.model.records import Host, Inventory, Resources
 from taskvisor.state.codec import OnUnreadable, decode_each, encode, log_unreadable
 from taskvisor.state.connection import asking
 from taskvisor.state.fleet_view import ANSWERS, ask_about
-from taskvisor.state.host_record import aggregates_from, aggregates_of_hosts, host_from
+from taskvisor.state.host_record import aggregates_from, aggregates_of_hosts, host_from, unknown_host
 from taskvisor.state.keys import Keys
 from taskvisor.state.moved import note_moved
 from taskvisor.state.transaction import Transaction
@@ -124,6 +124,27 @@ class Hosts:
             host_from(name, answers[ANSWERS * i : ANSWERS * (i + 1)], of_hosts, self._on_unreadable)
             for i, name in enumerate(names)
         )
+
+    def look_up(self, host: HostName) -> Host | None:
+        """That one alone, in one round trip; None when no host of that name ever reported."""
+        with asking(f"look up host {host}"):
+            pipe = self._client.pipeline(transaction=False)
+            pipe.sismember(self._keys.hosts, host)
+            pipe.hgetall(self._keys.aggregates)
+            ask_about(pipe, self._keys, host)
+            known, aggregates, *answers = pipe.execute(raise_on_error=False)
+            for answer in (known, aggregates):
+                if isinstance(answer, Exception):
+                    raise answer
+        of_hosts = aggregates_of_hosts(aggregates_from(aggregates, self._on_unreadable))
+        return host_from(host, answers, of_hosts, self._on_unreadable) if known else None
+
+    def find(self, host: HostName) -> Host:
+        """The same; Refused when no host of that name ever reported."""
+        found = self.look_up(host)
+        if found is None:
+            raise unknown_host(host)
+        return found
 
     def list_claims(self, host: HostName) -> tuple[tuple[InstanceId, Resources], ...]:
         """What is claimed on the host, and by which instance."""

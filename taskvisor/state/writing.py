@@ -16,7 +16,7 @@ from taskvisor.model.network import Port
 from taskvisor.model.operation import Operation
 from taskvisor.model.records import Claim, Image, Instance
 from taskvisor.model.states import Phase
-from taskvisor.model.volume import volume_identity_for
+from taskvisor.model.volume import SHARED, hold_mode_of, volume_identity_for
 from taskvisor.state.addresses import allocating_member, free_port
 from taskvisor.state.codec import encode
 from taskvisor.state.counters import fields_for_end
@@ -27,9 +27,6 @@ from taskvisor.state.members import forget_ports, place_ports
 from taskvisor.state.moved import note_moved
 from taskvisor.state.server_groups import join_server_group
 from taskvisor.state.transaction import Transaction
-
-ALONE, SHARED = "alone", "shared"
-"""How an instance holds a volume."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,7 +231,7 @@ class Writer:
             if former is not None and volume in former.volumes:
                 continue
             key = self.keys.volume(volume_identity_for(volume.source, instance.host))
-            mode = SHARED if volume.tuning.shareable else ALONE
+            mode = hold_mode_of(volume)
             tx.require_sharing(key, instance.id, mode, _volume_held(volume.source, mode))
             tx.do("HSET", key, instance.id, mode)
 

@@ -2,11 +2,15 @@
 
 import time
 
+import pytest
 import redis
 
+from taskvisor.model.aggregate import Aggregate
+from taskvisor.model.errors import Refused
 from taskvisor.model.ids import HostName
 from taskvisor.model.records import Host, Resources
 from taskvisor.state.admission import Admission
+from taskvisor.state.codec import encode
 from taskvisor.state.hosts import Hosts
 from taskvisor.state.keys import Keys
 from tests.support.records import claim, instance, inventory, operation
@@ -84,6 +88,24 @@ def test_hosts_are_listed_by_name_with_what_is_claimed_of_them(hosts: Hosts, adm
         (H1, Resources(vcpus=1, memory_mib=64, disk_gib=1), 1),
         (H2, Resources(), 0),
     ]
+
+
+def test_one_host_is_looked_up_as_it_is_listed(
+    hosts: Hosts, admission: Admission, client: redis.Redis, keys: Keys
+) -> None:
+    for host in (H1, H2):
+        hosts.write_inventory(host, inventory())
+    hosts.note_alive(H1, "first", keep_s=60)
+    guest = instance(host=H1, ports=())
+    admission.admit_build(operation("build", guest), guest, claim(guest))
+    client.hset(keys.aggregates, "east", encode(Aggregate(name="east", hosts=(H1,))))
+    client.hset(keys.host(H2), "inventory", "{")
+
+    assert (hosts.find(H1), hosts.find(H2)) == hosts.list_hosts()
+    assert hosts.find(H1).aggregates
+    assert hosts.look_up(HostName("h3")) is None
+    with pytest.raises(Refused, match="host: 'h3': no host of that name ever reported"):
+        hosts.find(HostName("h3"))
 
 
 def test_a_disabled_host_says_why(hosts: Hosts, client: redis.Redis, keys: Keys) -> None:
