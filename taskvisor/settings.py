@@ -356,6 +356,12 @@ class Settings(BaseSettings):
     vnc_address: Annotated[str, AfterValidator(_address)] = "127.0.0.1"
     """Where guests' screens listen. They have no password: whoever reaches the port has the screen."""
 
+    novnc_dir: Path = Path("/usr/share/novnc")
+    """Where `taskvisor vnc` finds noVNC's pages; this is where Debian's package has them."""
+
+    remote_taskvisor: Annotated[str, Field(pattern=r"^[A-Za-z0-9/_.-]+$")] = "taskvisor"
+    """How a shell on a host finds this program, for `taskvisor console` and `vnc` from elsewhere; perhaps a whole path."""
+
     vnc_keymap: Annotated[str, Field(pattern=r"^[a-z0-9_-]{0,32}$")] = ""
     """Like en-us. Empty: the viewer's keys go to the guest as they are, which is right for today's viewers."""
 

@@ -8,8 +8,9 @@ from taskvisor.cli.exits import UsageError
 from taskvisor.cli.follow import WAIT_LIMIT_S
 from taskvisor.cli.host_arguments import HostArgument, labels_for
 from taskvisor.cli.launch import TimeoutOption, WaitOption
+from taskvisor.cli.prospects import DryRunOption, deletion_of_aggregate, end_with_prospects
 from taskvisor.cli.records import complete_aggregate, complete_host, open_records, settings_or_usage_error
-from taskvisor.cli.render import Format, FormatOption, show_fields, show_json, show_table
+from taskvisor.cli.render import Format, FormatOption, show_record, show_rows
 from taskvisor.cli.requesting import IdOption, request_each, request_one, require_sense
 from taskvisor.model.aggregate import ZONE, Aggregate
 from taskvisor.model.errors import Refused
@@ -27,11 +28,9 @@ def list_aggregates(form: FormatOption = Format.TABLE) -> None:
     """List aggregates."""
     with open_records(settings_or_usage_error()) as records:
         found = records.aggregates.read().aggregates
-    if form is Format.JSON:
-        show_json([aggregate_view(aggregate) for aggregate in found])
-        return
+    views = [aggregate_view(aggregate) for aggregate in found]
     rows = ((one.name, one.zone or "-", str(len(one.hosts)), _properties_text(one)) for one in found)
-    show_table(("NAME", "ZONE", "#HOSTS", "PROPERTIES"), rows, empty="No aggregates: all hosts are alike.")
+    show_rows(form, ("NAME", "ZONE", "#HOSTS", "PROPERTIES"), rows, views, empty="No aggregates: all hosts are alike.")
 
 
 @app.command()
@@ -41,13 +40,14 @@ def show(aggregate: AggregateArgument, form: FormatOption = Format.TABLE) -> Non
         found = records.aggregates.read().find(aggregate)
     if found is None:
         raise Refused(f"there is no aggregate {aggregate!r}; see `taskvisor aggregate list`")
-    if form is Format.JSON:
-        show_json(aggregate_view(found))
-        return
     hosts = ", ".join(found.hosts) or "none"
-    show_fields(
-        (("Name", found.name), ("Zone", found.zone or "-"), ("Hosts", hosts), ("Properties", _properties_text(found)))
+    fields = (
+        ("Name", found.name),
+        ("Zone", found.zone or "-"),
+        ("Hosts", hosts),
+        ("Properties", _properties_text(found)),
     )
+    show_record(form, fields, aggregate_view(found))
 
 
 def _properties_text(aggregate: Aggregate) -> str:
@@ -152,11 +152,14 @@ def remove_host(
 @app.command()
 def delete(
     aggregates: Annotated[list[str], typer.Argument(metavar="AGGREGATE...", autocompletion=complete_aggregate)],
+    dry_run: DryRunOption = False,
     wait: WaitOption = True,
     timeout: TimeoutOption = WAIT_LIMIT_S,
     form: FormatOption = Format.TABLE,
 ) -> None:
     """Delete aggregates that no host is in. Exits with 3 when none of them was there."""
+    if dry_run:
+        end_with_prospects(aggregates, deletion_of_aggregate, form)
     request_each(
         "aggregate delete",
         aggregates,

@@ -8,6 +8,7 @@ from typer.core import TyperGroup
 
 from taskvisor.cli import (
     aggregate,
+    console,
     console_log,
     flavor,
     floating,
@@ -25,14 +26,18 @@ from taskvisor.cli import (
     preflight,
     rebuild,
     server_group,
+    ssh,
     ticks,
+    top,
     up,
     usage,
     verify,
+    vnc,
     volume,
     why,
     worker,
 )
+from taskvisor.cli.columns import add_column_option
 from taskvisor.cli.exits import ExitCode, UsageError, code_for
 from taskvisor.cli.render import say_error
 from taskvisor.handle import StillRunning
@@ -40,7 +45,11 @@ from taskvisor.model.errors import TaskvisorError
 
 
 class Commands(TyperGroup):
-    """Turns the errors of Taskvisor into a sentence and an exit code."""
+    """Turns the errors of Taskvisor into a sentence and an exit code; and wherever there is -f, there is -c."""
+
+    def __init__(self, *, commands: Any = None, **more: Any) -> None:
+        super().__init__(commands=commands, **more)
+        add_column_option(self.commands)
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -98,9 +107,13 @@ app.command(rich_help_panel=INSTANCES)(lifecycle.delete)
 app.command(rich_help_panel=INSTANCES)(lifecycle.restore)
 app.add_typer(volume.app, name="volume", rich_help_panel=INSTANCES)
 app.add_typer(interface.app, name="interface", rich_help_panel=INSTANCES)
+app.command(rich_help_panel=INSTANCES)(ssh.ssh)
+app.command(rich_help_panel=INSTANCES)(console.console)
+app.command(rich_help_panel=INSTANCES)(vnc.vnc)
 app.command("console-log", rich_help_panel=INSTANCES)(console_log.console_log)
 app.add_typer(ops.app, name="ops", rich_help_panel=FLEET)
 app.command(rich_help_panel=INSTANCES)(why.why)
+app.command(rich_help_panel=FLEET)(top.top)
 app.command(rich_help_panel=FLEET)(listing.hosts)
 app.add_typer(host.app, name="host", rich_help_panel=FLEET)
 app.add_typer(aggregate.app, name="aggregate", rich_help_panel=FLEET)

@@ -1,15 +1,21 @@
-"""`taskvisor launch --count`: several instances of one kind. One request lets them in; each is followed by itself."""
+"""`taskvisor launch` of several instances: of one kind (--count), let in by one request; or each as a file says (--spec).
 
-from collections.abc import Mapping
+Each is followed by itself.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
 from taskvisor.cli.exits import ExitCode, UsageError
-from taskvisor.cli.follow import follow_all
+from taskvisor.cli.follow import follow_all, follow_one, tell_sent
 from taskvisor.cli.records import open_client, open_records, settings_or_usage_error
-from taskvisor.cli.render import Format, out, say, show_json
+from taskvisor.cli.render import Format, out, say, show_record
+from taskvisor.cli.requesting import ask_all
 from taskvisor.cli.watch import Request
+from taskvisor.client import Taskvisor
+from taskvisor.handle import Handle
 from taskvisor.model.errors import Refused
 from taskvisor.model.fleet_spec import BatchSpec
 from taskvisor.model.fleet_views import BatchView
@@ -50,8 +56,44 @@ def launch_many(fields: Mapping[str, Any], batch: Batch, *, wait: bool, limit_s:
         handle = client.build_many(batch.count, min_count=batch.min_count, operation_id=batch.request_id, **fields)
         if not wait:
             return _tell_sent(batch, form)
-        requests = _requests_of(handle.wait(limit_s))
+        try:
+            requests = _requests_of(handle.wait(limit_s))
+        except KeyboardInterrupt:
+            say(f"Detached; nothing is cancelled. Take it up again with: the same command, and --id {batch.request_id}")
+            return ExitCode.STILL_RUNNING
         return follow_all(records, client, requests, limit_s=limit_s, form=form)
+
+
+def launch_specs(
+    specs: Sequence[Mapping[str, Any]], operation_id: str | None, *, wait: bool, limit_s: float, form: Format
+) -> ExitCode:
+    """Ask for each, and tell how each ended, with one code for all; of one alone as `launch` tells it.
+
+    With an operation's id the requests of several are that id and -1, -2 and so on, in their order: the same again is the same.
+    """
+    settings, several = settings_or_usage_error(), len(specs) > 1
+    requests = [
+        Request(verb="launch", subject=fields["name"], operation_id=_id_of(operation_id, number if several else None))
+        for number, fields in enumerate(specs, 1)
+    ]
+    by_id = {request.operation_id: fields for request, fields in zip(requests, specs, strict=True)}
+
+    def ask(client: Taskvisor, _: str, request_id: str) -> Handle[Any]:
+        return client.build(**by_id[request_id], operation_id=request_id)
+
+    with open_records(settings) as records, open_client(settings) as client:
+        ask_all(client, requests, ask)
+        if not wait:
+            return tell_sent(requests, form)
+        if several:
+            return follow_all(records, client, requests, limit_s=limit_s, form=form)
+        return follow_one(records, client, requests[0], limit_s=limit_s, form=form)
+
+
+def _id_of(operation_id: str | None, number: int | None) -> str:
+    if operation_id is None:
+        return str(uuid4())
+    return operation_id if number is None else f"{operation_id}-{number}"
 
 
 def _requests_of(result: BatchView) -> list[Request]:
@@ -65,8 +107,9 @@ def _requests_of(result: BatchView) -> list[Request]:
 
 
 def _tell_sent(batch: Batch, form: Format) -> ExitCode:
-    if form is Format.JSON:
-        show_json({"operation": batch.request_id, "count": batch.count})
+    if form is not Format.TABLE:
+        fields = ("Operation", batch.request_id), ("Count", str(batch.count))
+        show_record(form, fields, {"operation": batch.request_id, "count": batch.count})
     else:
         out().print(batch.request_id)
         say(f"Sent. Its builds are {batch.request_id}-1 and on: taskvisor ops list")

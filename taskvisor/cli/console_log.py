@@ -7,17 +7,20 @@ from typing import Annotated
 
 import typer
 
-from taskvisor.cli.lifecycle import Name
+from taskvisor.cli.lifecycle import Names
 from taskvisor.cli.records import open_records, settings_or_usage_error
 from taskvisor.cli.safe_text import safe_text
 from taskvisor.model.errors import CannotAsk, Refused
+from taskvisor.model.records import Instance
+from taskvisor.settings import Settings
 
 READ_LIMIT_BYTES = 8 * 1024 * 1024
 LINES_LIMIT = 100_000
+NEXT = "\n"
 
 
 def console_log(
-    name: Name,
+    names: Names,
     lines: Annotated[
         int, typer.Option("--lines", "-n", min=1, max=LINES_LIMIT, help="So many of the last lines.")
     ] = 1000,
@@ -25,16 +28,27 @@ def console_log(
         bool, typer.Option("--raw", help="As the guest wrote it. What a guest writes can drive your terminal.")
     ] = False,
 ) -> None:
-    """Show the end of an instance's console log; on the instance's host."""
+    """Show the end of instances' console logs; on the instances' host. Of several each has its name above it, as with tail."""
     settings = settings_or_usage_error()
     with open_records(settings) as records:
-        instance = records.find_instance(name)
+        found = [records.find_instance(name) for name in dict.fromkeys(names)]
+    for number, instance in enumerate(found):
+        tail = _tail_of(instance, settings, lines)
+        if len(found) > 1:
+            sys.stdout.write(f"{NEXT if number else ''}==> {instance.name} <==\n")
+        _show(tail, raw=raw)
+
+
+def _tail_of(instance: Instance, settings: Settings, lines: int) -> bytes:
     if instance.host != settings.host:
         raise Refused(
             f"the console log of {instance.name} lies on host {instance.host}, and this is {settings.host};"
             f" run there: taskvisor console-log {instance.name}"
         )
-    tail = read_tail(settings.state_dir / "instances" / instance.id / "console.log", lines)
+    return read_tail(settings.state_dir / "instances" / instance.id / "console.log", lines)
+
+
+def _show(tail: bytes, *, raw: bool) -> None:
     if raw:
         sys.stdout.flush()
         sys.stdout.buffer.write(tail)

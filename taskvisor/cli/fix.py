@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import typer
 
 from taskvisor.cli.exits import ExitCode, UsageError
-from taskvisor.cli.render import Format, say, show_json, show_table
+from taskvisor.cli.render import Format, say, show_rows
 from taskvisor.client import Taskvisor
 from taskvisor.fields import RepairView
 from taskvisor.handle import Handle
@@ -78,9 +78,6 @@ def _row(finding: Finding, done: str) -> tuple[str, ...]:
 
 
 def _show(rows: Sequence[tuple[str, ...]], what: str, form: Format) -> None:
-    columns = ("CODE", "SUBJECT", "HOST", "WHAT IS", what)
-    if form is Format.JSON:
-        names = ("code", "subject", "host", "message", "done")
-        show_json([dict(zip(names, row, strict=True)) for row in rows])
-        return
-    show_table(columns, rows, empty="")
+    names = ("code", "subject", "host", "message", "done")
+    views = [dict(zip(names, row, strict=True)) for row in rows]
+    show_rows(form, ("CODE", "SUBJECT", "HOST", "WHAT IS", what), rows, views, empty="")

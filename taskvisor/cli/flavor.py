@@ -8,8 +8,9 @@ import typer
 from taskvisor.cli.arguments import pairs_for
 from taskvisor.cli.follow import WAIT_LIMIT_S
 from taskvisor.cli.launch import TimeoutOption, WaitOption
+from taskvisor.cli.prospects import DryRunOption, deletion_of_flavor, end_with_prospects
 from taskvisor.cli.records import complete_flavor, open_records, settings_or_usage_error
-from taskvisor.cli.render import Format, FormatOption, show_fields, show_json, show_table
+from taskvisor.cli.render import Format, FormatOption, show_record, show_rows
 from taskvisor.cli.requesting import IdOption, request_each, request_one, require_sense
 from taskvisor.fields import NewFlavorFields
 from taskvisor.model.flavor_record import FlavorRecord, flavor_view
@@ -35,12 +36,14 @@ def list_flavors(
     """List flavors. Sizes like c1-m512-d1 need none."""
     with open_records(settings_or_usage_error()) as records:
         found = [one for one in records.flavors.list() if project is None or one.is_for(project)]
-    if form is Format.JSON:
-        show_json([flavor_view(record) for record in found])
-        return
+    views = [flavor_view(record) for record in found]
     columns = ("NAME", "#CPUS", "#MEMORY MiB", "#DISK GiB", "#SWAP MiB", "#EPHEMERAL GiB", "FOR", "EXTRA SPECS")
-    show_table(
-        columns, map(_row, found), empty="No flavors. Sizes like c1-m512-d1 need none; `flavor create` makes one."
+    show_rows(
+        form,
+        columns,
+        map(_row, found),
+        views,
+        empty="No flavors. Sizes like c1-m512-d1 need none; `flavor create` makes one.",
     )
 
 
@@ -62,10 +65,7 @@ def show(flavor: FlavorArgument, form: FormatOption = Format.TABLE) -> None:
         found = records.flavors.look_up(flavor)
     if found is None:
         raise unknown_flavor(flavor)
-    if form is Format.JSON:
-        show_json(flavor_view(found))
-        return
-    show_fields(_fields_of(found))
+    show_record(form, _fields_of(found), flavor_view(found))
 
 
 def _fields_of(record: FlavorRecord) -> Iterator[tuple[str, str]]:
@@ -130,11 +130,14 @@ def delete(
     flavors: Annotated[
         list[str], typer.Argument(metavar="FLAVOR...", help="By name or id.", autocompletion=complete_flavor)
     ],
+    dry_run: DryRunOption = False,
     wait: WaitOption = True,
     timeout: TimeoutOption = WAIT_LIMIT_S,
     form: FormatOption = Format.TABLE,
 ) -> None:
     """Delete flavors. Instances that were built with them keep them. Exits with 3 when none of them was there."""
+    if dry_run:
+        end_with_prospects(flavors, deletion_of_flavor, form)
     request_each(
         "flavor delete",
         flavors,
@@ -233,8 +236,6 @@ def list_access(flavor: FlavorArgument, form: FormatOption = Format.TABLE) -> No
         found = records.flavors.look_up(flavor)
     if found is None:
         raise unknown_flavor(flavor)
-    if form is Format.JSON:
-        show_json(list(found.projects))
-        return
     said = "is public: every project may have it." if found.public else "may be had by no project."
-    show_table(("PROJECT",), ((project,) for project in found.projects), empty=f"{found.flavor.name} {said}")
+    rows, views = ((one,) for one in found.projects), ({"project": one} for one in found.projects)
+    show_rows(form, ("PROJECT",), rows, views, empty=f"{found.flavor.name} {said}")

@@ -7,13 +7,20 @@ import typer
 from taskvisor.cli.follow import WAIT_LIMIT_S
 from taskvisor.cli.launch import TimeoutOption, WaitOption
 from taskvisor.cli.lifecycle import Name
-from taskvisor.cli.records import open_records, settings_or_usage_error
-from taskvisor.cli.render import Format, FormatOption, show_json, show_table
+from taskvisor.cli.prospects import DryRunOption, deletion_of_floating, end_with_prospects, release_of_floating
+from taskvisor.cli.records import complete_floating, open_records, settings_or_usage_error
+from taskvisor.cli.render import Format, FormatOption, show_rows
 from taskvisor.cli.requesting import request_each, request_one
 from taskvisor.model.network_view import floating_view
 
-AddressArgument = Annotated[str, typer.Argument(metavar="ADDRESS", help="The floating address.")]
-Addresses = Annotated[list[str], typer.Argument(metavar="ADDRESS...", help="Floating addresses.")]
+AddressArgument = Annotated[
+    str, typer.Argument(metavar="ADDRESS", help="The floating address, or its id.", autocompletion=complete_floating)
+]
+Addresses = Annotated[
+    list[str],
+    typer.Argument(metavar="ADDRESS...", help="Floating addresses, or their ids.", autocompletion=complete_floating),
+]
+NewAddresses = Annotated[list[str], typer.Argument(metavar="ADDRESS...", help="Floating addresses.")]
 
 app = typer.Typer(help="Outer addresses that are translated, one to one, to guests'.", no_args_is_help=True)
 
@@ -24,17 +31,15 @@ def list_floating(form: FormatOption = Format.TABLE) -> None:
     with open_records(settings_or_usage_error()) as records:
         found = records.floating.list()
         owners = {port.id: (one.name, port.address) for one in records.catalog.list_instances() for port in one.ports}
-    if form is Format.JSON:
-        show_json([floating_view(floating) for floating in found])
-        return
+    found = tuple(sorted(found, key=lambda one: one.address))
     rows = ((one.address, *(owners.get(one.port_id, ("?", "?")) if one.port_id else ("-", "-"))) for one in found)
     empty = "No floating addresses. `taskvisor floating create` registers one."
-    show_table(("ADDRESS", "INSTANCE", "PORT"), sorted(rows), empty=empty)
+    show_rows(form, ("ADDRESS", "INSTANCE", "PORT"), rows, map(floating_view, found), empty=empty)
 
 
 @app.command()
 def create(
-    addresses: Addresses,
+    addresses: NewAddresses,
     wait: WaitOption = True,
     timeout: TimeoutOption = WAIT_LIMIT_S,
     form: FormatOption = Format.TABLE,
@@ -76,11 +81,14 @@ def bind(
 @app.command()
 def release(
     addresses: Addresses,
+    dry_run: DryRunOption = False,
     wait: WaitOption = True,
     timeout: TimeoutOption = WAIT_LIMIT_S,
     form: FormatOption = Format.TABLE,
 ) -> None:
     """Take addresses from the ports that have them. Exits with 3 when none was bound."""
+    if dry_run:
+        end_with_prospects(addresses, release_of_floating, form)
     request_each(
         "floating release",
         addresses,
@@ -94,11 +102,14 @@ def release(
 @app.command()
 def delete(
     addresses: Addresses,
+    dry_run: DryRunOption = False,
     wait: WaitOption = True,
     timeout: TimeoutOption = WAIT_LIMIT_S,
     form: FormatOption = Format.TABLE,
 ) -> None:
     """Delete addresses that are bound to nothing. Exits with 3 when none of them was there."""
+    if dry_run:
+        end_with_prospects(addresses, deletion_of_floating, form)
     request_each(
         "floating delete",
         addresses,

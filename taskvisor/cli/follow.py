@@ -6,10 +6,11 @@ Whoever stops watching detaches; the operations go on, and how to take them up a
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from taskvisor.cli.columns import bare_text
 from taskvisor.cli.exits import ExitCode, code_of_all
 from taskvisor.cli.quantities import seconds_text
 from taskvisor.cli.records import Records
-from taskvisor.cli.render import Format, err, out, say, say_error, show_json, worded
+from taskvisor.cli.render import Format, err, out, say, say_error, show_record, show_rows, worded
 from taskvisor.cli.steps_lines import Lines
 from taskvisor.cli.steps_live import LiveSteps
 from taskvisor.cli.watch import Ending, Request, Seen, Watch
@@ -22,6 +23,7 @@ from taskvisor.model.states import Phase
 WAIT_LIMIT_S = 3600.0
 OF_RECORDS = ("network ", "group ", "floating ", "flavor ", "host ", "aggregate ", "server-group ")
 """Verbs of requests about nothing but records."""
+RESULT_COLUMNS = ("NAME", "OUTCOME", "OPERATION")
 DONE_WORDS = {
     "launch": "is running",
     "start": "is running",
@@ -96,8 +98,9 @@ def watch_requests(
 def follow_one(records: Records, client: Taskvisor, request: Request, *, limit_s: float, form: Format) -> ExitCode:
     """Watch one request and tell how it ended: on stdout what succeeded (as JSON: one object), on stderr what failed."""
     seen, code = _follow_and_tell(records, client, [request], limit_s=limit_s, form=form)
-    if form is Format.JSON and seen[0].ending:
-        show_json(_result_view(seen[0]))
+    if form is not Format.TABLE and seen[0].ending:
+        view = _result_view(seen[0])
+        show_record(form, zip(RESULT_COLUMNS, _result_cells(view), strict=True), view)
     return code
 
 
@@ -106,9 +109,23 @@ def follow_all(
 ) -> ExitCode:
     """The same of several at once, with one code for all (as JSON: a list)."""
     seen, code = _follow_and_tell(records, client, requests, limit_s=limit_s, form=form)
-    if form is Format.JSON:
-        show_json([_result_view(one) for one in seen if one.ending])
+    if form is not Format.TABLE:
+        views = [_result_view(one) for one in seen if one.ending]
+        show_rows(form, RESULT_COLUMNS, map(_result_cells, views), views, empty="")
     return code
+
+
+def tell_sent(requests: Sequence[Request], form: Format) -> ExitCode:
+    """Say which operations were sent: their ids on stdout, and on stderr how to watch them."""
+    if form is not Format.TABLE:
+        rows = [(request.operation_id, request.subject) for request in requests]
+        views = [{"operation": operation_id, "name": name} for operation_id, name in rows]
+        show_rows(form, ("OPERATION", "NAME"), rows, views, empty="")
+        return ExitCode.DONE
+    for request in requests:
+        out().print(request.operation_id)
+    say("Sent. Watch with: " + "; ".join(f"taskvisor ops follow {request.operation_id}" for request in requests))
+    return ExitCode.DONE
 
 
 def _follow_and_tell(
@@ -197,6 +214,12 @@ def _advice_at_the_door(request: Request, error: TaskvisorError) -> str | None:
             f"{why}; a smaller flavor, another host started with `taskvisor worker`, or another network if one is full"
         )
     return None
+
+
+def _result_cells(view: Mapping[str, object]) -> tuple[str, ...]:
+    """As `-f value` prints them, beneath RESULT_COLUMNS."""
+    error = view.get("error")
+    return bare_text(view.get("name")), "failed" if error else "done", bare_text(view["operation"])
 
 
 def _result_view(seen: Seen) -> dict[str, object]:

@@ -7,8 +7,9 @@ import typer
 from taskvisor.cli.follow import WAIT_LIMIT_S
 from taskvisor.cli.launch import TimeoutOption, WaitOption
 from taskvisor.cli.lifecycle import Name, TurnOption
+from taskvisor.cli.prospects import DryRunOption, deletion_of_group, end_with_prospects
 from taskvisor.cli.records import complete_group, open_records, settings_or_usage_error
-from taskvisor.cli.render import Format, FormatOption, show_json, show_table
+from taskvisor.cli.render import Format, FormatOption, show_record, show_rows, show_table, shows_all
 from taskvisor.cli.requesting import IdOption, request_each, request_one, require_sense
 from taskvisor.cli.rules import rule_for, rule_text
 from taskvisor.fields import RuleFields
@@ -36,12 +37,14 @@ def list_groups(form: FormatOption = Format.TABLE) -> None:
     """List security groups."""
     with open_records(settings_or_usage_error()) as records:
         found = records.groups.list()
-    if form is Format.JSON:
-        show_json([group_view(group) for group in found])
-        return
+    views = [group_view(group) for group in found]
     rows = ((group.name, str(len(group.rules)), group.id) for group in found)
-    show_table(
-        ("NAME", "#RULES", "ID"), rows, empty="No security groups yet. The group `default` is made at first use."
+    show_rows(
+        form,
+        ("NAME", "#RULES", "ID"),
+        rows,
+        views,
+        empty="No security groups yet. The group `default` is made at first use.",
     )
 
 
@@ -53,8 +56,8 @@ def show(group: GroupArgument, form: FormatOption = Format.TABLE) -> None:
         names = records.groups.read_names().names
     if found is None:
         raise Refused(f"there is no security group {group!r}; see `taskvisor group list`")
-    if form is Format.JSON:
-        show_json(group_view(found))
+    if not shows_all(form):
+        show_record(form, (("Name", found.name), ("Rules", str(len(found.rules))), ("Id", found.id)), group_view(found))
         return
     rows = ((str(number), rule_text(rule, names)) for number, rule in enumerate(found.rules))
     show_table(("#NUMBER", "RULE"), rows, empty=f"{found.name} has no rules: nothing passes but answers.")
@@ -109,11 +112,14 @@ def delete(
     groups: Annotated[
         list[str], typer.Argument(metavar="GROUP...", help="By name or id.", autocompletion=complete_group)
     ],
+    dry_run: DryRunOption = False,
     wait: WaitOption = True,
     timeout: TimeoutOption = WAIT_LIMIT_S,
     form: FormatOption = Format.TABLE,
 ) -> None:
     """Delete groups that no port is in and no rule names. Exits with 3 when none of them was there."""
+    if dry_run:
+        end_with_prospects(groups, deletion_of_group, form)
     request_each(
         "group delete",
         groups,

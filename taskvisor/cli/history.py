@@ -3,19 +3,17 @@
 from collections.abc import Sequence
 
 from taskvisor.cli.quantities import time_text
-from taskvisor.cli.render import Format, show_json, show_table
+from taskvisor.cli.render import Format, show_rows
 from taskvisor.model.history import Move, States, move_view
 from taskvisor.model.records import Instance
 
 
 def show_history(instance: Instance, moves: Sequence[Move], form: Format) -> None:
     """The moves, newest first."""
-    if form is Format.JSON:
-        show_json([move_view(move) for move in moves])
-        return
+    views = [move_view(move) for move in moves]
     columns = ("AT", "FROM", "TO", "POWER", "BY", "WHAT", "WHY")
     empty = f"No move of {instance.name} is recorded yet: an older version wrote its record last."
-    show_table(columns, map(_row, moves), empty=empty)
+    show_rows(form, columns, map(_row, moves), views, empty=empty)
 
 
 def _row(move: Move) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from taskvisor.cli.host_arguments import HostArgument, ReasonOption, parse_lengt
 from taskvisor.cli.launch import TimeoutOption, WaitOption
 from taskvisor.cli.quantities import time_text
 from taskvisor.cli.records import Records, open_client, open_records, settings_or_usage_error
-from taskvisor.cli.render import Format, FormatOption, out, say, show_json, show_table, worded
+from taskvisor.cli.render import Format, FormatOption, out, say, show_record, show_table, worded
 from taskvisor.cli.requesting import IdOption, request_one
 from taskvisor.client import Taskvisor
 from taskvisor.model.drain import BuildPolicy, Drain, DrainPhase, GuestPolicy
@@ -49,7 +49,10 @@ def drain(
     yes: Annotated[
         bool, typer.Option("--yes", "-y", help="Do not ask, on a terminal, whether the plan is meant.")
     ] = False,
-    watch: Annotated[bool, typer.Option("--watch", help="Show how it goes on, until it ends.")] = False,
+    wait: Annotated[
+        bool,
+        typer.Option("--wait/--no-wait", "--watch", help="Show how it goes on, until it ends; --watch is the same."),
+    ] = False,
     operation_id: IdOption = None,
     timeout: TimeoutOption = WAIT_LIMIT_S,
     form: FormatOption = Format.TABLE,
@@ -61,7 +64,7 @@ def drain(
     guests = GuestPolicy.STOP if stop_guests else GuestPolicy.LEAVE
     builds = BuildPolicy.CANCEL if cancel_builds else BuildPolicy.WAIT
     settings, deadline_s = settings_or_usage_error(), parse_length_s(deadline)
-    if reason is None and not (watch or dry_run):
+    if reason is None and not (wait or dry_run):
         raise UsageError("--reason says why; it is shown wherever the host is passed over")
     with open_records(settings) as records, open_client(settings) as client:
         if reason is not None or dry_run:
@@ -79,7 +82,7 @@ def drain(
                 by=who_asks(),
                 operation_id=operation_id or str(uuid4()),
             ).wait(ANSWER_LIMIT_S)
-            if not watch:
+            if not wait:
                 _tell_begun(begun, form)
                 return
         raise typer.Exit(_watch(records, HostName(host), limit_s=timeout, form=form))
@@ -114,9 +117,9 @@ def _show_plan(
 ) -> None:
     """On standard output when the plan is all that is wanted, or people read it; a script wants what became of it."""
     plan = client.plan_drain(host, guests=guests.value, builds=builds.value).wait(ANSWER_LIMIT_S)
-    if form is Format.JSON:
+    if form is not Format.TABLE:
         if alone:
-            show_json(plan)
+            show_record(form, (("Host", host), ("Guests", str(len(plan["prospects"])))), plan)
         return
     if not plan["up"]:
         say(f"Host {host} is down: nothing on it can be stopped, and nothing is concluded about its guests.")
@@ -130,8 +133,8 @@ def _confirm(host: str, *, yes: bool) -> None:
 
 
 def _tell_begun(begun: Mapping[str, Any], form: Format) -> None:
-    if form is Format.JSON:
-        show_json(begun)
+    if form is not Format.TABLE:
+        show_record(form, (("Host", begun["host"]), ("Until", time_text(begun["deadline_at"]))), begun)
         return
     out().print(
         worded(f"{begun['host']} takes no newcomers, and is being drained until {time_text(begun['deadline_at'])}")
@@ -186,8 +189,8 @@ def _say_all(sentences: Iterable[str]) -> None:
 
 
 def _tell_end(drain: Drain, form: Format) -> ExitCode:
-    if form is Format.JSON:
-        show_json(drain_view(drain))
+    if form is not Format.TABLE:
+        show_record(form, (("Host", drain.host), ("Phase", drain.phase.value)), drain_view(drain))
     else:
         out().print(worded(f"{drain.host} {ENDED_WORDS[drain.phase]}"))
     return ExitCode.FAILED if drain.phase is DrainPhase.PARTIAL else ExitCode.DONE

@@ -11,6 +11,7 @@ from taskvisor.cli.exits import UsageError
 from taskvisor.cli.follow import WAIT_LIMIT_S
 from taskvisor.cli.host_arguments import HostArgument, ReasonOption, who_asks
 from taskvisor.cli.launch import TimeoutOption, WaitOption
+from taskvisor.cli.prospects import DryRunOption, end_with_prospects, removal_of_host
 from taskvisor.cli.render import Format, FormatOption
 from taskvisor.cli.requesting import IdOption, request_one
 
@@ -45,12 +46,15 @@ def force_down(
 def remove(
     host: HostArgument,
     reason: Annotated[str, typer.Option(metavar="TEXT", help="Why; it is recorded.")],
+    dry_run: DryRunOption = False,
     operation_id: IdOption = None,
     wait: WaitOption = True,
     timeout: TimeoutOption = WAIT_LIMIT_S,
     form: FormatOption = Format.TABLE,
 ) -> None:
     """Forget a host that is gone for good. Refused, with all that holds it, while it speaks or something needs it."""
+    if dry_run:
+        end_with_prospects([host], removal_of_host, form)
     request_one(
         "host remove",
         host,

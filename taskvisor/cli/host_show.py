@@ -6,7 +6,7 @@ from taskvisor.cli.host_arguments import HostArgument
 from taskvisor.cli.host_details import details_of, host_details_view
 from taskvisor.cli.quantities import time_text
 from taskvisor.cli.records import open_records, settings_or_usage_error
-from taskvisor.cli.render import Format, FormatOption, show_fields, show_json, show_table
+from taskvisor.cli.render import Format, FormatOption, show_record, show_table, shows_all
 from taskvisor.model.drain import Drain
 from taskvisor.model.errors import Refused
 from taskvisor.model.host_mark import HostEvent
@@ -24,13 +24,11 @@ def show(host: HostArgument, form: FormatOption = Format.TABLE) -> None:
         seen = records.drains.read(found.name)
         events = records.host_events.list_of(found.name)
     drain = None if seen is None else seen.drain
-    if form is Format.JSON:
-        views = [event_view(event) for event in events]
-        show_json(
-            {**host_details_view(found, held), "drain": None if drain is None else drain_view(drain), "events": views}
-        )
+    views = [event_view(event) for event in events]
+    view = {**host_details_view(found, held), "drain": None if drain is None else drain_view(drain), "events": views}
+    show_record(form, (*details_of(found, held), *_drain_fields(drain)), view)
+    if not shows_all(form):
         return
-    show_fields((*details_of(found, held), *_drain_fields(drain)))
     if drain is not None and drain.prospects:
         rows = ((one.name, one.fate.value, one.why) for one in drain.prospects)
         show_table(("IN THE WAY", "FATE", "WHY"), rows, empty="")

@@ -8,12 +8,13 @@ import typer
 
 from taskvisor.cli.arguments import image_for, pairs_for
 from taskvisor.cli.exits import UsageError
-from taskvisor.cli.follow import WAIT_LIMIT_S, follow_all, follow_one
-from taskvisor.cli.launch import TimeoutOption, WaitOption, tell_sent
+from taskvisor.cli.follow import WAIT_LIMIT_S, follow_all, follow_one, tell_sent
+from taskvisor.cli.launch import TimeoutOption, WaitOption
 from taskvisor.cli.listing import images
+from taskvisor.cli.prospects import DryRunOption, deletion_of_image, end_with_prospects
 from taskvisor.cli.quantities import bytes_text, time_text
 from taskvisor.cli.records import complete_image, open_client, open_records, settings_or_usage_error
-from taskvisor.cli.render import Format, FormatOption, show_fields, show_json
+from taskvisor.cli.render import Format, FormatOption, show_record
 from taskvisor.cli.watch import Request
 from taskvisor.model.errors import Refused
 from taskvisor.model.image_url import image_url_for
@@ -47,10 +48,7 @@ def show(image: ImageArgument, form: FormatOption = Format.TABLE) -> None:
         found = records.catalog.find_image(image)
     if found is None:
         raise Refused(f"there is no image {image!r}; see `taskvisor image list`")
-    if form is Format.JSON:
-        show_json(image_view(found))
-        return
-    show_fields(_fields_of(found))
+    show_record(form, _fields_of(found), image_view(found))
 
 
 def _fields_of(image: Image) -> Iterator[tuple[str, str]]:
@@ -128,6 +126,7 @@ def delete(
         list[str],
         typer.Argument(metavar="IMAGE...", help="Images, by name or id.", autocompletion=complete_image),
     ],
+    dry_run: DryRunOption = False,
     wait: WaitOption = True,
     timeout: TimeoutOption = WAIT_LIMIT_S,
     form: FormatOption = Format.TABLE,
@@ -136,6 +135,8 @@ def delete(
 
     Guests that were built from it stay. Exits with 3 when none of them was there.
     """
+    if dry_run:
+        end_with_prospects(names, deletion_of_image, form)
     settings = settings_or_usage_error()
     requests = [Request(verb="image delete", subject=name, operation_id=str(uuid4())) for name in dict.fromkeys(names)]
     with open_records(settings) as records, open_client(settings) as client:

@@ -1,16 +1,19 @@
 """`taskvisor interface`: NICs are attached to instances, detached from them, and listed."""
 
+from collections.abc import Mapping
+from itertools import starmap
 from typing import Annotated
 
 import typer
 
 from taskvisor.cli.follow import WAIT_LIMIT_S
 from taskvisor.cli.launch import TimeoutOption, WaitOption
-from taskvisor.cli.lifecycle import Name, TurnOption
+from taskvisor.cli.lifecycle import Names, TurnOption
 from taskvisor.cli.nics import NIC_HELP, nic_for
+from taskvisor.cli.prospects import DryRunOption, detachment_of_interface, end_with_prospects
 from taskvisor.cli.records import open_records, settings_or_usage_error
-from taskvisor.cli.render import Format, FormatOption, show_json, show_table
-from taskvisor.cli.requesting import request_one, require_sense
+from taskvisor.cli.render import Format, FormatOption, show_rows
+from taskvisor.cli.requesting import request_some, require_sense
 from taskvisor.model.interface_spec import AttachInterfaceSpec
 from taskvisor.model.network import Port
 from taskvisor.model.records import Instance
@@ -21,7 +24,7 @@ app = typer.Typer(help="NICs of instances.", no_args_is_help=True)
 
 @app.command()
 def attach(
-    name: Name,
+    names: Names,
     network: Annotated[
         str,
         typer.Argument(
@@ -35,10 +38,10 @@ def attach(
 ) -> None:
     """Attach a NIC to an instance, running or not. A guest that runs sees it at once."""
     nic = nic_for(network, "NETWORK")
-    require_sense(AttachInterfaceSpec, {"instance": name, "interface": nic if isinstance(nic, str) else dict(nic)})
-    request_one(
+    require_sense(AttachInterfaceSpec, {"instance": names[0], "interface": nic if isinstance(nic, str) else dict(nic)})
+    request_some(
         "attach_interface",
-        name,
+        names,
         lambda client, subject, request_id: client.attach_interface(
             subject, nic, wait_turn_s=wait_turn, operation_id=request_id
         ),
@@ -50,17 +53,20 @@ def attach(
 
 @app.command()
 def detach(
-    name: Name,
+    names: Names,
     interface: Annotated[str, typer.Argument(metavar="MAC|ADDRESS|PORT", help="Which of its NICs.")],
+    dry_run: DryRunOption = False,
     wait_turn: TurnOption = None,
     wait: WaitOption = True,
     timeout: TimeoutOption = WAIT_LIMIT_S,
     form: FormatOption = Format.TABLE,
 ) -> None:
     """Detach a NIC. A running guest must let go of it; its addresses are free then."""
-    request_one(
+    if dry_run:
+        end_with_prospects(names, detachment_of_interface(interface), form)
+    request_some(
         "detach_interface",
-        name,
+        names,
         lambda client, subject, request_id: client.detach_interface(
             subject, interface, wait_turn_s=wait_turn, operation_id=request_id
         ),
@@ -71,16 +77,19 @@ def detach(
 
 
 @app.command("list")
-def list_interfaces(name: Name, form: FormatOption = Format.TABLE) -> None:
-    """List the NICs of an instance."""
+def list_interfaces(names: Names, form: FormatOption = Format.TABLE) -> None:
+    """List the NICs of instances."""
     with open_records(settings_or_usage_error()) as records:
-        instance: Instance = records.find_instance(name)
-    if form is Format.JSON:
-        show_json([port_view(port) for port in instance.ports])
-        return
-    columns = ("NIC", "NETWORK", "MAC", "ADDRESSES", "PORT")
-    show_table(columns, map(_row, instance.ports), empty=f"{instance.name} has no NICs.")
+        found = [records.find_instance(name) for name in dict.fromkeys(names)]
+    pairs = [(instance, port) for instance in found for port in instance.ports]
+    views: list[Mapping[str, object]] = [{**port_view(port), "instance": instance.name} for instance, port in pairs]
+    columns = ("NIC", "NETWORK", "MAC", "ADDRESSES", "PORT", "INSTANCE")
+    show_rows(form, columns, starmap(_row, pairs), views, empty=f"{_all_of(found)} no NICs.")
 
 
-def _row(port: Port) -> tuple[str, ...]:
-    return (str(port.index), port.network, port.mac, " ".join(port.addresses), port.id)
+def _all_of(instances: list[Instance]) -> str:
+    return f"{instances[0].name} has" if len(instances) == 1 else "None of them has"
+
+
+def _row(instance: Instance, port: Port) -> tuple[str, ...]:
+    return (str(port.index), port.network, port.mac, " ".join(port.addresses), port.id, instance.name)

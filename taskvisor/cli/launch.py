@@ -1,6 +1,6 @@
 """`taskvisor launch`: a new instance. What can be checked here is checked before anything is sent."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Annotated, Literal, NotRequired, TypedDict
 from uuid import uuid4
 
@@ -14,13 +14,23 @@ from taskvisor.cli.arguments import (
     user_data_for,
     volume_for,
 )
-from taskvisor.cli.batch import batch_for, launch_many, require_one
+from taskvisor.cli.batch import batch_for, launch_many, launch_specs, require_one
 from taskvisor.cli.exits import ExitCode, UsageError
-from taskvisor.cli.follow import WAIT_LIMIT_S, follow_one
+from taskvisor.cli.follow import WAIT_LIMIT_S, follow_one, tell_sent
 from taskvisor.cli.nics import NIC_HELP, nic_for
-from taskvisor.cli.plan import show_plan
-from taskvisor.cli.records import Records, complete_flavor, open_client, open_records, settings_or_usage_error
-from taskvisor.cli.render import Format, FormatOption, out, say, say_error, show_json
+from taskvisor.cli.plan import show_plans
+from taskvisor.cli.records import (
+    Records,
+    complete_flavor,
+    complete_host,
+    complete_image,
+    complete_server_group,
+    open_client,
+    open_records,
+    settings_or_usage_error,
+)
+from taskvisor.cli.render import Format, FormatOption, say_error
+from taskvisor.cli.spec_file import read_specs
 from taskvisor.cli.watch import Request
 from taskvisor.fields import FlavorFields, NicFields, VolumeFields
 from taskvisor.model.errors import CannotAsk, Refused
@@ -35,6 +45,7 @@ WaitOption = Annotated[bool, typer.Option("--wait/--no-wait", help="Watch until 
 TimeoutOption = Annotated[
     float, typer.Option("--timeout", min=0.1, metavar="SECONDS", help="Stop watching after so long; it goes on.")
 ]
+BESIDE_A_SPEC = frozenset({"column", "spec_file", "dry_run", "operation_id", "wait", "timeout", "form"})
 FLAVOR_HELP = "A flavor by name or id (`flavor list`), or a size: c1-m512-d1 is 1 CPU, 512 MiB, 1 GiB of disk."
 ProjectOption = Annotated[str | None, typer.Option(help="Whose it is: which flavors it may have. Default: default.")]
 
@@ -64,13 +75,26 @@ class LaunchFields(TypedDict):
 
 
 def launch(
+    context: typer.Context,
     image: Annotated[
-        str,
+        str | None,
         typer.Argument(
-            metavar="IMAGE", help="A path on the host, a file://, http:// or https:// URL, or an image's name."
+            metavar="IMAGE",
+            help="A path on the host, a file://, http:// or https:// URL, or an image's name.",
+            autocompletion=complete_image,
         ),
-    ],
-    name: Annotated[str, typer.Option("--name", "-n", help="The instance's name; one instance at a time bears it.")],
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", "-n", help="The instance's name; one instance at a time bears it.")
+    ] = None,
+    spec_file: Annotated[
+        str | None,
+        typer.Option(
+            "--spec",
+            metavar="FILE",
+            help="Instead of all this: YAML or JSON with the fields of instance.build, one document each; - is standard input.",
+        ),
+    ] = None,
     flavor: Annotated[
         str, typer.Option("--flavor", "-t", help=FLAVOR_HELP, autocompletion=complete_flavor)
     ] = "m1.tiny",
@@ -103,11 +127,16 @@ def launch(
         list[str] | None,
         typer.Option(metavar="SOURCE[,KEY=VALUE..]", help="A volume, as `volume attach` takes it; may be repeated."),
     ] = None,
-    host: Annotated[str | None, typer.Option(help="Only this host will do.")] = None,
+    host: Annotated[str | None, typer.Option(help="Only this host will do.", autocompletion=complete_host)] = None,
     project: ProjectOption = None,
     zone: Annotated[str | None, typer.Option(help="Only hosts of this availability zone will do.")] = None,
     server_group: Annotated[
-        str | None, typer.Option(metavar="GROUP", help="The server group whose member it is, by name or id.")
+        str | None,
+        typer.Option(
+            metavar="GROUP",
+            help="The server group whose member it is, by name or id.",
+            autocompletion=complete_server_group,
+        ),
     ] = None,
     require: Annotated[
         list[str] | None, typer.Option(metavar="KEY[=VALUE]", help="Only hosts with this label will do; repeated.")
@@ -132,18 +161,19 @@ def launch(
     timeout: TimeoutOption = WAIT_LIMIT_S,
     form: FormatOption = Format.TABLE,
 ) -> None:
-    """Make a new instance and start it."""
+    """Make a new instance and start it; or several, with --count or --spec."""
+    if spec_file is not None:
+        _require_nothing_beside(context)
+        specs = read_specs(spec_file)
+        if dry_run:
+            raise typer.Exit(show_plans(specs, limit_s=timeout, form=form))
+        raise typer.Exit(launch_specs(specs, operation_id, wait=wait, limit_s=timeout, form=form))
+    if image is None or name is None:
+        raise UsageError("IMAGE and --name say what to make; or --spec FILE, where all of it is written")
     fields = LaunchFields(name=name, image=image_for(image), flavor=flavor)
     if network:
         fields["networks"] = [nic_for(text) for text in network]
-    if ssh_key:
-        fields["ssh_keys"] = ssh_keys_for(ssh_key)
-    if user_data is not None:
-        fields["user_data"] = user_data_for(user_data)
-    if config_drive is not None:
-        fields["config_drive"] = config_drive.value
-    if metadata:
-        fields["metadata"] = pairs_for(metadata, "--metadata")
+    _say_to_guest(fields, ssh_key, user_data, config_drive, metadata)
     _say_of_image(fields, image_sha256, image_format, image_property or [])
     if volume:
         fields["volumes"] = [volume_for(text, "--volume") for text in volume]
@@ -155,7 +185,7 @@ def launch(
     batch = batch_for(count, min_count, operation_id)
     if dry_run:
         require_one(batch)
-        raise typer.Exit(show_plan(fields, limit_s=timeout, form=form))
+        raise typer.Exit(show_plans([fields], limit_s=timeout, form=form))
     if batch is not None:
         raise typer.Exit(launch_many(fields, batch, wait=wait, limit_s=timeout, form=form))
     settings = settings_or_usage_error()
@@ -174,6 +204,40 @@ def launch(
         raise typer.Exit(
             follow_one(records, client, request, limit_s=timeout, form=form) if wait else tell_sent([request], form)
         )
+
+
+def _say_to_guest(
+    fields: LaunchFields,
+    ssh_key: list[str] | None,
+    user_data: str | None,
+    config_drive: SeedKind | None,
+    metadata: list[str] | None,
+) -> None:
+    """What cloud-init is told."""
+    if ssh_key:
+        fields["ssh_keys"] = ssh_keys_for(ssh_key)
+    if user_data is not None:
+        fields["user_data"] = user_data_for(user_data)
+    if config_drive is not None:
+        fields["config_drive"] = config_drive.value
+    if metadata:
+        fields["metadata"] = pairs_for(metadata, "--metadata")
+
+
+def _require_nothing_beside(context: typer.Context) -> None:
+    """A file says all of a request. UsageError when the command line says some of it too: which should count?"""
+    said = [
+        parameter.opts[0]
+        for parameter in context.command.params
+        if parameter.name not in BESIDE_A_SPEC and _is_typed(context, str(parameter.name))
+    ]
+    if said:
+        raise UsageError(f"{said[0]}: goes into the file; --spec is the whole request")
+
+
+def _is_typed(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def _say_of_image(
@@ -253,14 +317,3 @@ def _is_known(records: Records, operation_id: str, spec: BuildSpec) -> bool:
             " choose another id"
         )
     return True
-
-
-def tell_sent(requests: Sequence[Request], form: Format) -> ExitCode:
-    """Say which operations were sent: their ids on stdout, and on stderr how to watch them."""
-    if form is Format.JSON:
-        show_json([{"operation": request.operation_id, "name": request.subject} for request in requests])
-        return ExitCode.DONE
-    for request in requests:
-        out().print(request.operation_id)
-    say("Sent. Watch with: " + "; ".join(f"taskvisor ops follow {request.operation_id}" for request in requests))
-    return ExitCode.DONE

@@ -5,11 +5,18 @@ from typing import Annotated, Any
 
 import typer
 
+from taskvisor.cli.exits import UsageError
 from taskvisor.cli.follow import WAIT_LIMIT_S
 from taskvisor.cli.launch import TimeoutOption, WaitOption
+from taskvisor.cli.prospects import (
+    DryRunOption,
+    deletion_of_instance,
+    end_with_prospects,
+    soft_deletion_of_instance,
+)
 from taskvisor.cli.records import complete_instance
 from taskvisor.cli.render import Format, FormatOption
-from taskvisor.cli.requesting import request_each, request_one
+from taskvisor.cli.requesting import request_each, request_some
 from taskvisor.client import Taskvisor
 from taskvisor.handle import Handle
 from taskvisor.model.snapshot import Compression, Quiesce, SnapshotMethod
@@ -17,6 +24,7 @@ from taskvisor.model.snapshot import Compression, Quiesce, SnapshotMethod
 Names = Annotated[
     list[str], typer.Argument(metavar="NAME...", help="Instances, by name or id.", autocompletion=complete_instance)
 ]
+NAME_IN_IMAGE = "{name}"
 Name = Annotated[str, typer.Argument(help="The instance, by name or id.", autocompletion=complete_instance)]
 TurnOption = Annotated[
     int | None,
@@ -42,11 +50,14 @@ def delete(
     soft: Annotated[
         bool, typer.Option("--soft", help="Switch them off, and keep all that they have for `taskvisor restore`.")
     ] = False,
+    dry_run: DryRunOption = False,
     wait: WaitOption = True,
     timeout: TimeoutOption = WAIT_LIMIT_S,
     form: FormatOption = Format.TABLE,
 ) -> None:
     """Delete instances, whatever is being done to them. Exits with 3 when none of them was there."""
+    if dry_run:
+        end_with_prospects(names, soft_deletion_of_instance if soft else deletion_of_instance, form)
 
     def ask(client: Taskvisor, name: str, operation_id: str) -> Handle[Any]:
         if soft:
@@ -91,14 +102,16 @@ def stop(
     shutdown_timeout: Annotated[
         int | None,
         typer.Option(
-            "--timeout", min=0, max=3600, metavar="SECONDS", help="Switch off what is not off by then; 0: at once."
+            "--shutdown-timeout",
+            min=0,
+            max=3600,
+            metavar="SECONDS",
+            help="Switch off what is not off by then; 0: at once.",
         ),
     ] = None,
     wait_turn: TurnOption = None,
     wait: WaitOption = True,
-    wait_timeout: Annotated[
-        float, typer.Option(min=0.1, metavar="SECONDS", help="Stop watching after so long; it goes on.")
-    ] = WAIT_LIMIT_S,
+    timeout: TimeoutOption = WAIT_LIMIT_S,
     form: FormatOption = Format.TABLE,
 ) -> None:
     """Shut instances down. Exits with 3 when all of them were off already."""
@@ -106,7 +119,7 @@ def stop(
     def ask(client: Taskvisor, name: str, operation_id: str) -> Handle[Any]:
         return client.stop(name, timeout_s=shutdown_timeout, wait_turn_s=wait_turn, operation_id=operation_id)
 
-    request_each("stop", names, ask, wait=wait, limit_s=wait_timeout, form=form)
+    request_each("stop", names, ask, wait=wait, limit_s=timeout, form=form)
 
 
 def reboot(
@@ -126,8 +139,13 @@ def reboot(
 
 
 def snapshot(
-    name: Name,
-    image: Annotated[str, typer.Argument(help="The name of the image to register.")],
+    names: Names,
+    image: Annotated[
+        str,
+        typer.Argument(
+            help="The name of the image to register. Of several instances it holds {name}, as nightly-{name}."
+        ),
+    ],
     method: Annotated[
         SnapshotMethod | None,
         typer.Option(help="live: it runs on. cold: its memory is saved, and it goes on when its disk is copied."),
@@ -143,12 +161,14 @@ def snapshot(
     form: FormatOption = Format.TABLE,
 ) -> None:
     """Make an image of an instance's root disk as it is now. A running instance goes on."""
-    request_one(
+    if len(dict.fromkeys(names)) > 1 and NAME_IN_IMAGE not in image:
+        raise UsageError(f"{image}: one image can't be of several instances; put {NAME_IN_IMAGE} into its name")
+    request_some(
         "snapshot",
-        name,
+        names,
         lambda client, subject, request_id: client.snapshot(
             subject,
-            image,
+            image.replace(NAME_IN_IMAGE, subject),
             method=method.value if method else None,
             quiesce=quiesce.value if quiesce else None,
             format=image_format.value if image_format else None,

@@ -1,17 +1,19 @@
 """What is there: instances, hosts, images, networks. Reads records and shows them; asks for nothing."""
 
 import time
+from collections.abc import Iterator
 from itertools import islice
 from typing import Annotated
 
 import typer
 
+from taskvisor.cli.exits import UsageError
 from taskvisor.cli.history import show_history
 from taskvisor.cli.host_state import host_state_text
-from taskvisor.cli.lifecycle import Name
+from taskvisor.cli.lifecycle import Names
 from taskvisor.cli.quantities import age_text, bytes_text, time_text
-from taskvisor.cli.records import Records, open_records, settings_or_usage_error
-from taskvisor.cli.render import Format, FormatOption, say, show_fields, show_json, show_table
+from taskvisor.cli.records import Records, complete_host, open_records, settings_or_usage_error
+from taskvisor.cli.render import Format, FormatOption, out, say, show_record, show_rows, shows_all
 from taskvisor.cli.views import host_view, reported_at_of
 from taskvisor.model.allowed import state_text
 from taskvisor.model.ids import HostName
@@ -20,9 +22,11 @@ from taskvisor.model.network_view import network_view
 from taskvisor.model.records import Host, Image, Instance
 from taskvisor.model.view import image_view, instance_view
 
+INSTANCE_COLUMNS = ("NAME", "STATE", "ADDRESS", "HOST", "FLAVOR", "AGE", "IMAGE")
+
 
 def list_instances(
-    host: Annotated[str | None, typer.Option(help="Only those of this host.")] = None,
+    host: Annotated[str | None, typer.Option(help="Only those of this host.", autocompletion=complete_host)] = None,
     project: Annotated[str | None, typer.Option(help="Only those of this project.")] = None,
     limit: Annotated[
         int | None, typer.Option(min=1, max=10_000, help="No more than so many, the first by name.")
@@ -36,11 +40,14 @@ def list_instances(
     if limit is not None and len(instances) > limit:
         instances = instances[:limit]
         say(f"There are more: --limit {limit} --after {instances[-1].name}")
-    if form is Format.JSON:
-        show_json([instance_view(instance) for instance in instances])
-        return
-    columns = ("NAME", "STATE", "ADDRESS", "HOST", "FLAVOR", "AGE", "IMAGE")
-    show_table(columns, map(_instance_row, instances), empty="No instances. Make one with `taskvisor launch`.")
+    views = [instance_view(instance) for instance in instances]
+    show_rows(
+        form,
+        INSTANCE_COLUMNS,
+        map(_instance_row, instances),
+        views,
+        empty="No instances. Make one with `taskvisor launch`.",
+    )
 
 
 def _page_of(
@@ -70,54 +77,62 @@ def _instance_row(instance: Instance) -> tuple[str, ...]:
 
 
 def show(
-    name: Name,
+    names: Names,
     history: Annotated[bool, typer.Option("--history", help="How it came to be in the state that it is in.")] = False,
     form: FormatOption = Format.TABLE,
 ) -> None:
-    """Show an instance, or the last moves of its states: when, by whom and why."""
+    """Show instances, or the last moves of an instance's states: when, by whom and why.
+
+    As JSON and YAML one instance is one object, several are a list.
+    """
+    if history and len(names) > 1:
+        raise UsageError("--history: is shown of one instance at a time")
     with open_records(settings_or_usage_error()) as records:
-        instance = records.find_instance(name)
-        moves = records.histories.read(instance.id) if history else ()
+        found = [records.find_instance(name) for name in dict.fromkeys(names)]
+        moves = records.histories.read(found[0].id) if history else ()
     if history:
-        show_history(instance, moves, form)
-        return
-    if form is Format.JSON:
-        show_json(instance_view(instance))
-        return
+        show_history(found[0], moves, form)
+    elif len(found) == 1:
+        show_record(form, _fields_of(found[0]), instance_view(found[0]))
+    elif shows_all(form):
+        for number, instance in enumerate(found):
+            if number:
+                out().print()
+            show_record(form, _fields_of(instance), instance_view(instance))
+    else:
+        show_rows(form, INSTANCE_COLUMNS, map(_instance_row, found), map(instance_view, found), empty="")
+
+
+def _fields_of(instance: Instance) -> Iterator[tuple[str, str]]:
     view, flavor = instance_view(instance), instance.flavor
-    fields = [
-        ("Name", instance.name),
-        ("Id", instance.id),
-        ("State", state_text(instance)),
-        ("Power", instance.power_state.label),
-        ("Host", instance.host),
-        ("Project", instance.project),
-        (
-            "Flavor",
-            f"{flavor.name}: {flavor.vcpus} CPUs, {flavor.memory_mib} MiB, disk of {flavor.disk_gib or '-'} GiB",
-        ),
-        ("Image", instance.image_name),
-        ("Disks", view["disks"] or "-"),
-        *((f"NIC {port.index}", f"{port.address} on {port.network}, {port.mac}") for port in instance.ports),
-        *((f"Volume {volume.device or '-'}", f"{volume.source}, {volume.serial}") for volume in instance.volumes),
-        *((f"Metadata {key}", value) for key, value in instance.metadata.items()),
-        ("Created", time_text(instance.created_at)),
-        ("Launched", time_text(instance.launched_at) if instance.launched_at else "-"),
-        ("Fault", view["fault"] or "-"),
-    ]
-    show_fields(fields)
+    yield "Name", instance.name
+    yield "Id", instance.id
+    yield "State", state_text(instance)
+    yield "Power", instance.power_state.label
+    yield "Host", instance.host
+    yield "Project", instance.project
+    yield (
+        "Flavor",
+        f"{flavor.name}: {flavor.vcpus} CPUs, {flavor.memory_mib} MiB, disk of {flavor.disk_gib or '-'} GiB",
+    )
+    yield "Image", instance.image_name
+    yield "Disks", view["disks"] or "-"
+    yield from ((f"NIC {port.index}", f"{port.address} on {port.network}, {port.mac}") for port in instance.ports)
+    yield from ((f"Volume {one.device or '-'}", f"{one.source}, {one.serial}") for one in instance.volumes)
+    yield from ((f"Metadata {key}", value) for key, value in instance.metadata.items())
+    yield "Created", time_text(instance.created_at)
+    yield "Launched", time_text(instance.launched_at) if instance.launched_at else "-"
+    yield "Fault", view["fault"] or "-"
 
 
 def hosts(form: FormatOption = Format.TABLE) -> None:
     """List hosts, with what is claimed of what may be claimed."""
     with open_records(settings_or_usage_error()) as records:
         found = records.hosts.list_hosts()
-    if form is Format.JSON:
-        show_json([host_view(host) for host in found])
-        return
+    views = [host_view(host) for host in found]
     columns = ("HOST", "STATE", "#VMS", "#CPUS", "#MEMORY MiB", "#DISK GiB", "TYPE", "REPORTED")
     empty = "No host has ever reported. Start one with `taskvisor worker`, or `taskvisor up` for all on this machine."
-    show_table(columns, map(_host_row, found), empty=empty)
+    show_rows(form, columns, map(_host_row, found), views, empty=empty)
 
 
 def _host_row(host: Host) -> tuple[str, ...]:
@@ -142,15 +157,13 @@ def images(form: FormatOption = Format.TABLE) -> None:
     """List registered images. Paths and URLs can be launched without being registered."""
     with open_records(settings_or_usage_error()) as records:
         found = records.catalog.list_images()
-    if form is Format.JSON:
-        show_json([image_view(image) for image in found])
-        return
+    views = [image_view(image) for image in found]
     columns = ("NAME", "#SIZE", "#DISK", "HOST", "AGE", "STATE", "SHA256")
     empty = (
         "No images are registered. `taskvisor image register` and `taskvisor snapshot` make some;"
         " paths and URLs can be launched as they are."
     )
-    show_table(columns, map(_image_row, found), empty=empty)
+    show_rows(form, columns, map(_image_row, found), views, empty=empty)
 
 
 def _image_row(image: Image) -> tuple[str, ...]:
@@ -169,11 +182,9 @@ def networks(form: FormatOption = Format.TABLE) -> None:
     """List networks."""
     with open_records(settings_or_usage_error()) as records:
         found = records.catalog.list_networks()
-    if form is Format.JSON:
-        show_json([network_view(network) for network in found])
-        return
     columns = ("NAME", "KIND", "CIDR", "GATEWAY", "#MTU", "DHCP", "NAT", "CIDR V6", "SEGMENT")
-    show_table(columns, map(_network_row, found), empty="No networks yet. The network `default` is made at first use.")
+    empty = "No networks yet. The network `default` is made at first use."
+    show_rows(form, columns, map(_network_row, found), map(network_view, found), empty=empty)
 
 
 def _network_row(network: Network) -> tuple[str, ...]:

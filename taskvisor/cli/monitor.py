@@ -6,27 +6,30 @@ from typing import Annotated
 
 import typer
 
-from taskvisor.cli.quantities import seconds_text
-from taskvisor.cli.records import Records, complete_instance, open_records, settings_or_usage_error
-from taskvisor.cli.render import Format, FormatOption, say, show_json, show_table
+from taskvisor.cli.quantities import seconds_text, time_text
+from taskvisor.cli.records import Records, complete_measured, open_records, settings_or_usage_error
+from taskvisor.cli.render import Format, FormatOption, say, show_rows
 from taskvisor.model.errors import Refused
 from taskvisor.model.ids import HostName
 from taskvisor.model.measured import Sample
 
 
 def monitor(
-    name: Annotated[str, typer.Argument(metavar="HOST|NAME", autocompletion=complete_instance)],
+    name: Annotated[str, typer.Argument(metavar="HOST|NAME", autocompletion=complete_measured)],
     form: FormatOption = Format.TABLE,
 ) -> None:
     """Show what was measured of a host, or of an instance by name or id: the latest, and over all samples that are kept."""
     with open_records(settings_or_usage_error()) as records:
         samples = _samples_of(records, name)
-    if form is Format.JSON:
-        show_json([{"at": sample.at, "values": dict(sample.values)} for sample in samples])
-        return
     empty = f"Nothing of {name} was measured yet; see TASKVISOR_MONITOR_S and TASKVISOR_MONITORS."
-    show_table(("METRIC", "#NOW", "#LEAST", "#MEAN", "#MOST"), _rows(samples), empty=empty)
-    if samples:
+    if form in (Format.JSON, Format.YAML):  # every sample; the table sums them up
+        views = ({"at": sample.at, "values": dict(sample.values)} for sample in samples)
+        show_rows(form, ("AT",), ((time_text(sample.at),) for sample in samples), views, empty=empty)
+        return
+    rows = list(_rows(samples))
+    columns = ("METRIC", "#NOW", "#LEAST", "#MEAN", "#MOST")
+    show_rows(form, columns, rows, ({} for _ in rows), empty=empty)
+    if samples and form is Format.TABLE:
         age, span = seconds_text(time.time() - samples[0].at), seconds_text(samples[0].at - samples[-1].at)
         say(f"{len(samples)} samples over {span}, the latest {age} ago.")
 

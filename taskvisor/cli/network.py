@@ -9,8 +9,9 @@ from taskvisor.cli.exits import UsageError
 from taskvisor.cli.follow import WAIT_LIMIT_S
 from taskvisor.cli.launch import TimeoutOption, WaitOption
 from taskvisor.cli.listing import networks
+from taskvisor.cli.prospects import DryRunOption, deletion_of_network, end_with_prospects
 from taskvisor.cli.records import complete_network, open_records, settings_or_usage_error
-from taskvisor.cli.render import Format, FormatOption, show_fields, show_json
+from taskvisor.cli.render import Format, FormatOption, show_record
 from taskvisor.cli.requesting import IdOption, request_each, request_one, require_sense
 from taskvisor.fields import NetworkFields, RouteFields
 from taskvisor.model.network import Ipv6Mode, Network, NetworkKind
@@ -30,10 +31,7 @@ def show(network: NetworkArgument, form: FormatOption = Format.TABLE) -> None:
     """Show a network: its segment, its addresses, and what its guests are told."""
     with open_records(settings_or_usage_error()) as records:
         found = records.catalog.find_network(network)
-    if form is Format.JSON:
-        show_json(network_view(found))
-        return
-    show_fields(_fields_of(found))
+    show_record(form, _fields_of(found), network_view(found))
 
 
 def _fields_of(network: Network) -> Iterator[tuple[str, str]]:
@@ -130,11 +128,14 @@ def delete(
     names: Annotated[
         list[str], typer.Argument(metavar="NETWORK...", help="By name or id.", autocompletion=complete_network)
     ],
+    dry_run: DryRunOption = False,
     wait: WaitOption = True,
     timeout: TimeoutOption = WAIT_LIMIT_S,
     form: FormatOption = Format.TABLE,
 ) -> None:
     """Delete networks that no port is on. Exits with 3 when none of them was there."""
+    if dry_run:
+        end_with_prospects(names, deletion_of_network, form)
     request_each(
         "network delete",
         names,

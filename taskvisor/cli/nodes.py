@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from taskvisor.cli.processes import WARM_STOP, Program
+from taskvisor.model.records import Instance
 from taskvisor.settings import Settings, environment_for
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -47,6 +48,19 @@ def preflight_of(settings: Settings, form: str = "problems") -> Program:
 def adoption_of(settings: Settings) -> Program:
     """Makes this machine the host that the settings say, and prints so; or why it can't be."""
     return _python(settings, "adoption", "-m", "workers.adopt_identity")
+
+
+def console_of(settings: Settings, instance: Instance, *words: str) -> Program:
+    """Lets the person of this terminal attend a guest of this host; `force` takes the console from whoever has it."""
+    program = _python(
+        settings, "the console", "-m", "virt.serial_console", settings.libvirt_uri, instance.id, instance.name, *words
+    )
+    return replace(program, orphaned=signal.SIGTERM)
+
+
+def screen_of(settings: Settings, instance: Instance) -> Program:
+    """Prints where the screen of a guest of this host listens, as JSON."""
+    return _python(settings, "the look at the screen", "-m", "virt.screen_look", settings.libvirt_uri, instance.id)
 
 
 def redis_of(settings: Settings) -> Program:

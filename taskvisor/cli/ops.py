@@ -19,10 +19,11 @@ from taskvisor.cli.render import (
     out,
     say,
     say_error,
-    show_fields,
-    show_json,
+    show_record,
+    show_rows,
     show_table,
     shown_id,
+    shows_all,
     worded,
 )
 from taskvisor.cli.views import operation_view
@@ -69,13 +70,11 @@ def list_operations(
     """List the latest operations, newest first; or those that wait for a person."""
     with open_records(settings_or_usage_error()) as records:
         found = records.catalog.list_stuck() if stuck else records.catalog.list_operations(limit)
-    if form is Format.JSON:
-        show_json([operation_view(operation) for operation in found])
-        return
+    views = [operation_view(operation) for operation in found]
     if stuck:
-        show_table(STUCK_COLUMNS, map(_stuck_row, found), empty="No operation is stuck.")
+        show_rows(form, STUCK_COLUMNS, map(_stuck_row, found), views, empty="No operation is stuck.")
     else:
-        show_table(COLUMNS, map(_operation_row, found), empty="No operations are known.")
+        show_rows(form, COLUMNS, map(_operation_row, found), views, empty="No operations are known.")
 
 
 def _operation_row(operation: Operation) -> tuple[str, ...]:
@@ -116,10 +115,9 @@ def show(operation: OperationArgument, form: FormatOption = Format.TABLE) -> Non
     """Show an operation: every try of every step, and why its host was chosen."""
     with open_records(settings_or_usage_error()) as records:
         found = records.catalog.find_operation(operation)
-    if form is Format.JSON:
-        show_json(operation_view(found))
+    show_record(form, _summary(found), operation_view(found))
+    if not shows_all(form):
         return
-    show_fields(_summary(found))
     if found.timeline:
         out().print()
         columns = ("STEP", "WAY", "#TRY", "HOST", "START", "#TIME", "OUTCOME", "MESSAGE")
@@ -201,6 +199,7 @@ def cancel(
     operation: OperationArgument,
     wait: WaitOption = True,
     timeout: TimeoutOption = WAIT_LIMIT_S,
+    form: FormatOption = Format.TABLE,
 ) -> None:
     """Ask an operation to stop; what it has done is undone. Exits with 3 when it had ended already."""
     settings = settings_or_usage_error()
@@ -208,24 +207,38 @@ def cancel(
         found = records.catalog.find_operation(operation)
         if found.phase.settled:
             say(f"operation {found.id} is {found.phase.value} already")
+            _show_phase(found, form)
             raise typer.Exit(ExitCode.ALREADY)
         client.cancel(found.id).wait(WISH_LIMIT_S)
         request = _request_for(records, client, found.id)
-        raise typer.Exit(_code_of_cancel(records, client, request, timeout) if wait else _tell_wished(found))
+        raise typer.Exit(
+            _code_of_cancel(records, client, request, timeout, form) if wait else _tell_wished(found, form)
+        )
 
 
-def _tell_wished(operation: Operation) -> ExitCode:
+def _tell_wished(operation: Operation, form: Format) -> ExitCode:
     say(f"Asked. Watch with: taskvisor ops follow {operation.id}")
+    _show_phase(operation, form)
     return ExitCode.DONE
 
 
-def _code_of_cancel(records: Records, client: Taskvisor, request: Request, timeout_s: float) -> ExitCode:
+def _show_phase(operation: Operation, form: Format) -> None:
+    """For scripts; a person was told in a sentence."""
+    if form is not Format.TABLE:
+        fields = ("Operation", operation.id), ("Phase", operation.phase.value)
+        show_record(form, fields, operation_view(operation))
+
+
+def _code_of_cancel(records: Records, client: Taskvisor, request: Request, timeout_s: float, form: Format) -> ExitCode:
     """For whoever cancels, CANCELLED is success; an operation that was quicker is not."""
     seen, let_go = watch_requests(records, client, [request], limit_s=timeout_s)
     operation = seen[0].operation
     if let_go is not None or operation is None or not operation.phase.settled:
         return let_go or ExitCode.STILL_RUNNING
+    _show_phase(operation, form)
     if operation.phase is Phase.CANCELLED:
+        if form is not Format.TABLE:
+            return ExitCode.DONE
         out().print(worded(f"{request.verb} {request.subject} was cancelled; nothing of it is left"))
         return ExitCode.DONE
     say_error(f"{request.verb} {request.subject} was not cancelled: it has {operation.phase.value} meanwhile")
@@ -246,5 +259,5 @@ def retry(
         client.retry(found.id).wait(WISH_LIMIT_S)
         request = replace(_request_for(records, client, found.id), known_tries=len(found.timeline))
         if not wait:
-            raise typer.Exit(_tell_wished(found))
+            raise typer.Exit(_tell_wished(found, form))
         raise typer.Exit(follow_one(records, client, request, limit_s=timeout, form=form))

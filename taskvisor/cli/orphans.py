@@ -7,14 +7,14 @@ import typer
 from taskvisor.cli.follow import WAIT_LIMIT_S
 from taskvisor.cli.launch import TimeoutOption, WaitOption
 from taskvisor.cli.quantities import time_text
-from taskvisor.cli.records import open_records, settings_or_usage_error
-from taskvisor.cli.render import Format, FormatOption, show_json, show_table
+from taskvisor.cli.records import complete_host, open_records, settings_or_usage_error
+from taskvisor.cli.render import Format, FormatOption, show_rows
 from taskvisor.cli.requesting import IdOption, request_one
 from taskvisor.compute.orphans import OrphanPolicy, fate_of, policy_of
 from taskvisor.model.ids import HostName
 from taskvisor.model.orphan import Orphan
 
-HostOption = Annotated[str | None, typer.Option("--host", help="Of this host only.")]
+HostOption = Annotated[str | None, typer.Option("--host", help="Of this host only.", autocompletion=complete_host)]
 
 app = typer.Typer(help="What hosts have that no record is of.", invoke_without_command=True)
 
@@ -44,12 +44,13 @@ def list_orphans(context: typer.Context, host: HostOption = None, form: FormatOp
         hosts = [HostName(host)] if host else [one.name for one in records.hosts.list_hosts()]
         found = [(name, orphan) for name in hosts for orphan in records.quarantines.read(name).orphans.values()]
     views = [_view(name, orphan, policy) for name, orphan in found]
-    if form is Format.JSON:
-        show_json(views)
-        return
     columns = ("HOST", "KIND", "SUBJECT", "WHAT IS", "FIRST SEEN", "#TIMES", "NOT BEFORE", "THEN IT")
-    show_table(
-        columns, map(_row, views), empty="Nothing is in quarantine: every host has what records say, and no more."
+    show_rows(
+        form,
+        columns,
+        map(_row, views),
+        views,
+        empty="Nothing is in quarantine: every host has what records say, and no more.",
     )
 
 

@@ -1,12 +1,12 @@
 """`taskvisor launch --dry-run`: what a build would come to, told by the host that it would go to. Nothing is touched anywhere."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from taskvisor.cli.exits import ExitCode
 from taskvisor.cli.quantities import bytes_text
 from taskvisor.cli.records import open_client, settings_or_usage_error
-from taskvisor.cli.render import Format, out, say, show_json, show_table
+from taskvisor.cli.render import Format, out, say, show_record, show_rows, show_table, shows_all
 from taskvisor.cli.safe_text import safe_text
 from taskvisor.cli.why import show_explanation
 from taskvisor.model.fleet_views import PlanView
@@ -16,13 +16,23 @@ PLAN_LIMIT_S = 60.0
 """A look by a control node, and one by the host that it finds."""
 
 
-def show_plan(fields: Mapping[str, Any], *, limit_s: float, form: Format) -> ExitCode:
-    """Ask for the plan and show it. Errors are those of the build's own door; StillRunning when the host does not answer."""
+def show_plans(builds: Sequence[Mapping[str, Any]], *, limit_s: float, form: Format) -> ExitCode:
+    """Ask for the plan of each and show it. Each is planned as if it were alone: what one would take is still free for the next.
+
+    Errors are those of the build's own door; StillRunning when a host does not answer.
+    """
     with open_client(settings_or_usage_error()) as client:
-        plan = client.plan(**fields).wait(min(limit_s, PLAN_LIMIT_S))
-    if form is Format.JSON:
-        show_json(plan)
-    else:
+        plans = [client.plan(**fields).wait(min(limit_s, PLAN_LIMIT_S)) for fields in builds]
+    rows = [(fields["name"], plan["host"]) for fields, plan in zip(builds, plans, strict=True)]
+    if not shows_all(form):
+        if len(plans) == 1:
+            show_record(form, zip(("Name", "Host"), rows[0], strict=True), plans[0])
+        else:
+            show_rows(form, ("NAME", "HOST"), rows, plans, empty="")
+        return ExitCode.DONE
+    for (name, _), plan in zip(rows, plans, strict=True):
+        if len(plans) > 1:
+            out().print(f"\n{safe_text(name)}", style="bold")
         _show(plan)
     return ExitCode.DONE
 

@@ -9,7 +9,7 @@ from taskvisor.cli.exits import ExitCode
 from taskvisor.cli.nodes import preflight_of
 from taskvisor.cli.processes import run_briefly
 from taskvisor.cli.records import settings_or_usage_error
-from taskvisor.cli.render import Format, FormatOption, show_json, show_table
+from taskvisor.cli.render import Format, FormatOption, show_rows
 from taskvisor.cli.worker import ensure_directory
 from taskvisor.model.errors import CannotAsk
 from taskvisor.model.preflight import CheckRow, Verdict
@@ -35,8 +35,6 @@ def preflight(form: FormatOption = Format.TABLE) -> None:
 
 
 def _show(rows: tuple[CheckRow, ...], form: Format) -> None:
-    if form is Format.JSON:
-        show_json(msgspec.to_builtins(rows))
-        return
     columns = ("CHECK", "WHAT IS", "VERDICT", "WHAT TO DO")
-    show_table(columns, ((row.check, row.found, row.verdict.value, row.advice or "-") for row in rows), empty="")
+    cells = ((row.check, row.found, row.verdict.value, row.advice or "-") for row in rows)
+    show_rows(form, columns, cells, msgspec.to_builtins(rows), empty="")

@@ -7,10 +7,13 @@ import ctypes
 import os
 import signal
 import subprocess
+import sys
+import termios
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _PR_SET_PDEATHSIG = 1
@@ -82,6 +85,38 @@ def run_briefly(program: Program, inherited_mask: Collection[int], *, limit_s: f
         kill_group(process.pid)
         process.wait()
     return process.returncode, output.decode(errors="replace")
+
+
+def become(argv: list[str]) -> NoReturn:
+    """This process is that program from now on, on the same terminal. OSError when it can't be run."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execvp(argv[0], argv)  # noqa: S606 - never a shell
+
+
+def run_on_terminal(program: Program, inherited_mask: Collection[int]) -> int:
+    """The return code of a program that has our terminal meanwhile. The terminal is as it was before, however that program ends.
+
+    It is of our session and process group, so that it may read the keys; ctrl-C is its business alone. It ends with us.
+    """
+    keyboard = sys.stdin.fileno()
+    before = termios.tcgetattr(keyboard)
+    former = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        process = subprocess.Popen(
+            program.argv,
+            env=dict(program.environment),
+            cwd=program.directory,
+            preexec_fn=_bound_to_us(program.orphaned, inherited_mask),  # noqa: PLW1509 - there are no threads here
+        )
+        try:
+            return process.wait()
+        finally:
+            process.terminate()
+            process.wait()
+    finally:
+        signal.signal(signal.SIGINT, former)
+        termios.tcsetattr(keyboard, termios.TCSANOW, before)
 
 
 def has_ended(process: "subprocess.Popen[bytes]") -> bool:

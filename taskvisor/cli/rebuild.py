@@ -15,7 +15,7 @@ import typer
 
 from taskvisor.cli.exits import ExitCode, UsageError
 from taskvisor.cli.records import open_client, settings_or_usage_error
-from taskvisor.cli.render import Format, FormatOption, say, show_json, show_table
+from taskvisor.cli.render import Format, FormatOption, say, show_record, show_table, shows_all
 from taskvisor.client import Taskvisor
 from taskvisor.compute.rebuild import LeftOut, rebuild_for
 from taskvisor.handle import Handle
@@ -179,10 +179,11 @@ def _decide(store: _Store, settings: Settings, wanted: _Wanted) -> ExitCode:
     if not (blocked or wanted.dry_run):
         _write(store, settings, found, [holdings.host for holdings in answers])
     result = _Result(found=found, told=told, silent=silent, written=not (blocked or wanted.dry_run))
-    if wanted.form is Format.JSON:
-        show_json(_view(result))
-    else:
+    if shows_all(wanted.form):
         _show(result)
+    else:
+        counts = ((what.capitalize(), str(count)) for what, count in _counts(result.found).items())
+        show_record(wanted.form, (("Written", "yes" if result.written else "no"), *counts), _view(result))
     return ExitCode.FAILED if blocked else ExitCode.DONE
 
 

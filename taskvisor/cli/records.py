@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 from pydantic import ValidationError
 
@@ -141,47 +142,78 @@ def open_client(settings: Settings) -> Iterator[Taskvisor]:
 
 
 def complete_instance(incomplete: str) -> list[str]:
-    """Names for the shell's completion; none when they can't be asked quickly."""
-    return _complete(incomplete, lambda records: (instance.name for instance in records.catalog.list_instances()))
+    """Names, and ids, for the shell's completion; none when they can't be asked quickly."""
+    return _complete(incomplete, lambda records: _named(records.catalog.list_instances()))
+
+
+def complete_measured(incomplete: str) -> list[str]:
+    """What is measured: hosts and instances."""
+    return complete_host(incomplete) + complete_instance(incomplete)
+
+
+def complete_build(incomplete: str) -> list[str]:
+    """What `why` takes: an instance, or an operation."""
+    return complete_instance(incomplete) + complete_operation(incomplete)
 
 
 def complete_image(incomplete: str) -> list[str]:
-    return _complete(incomplete, lambda records: (image.name for image in records.catalog.list_images()))
+    return _complete(incomplete, lambda records: _named(records.catalog.list_images()))
 
 
 def complete_network(incomplete: str) -> list[str]:
-    return _complete(incomplete, lambda records: (network.name for network in records.catalog.list_networks()))
+    return _complete(incomplete, lambda records: _named(records.catalog.list_networks()))
 
 
 def complete_group(incomplete: str) -> list[str]:
-    return _complete(incomplete, lambda records: records.groups.read_names().names.values())
+    return _complete(
+        incomplete, lambda records: ((name, id_) for id_, name in records.groups.read_names().names.items())
+    )
+
+
+def complete_floating(incomplete: str) -> list[str]:
+    return _complete(incomplete, lambda records: ((one.address, one.id) for one in records.floating.list()))
 
 
 def complete_flavor(incomplete: str) -> list[str]:
-    return _complete(incomplete, lambda records: (record.flavor.name for record in records.flavors.list()))
+    return _complete(incomplete, lambda records: ((record.flavor.name, record.id) for record in records.flavors.list()))
 
 
 def complete_host(incomplete: str) -> list[str]:
-    return _complete(incomplete, lambda records: (host.name for host in records.hosts.list_hosts()))
+    return _complete(incomplete, lambda records: ((host.name, None) for host in records.hosts.list_hosts()))
 
 
 def complete_aggregate(incomplete: str) -> list[str]:
-    return _complete(incomplete, lambda records: (one.name for one in records.aggregates.read().aggregates))
+    return _complete(incomplete, lambda records: ((one.name, None) for one in records.aggregates.read().aggregates))
 
 
 def complete_server_group(incomplete: str) -> list[str]:
-    return _complete(incomplete, lambda records: (group.name for group in records.server_groups.list()))
+    return _complete(incomplete, lambda records: _named(records.server_groups.list()))
 
 
 def complete_operation(incomplete: str) -> list[str]:
-    return _complete(incomplete, lambda records: (operation.id for operation in records.catalog.list_operations(200)))
+    return _complete(incomplete, lambda records: ((one.id, None) for one in records.catalog.list_operations(200)))
 
 
-def _complete(incomplete: str, names: Callable[[Records], Iterable[str]]) -> list[str]:
+class _Named(Protocol):
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def name(self) -> str: ...
+
+
+def _named(found: Iterable[_Named]) -> Iterator[tuple[str, str]]:
+    return ((one.name, one.id) for one in found)
+
+
+def _complete(incomplete: str, found: Callable[[Records], Iterable[tuple[str, str | None]]]) -> list[str]:
+    """Names that begin so. Ids are offered only to who has begun to type one: beside every name they would be in the way."""
     try:
         with open_records(
             settings_or_usage_error(), timeout_s=COMPLETION_TIMEOUT_S, on_unreadable=lambda _: None
         ) as records:
-            return [name for name in names(records) if name.startswith(incomplete)]
+            known = list(found(records))
     except TaskvisorError:
         return []
+    names = [name for name, _ in known if name.startswith(incomplete)]
+    return names + [one for _, one in known if incomplete and one is not None and one.startswith(incomplete)]

@@ -1,22 +1,28 @@
-"""How results reach the terminal: tables for people, JSON for scripts, errors on stderr. Knows nothing of what is shown.
+"""How results reach the terminal: tables for people; JSON, YAML and bare values for scripts; errors on stderr.
+
+Knows nothing of what is shown. Commands say what there is, by `show_rows` and `show_record`, and in no other way.
 
 Whatever comes from a record is passed through `safe_text` on its way: a message may quote a stranger. Piped output is never
 cut or wrapped: the width of a terminal is nothing to a script. NO_COLOR and TERM=dumb are rich's to honour.
 """
 
 import json
+import math
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Annotated, Literal
 
 import typer
+import yaml
 from rich.box import HORIZONTALS
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from taskvisor.cli.column_widths import COLUMN_GAP, column_widths, is_sentence
+from taskvisor.cli.columns import Row, texts_of, values_of, wanted_columns
 from taskvisor.cli.safe_text import safe_line
 
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -44,11 +50,17 @@ STYLES = {
 
 
 class Format(StrEnum):
+    """`VALUE` is one line a row, bare values with a blank between them, for a shell's loops."""
+
     TABLE = "table"
     JSON = "json"
+    YAML = "yaml"
+    VALUE = "value"
 
 
-FormatOption = Annotated[Format, typer.Option("--format", "-f", help="A table for people, or JSON for scripts.")]
+FormatOption = Annotated[
+    Format, typer.Option("--format", "-f", help="A table for people; for scripts all of the record, or bare values.")
+]
 
 
 def out() -> Console:
@@ -66,33 +78,94 @@ def _console(is_terminal: bool, *, stderr: bool) -> Console:
     return Console(stderr=stderr, width=width, highlight=False, markup=False, emoji=False, soft_wrap=not is_terminal)
 
 
-def show_json(value: object) -> None:
-    """The value as JSON on standard output, indented, UTF-8."""
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+def show_rows(
+    form: Format,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    views: Iterable[Mapping[str, object]],
+    *,
+    empty: str,
+) -> None:
+    """A list, in the form and the columns that were asked for. `views` are the records of the rows, one each.
+
+    A column whose name begins with "#" holds numbers. As a table the widest gives way first when the terminal is narrow, and
+    `empty` is said on standard error when there are no rows. UsageError for a column that there is not.
+    """
+    whole = [
+        Row(cells=dict(zip((name.lstrip("#") for name in columns), cells, strict=True)), view=view)
+        for cells, view in zip(rows, views, strict=True)
+    ]
+    wanted = wanted_columns()
+    if form in (Format.JSON, Format.YAML):
+        _show_data([values_of(row, wanted) if wanted else dict(row.view) for row in whole], form)
+        return
+    if form is Format.VALUE:
+        for row in whole:
+            _show_bare(texts_of(row, wanted) if wanted else row.cells.values())
+        return
+    cells = [texts_of(row, wanted) if wanted else tuple(row.cells.values()) for row in whole]
+    show_table([_heading(name, columns) for name in wanted] or columns, cells, empty=empty)
+
+
+def show_record(form: Format, fields: Iterable[tuple[str, str]], view: Mapping[str, object]) -> None:
+    """One thing, in the form and the columns that were asked for: names and values; bare values are one line."""
+    row, wanted = Row(cells=dict(fields), view=view), wanted_columns()
+    if form in (Format.JSON, Format.YAML):
+        _show_data(values_of(row, wanted) if wanted else dict(view), form)
+    elif form is Format.VALUE:
+        _show_bare(texts_of(row, wanted) if wanted else row.cells.values())
+    else:
+        show_fields(zip(wanted, texts_of(row, wanted), strict=True) if wanted else row.cells.items())
+
+
+def shows_all(form: Format) -> bool:
+    """Whether a person reads all that there is: then tables may follow what `show_record` has shown."""
+    return form is Format.TABLE and not wanted_columns()
+
+
+def _show_data(value: object, form: Format) -> None:
+    """On standard output, indented, UTF-8. YAML knows no enumerations: what it is given is what JSON makes of it."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    if form is Format.YAML:
+        text = yaml.safe_dump(json.loads(text), allow_unicode=True, sort_keys=False, width=math.inf).rstrip("\n")
+    sys.stdout.write(f"{text}\n")
+
+
+def _show_bare(values: Iterable[str]) -> None:
+    sys.stdout.write(" ".join(safe_line(value) or "-" for value in values) + "\n")
+
+
+def _heading(name: str, columns: Sequence[str]) -> str:
+    """As the table has it, with its mark for numbers; a record's field as it was typed."""
+    headings = {column.lstrip("#").lower().replace(" ", "_"): column for column in columns}
+    return headings.get(name.lower().replace(" ", "_").replace("-", "_"), name.upper())
 
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, empty: str) -> None:
-    """A table on standard output; `empty` is said on standard error when there are no rows.
-
-    A column whose name begins with "#" holds numbers. The widest gives way first when the terminal is narrow.
-    """
+    """A table for people on standard output; `empty` is said on standard error when there are no rows. See `show_rows`."""
     rows = list(rows)
     if not rows:
         err().print(empty)
         return
-    _print(table_of(columns, rows))
+    _print(table_of(columns, rows, width=out().width))
 
 
-def table_of(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
-    """The table: no frame, columns two apart, as `docker` and `kubectl` have it."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for name in columns:
+def table_of(columns: Sequence[str], rows: Iterable[Sequence[str]], *, width: int) -> Table:
+    """The table: no frame, columns two apart, as `docker` and `kubectl` have it, and no wider than that.
+
+    Where it would be, sentences are wrapped between their words, and names end in `…`.
+    """
+    texts = [[worded(cell) for cell in row] for row in rows]
+    table = Table(box=None, pad_edge=False, padding=(0, COLUMN_GAP, 0, 0), header_style="bold")
+    for name, fitting in zip(columns, column_widths(columns, texts, width), strict=True):
         numbers = name.startswith("#")
         justify: Literal["left", "right"] = "right" if numbers else "left"
-        title = name.lstrip("#")
-        table.add_column(title, justify=justify, overflow="fold", no_wrap=numbers, min_width=len(title))
-    for row in rows:
-        table.add_row(*(worded(cell) for cell in row))
+        table.add_column(name.lstrip("#"), justify=justify, overflow="fold", no_wrap=numbers, width=fitting)
+    for row in texts:
+        for text in row:
+            if not is_sentence(text.plain):
+                text.no_wrap, text.overflow = True, "ellipsis"
+        table.add_row(*row)
     return table
 
 

@@ -7,8 +7,7 @@ from uuid import uuid4
 import typer
 
 from taskvisor.cli.exits import UsageError
-from taskvisor.cli.follow import follow_all, follow_one
-from taskvisor.cli.launch import tell_sent
+from taskvisor.cli.follow import follow_all, follow_one, tell_sent
 from taskvisor.cli.records import open_client, open_records, settings_or_usage_error
 from taskvisor.cli.render import Format
 from taskvisor.cli.watch import Request
@@ -46,18 +45,25 @@ def request_one(
         raise typer.Exit(follow_one(records, client, request, limit_s=limit_s, form=form))
 
 
+def request_some(verb: str, subjects: Sequence[str], ask: Ask, *, wait: bool, limit_s: float, form: Format) -> None:
+    """Ask about one subject as `request_one` does, about several as `request_each` does."""
+    if len(dict.fromkeys(subjects)) == 1:
+        request_one(verb, subjects[0], ask, wait=wait, limit_s=limit_s, form=form)
+    request_each(verb, subjects, ask, wait=wait, limit_s=limit_s, form=form)
+
+
 def request_each(verb: str, subjects: Sequence[str], ask: Ask, *, wait: bool, limit_s: float, form: Format) -> None:
     """Ask about each of the subjects once, tell how they ended (as JSON: a list), and exit with one code for all."""
     settings = settings_or_usage_error()
     requests = [Request(verb=verb, subject=name, operation_id=str(uuid4())) for name in dict.fromkeys(subjects)]
     with open_records(settings) as records, open_client(settings) as client:
-        _ask_all(client, requests, ask)
+        ask_all(client, requests, ask)
         if not wait:
             raise typer.Exit(tell_sent(requests, form))
         raise typer.Exit(follow_all(records, client, requests, limit_s=limit_s, form=form))
 
 
-def _ask_all(client: Taskvisor, requests: Sequence[Request], ask: Ask) -> None:
+def ask_all(client: Taskvisor, requests: Sequence[Request], ask: Ask) -> None:
     """Ask for each. When Redis falls silent on the way, those that were asked for are told before the error is."""
     for number, request in enumerate(requests):
         try:

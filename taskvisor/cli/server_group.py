@@ -6,8 +6,9 @@ import typer
 
 from taskvisor.cli.follow import WAIT_LIMIT_S
 from taskvisor.cli.launch import TimeoutOption, WaitOption
+from taskvisor.cli.prospects import DryRunOption, deletion_of_server_group, end_with_prospects
 from taskvisor.cli.records import complete_server_group, open_records, settings_or_usage_error
-from taskvisor.cli.render import Format, FormatOption, show_json, show_table
+from taskvisor.cli.render import Format, FormatOption, show_record, show_rows, show_table, shows_all
 from taskvisor.cli.requesting import IdOption, request_each, request_one, require_sense
 from taskvisor.model.errors import Refused
 from taskvisor.model.fleet_spec import ServerGroupSpec
@@ -22,11 +23,9 @@ def list_groups(form: FormatOption = Format.TABLE) -> None:
     """List server groups."""
     with open_records(settings_or_usage_error()) as records:
         found = records.server_groups.list()
-    if form is Format.JSON:
-        show_json([server_group_view(group) for group in found])
-        return
+    views = [server_group_view(group) for group in found]
     rows = ((group.name, group.policy.value, str(group.servers_per_host), group.id) for group in found)
-    show_table(("NAME", "POLICY", "#PER HOST", "ID"), rows, empty="No server groups.")
+    show_rows(form, ("NAME", "POLICY", "#PER HOST", "ID"), rows, views, empty="No server groups.")
 
 
 @app.command()
@@ -41,8 +40,14 @@ def show(
     if found is None:
         raise Refused(f"there is no server group {group!r}; see `taskvisor server-group list`")
     record, members = found
-    if form is Format.JSON:
-        show_json(shown_server_group_view(record, members))
+    if not shows_all(form):
+        fields = (
+            ("Name", record.name),
+            ("Policy", record.policy.value),
+            ("Guests", str(len(members))),
+            ("Id", record.id),
+        )
+        show_record(form, fields, shown_server_group_view(record, members))
         return
     rows = ((names.get(member, "-"), host, member) for member, host in sorted(members.items(), key=lambda one: one[1]))
     show_table(("NAME", "HOST", "ID"), rows, empty=f"{record.name} ({record.policy}) has no guests.")
@@ -78,11 +83,14 @@ def create(
 @app.command()
 def delete(
     groups: Annotated[list[str], typer.Argument(metavar="GROUP...", autocompletion=complete_server_group)],
+    dry_run: DryRunOption = False,
     wait: WaitOption = True,
     timeout: TimeoutOption = WAIT_LIMIT_S,
     form: FormatOption = Format.TABLE,
 ) -> None:
     """Delete server groups that no instance is in. Exits with 3 when none of them was there."""
+    if dry_run:
+        end_with_prospects(groups, deletion_of_server_group, form)
     request_each(
         "server-group delete",
         groups,

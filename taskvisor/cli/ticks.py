@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from taskvisor.cli.quantities import age_text, seconds_text, time_text
-from taskvisor.cli.records import open_records, settings_or_usage_error
-from taskvisor.cli.render import Format, FormatOption, show_json, show_table
+from taskvisor.cli.records import complete_host, open_records, settings_or_usage_error
+from taskvisor.cli.render import Format, FormatOption, show_rows
 from taskvisor.model.ids import HostName
 from taskvisor.model.tick import DONE, Punctuality, Run, punctuality_for
 from taskvisor.settings import Settings
@@ -28,7 +28,7 @@ class Line:
 
 
 def ticks(
-    host: Annotated[str | None, typer.Option(help="Only what this host does.")] = None,
+    host: Annotated[str | None, typer.Option(help="Only what this host does.", autocompletion=complete_host)] = None,
     task: Annotated[str | None, typer.Option(help="The last runs of this task, by its name: track, sweep, …")] = None,
     late: Annotated[bool, typer.Option("--late", help="Only what is late, has failed, or was never done.")] = False,
     form: FormatOption = Format.TABLE,
@@ -43,11 +43,11 @@ def ticks(
             return
         runs = records.ticks.list_last(hosts)
     lines = [line for line in _lines(settings, hosts, runs, time.time()) if not late or _is_bad(line)]
-    if form is Format.JSON:
-        show_json([_line_view(line) for line in lines])
-        return
+    views = [_line_view(line) for line in lines]
     columns = ("TASK", "HOST", "#PERIOD", "#LAST", "#TOOK", "OUTCOME", "COUNTED", "STATE")
-    show_table(columns, map(_cells, lines), empty="Nothing is late." if late else "No host lives: start one.")
+    show_rows(
+        form, columns, map(_cells, lines), views, empty="Nothing is late." if late else "No host lives: start one."
+    )
 
 
 def _task_named(name: str) -> str:
@@ -106,9 +106,7 @@ def _line_view(line: Line) -> dict[str, object]:
 
 
 def _show_runs(runs: list[Run], form: Format) -> None:
-    if form is Format.JSON:
-        show_json([asdict(run) for run in runs])
-        return
+    views = [asdict(run) for run in runs]
     rows = (
         (
             BY_TASK[run.task].name,
@@ -121,4 +119,4 @@ def _show_runs(runs: list[Run], form: Format) -> None:
         for run in runs
     )
     columns = ("TASK", "HOST", "BEGAN", "#TOOK", "OUTCOME", "COUNTED")
-    show_table(columns, rows, empty="No run of it is recorded; see `taskvisor ticks`.")
+    show_rows(form, columns, rows, views, empty="No run of it is recorded; see `taskvisor ticks`.")

@@ -7,7 +7,7 @@ import typer
 
 from taskvisor.cli.quantities import time_text
 from taskvisor.cli.records import open_records, settings_or_usage_error
-from taskvisor.cli.render import Format, FormatOption, show_json, show_table
+from taskvisor.cli.render import Format, FormatOption, show_rows
 
 
 def usage(
@@ -19,9 +19,7 @@ def usage(
     """Show what instances had in the periods that were audited."""
     with open_records(settings_or_usage_error()) as records:
         found = records.usage.list_latest(limit)
-    if form is Format.JSON:
-        show_json([asdict(one) for one in found])
-        return
+    views = [asdict(one) for one in found]
     columns = ("UNTIL", "NAME", "PROJECT", "HOST", "STATE", "FLAVOR", "#CPUS", "#MEMORY MiB", "#DISK GiB")
     rows = (
         (
@@ -37,6 +35,10 @@ def usage(
         )
         for one in found
     )
-    show_table(
-        columns, rows, empty="No period was audited yet; TASKVISOR_USAGE_AUDIT_S=3600 has one audited each hour."
+    show_rows(
+        form,
+        columns,
+        rows,
+        views,
+        empty="No period was audited yet; TASKVISOR_USAGE_AUDIT_S=3600 has one audited each hour.",
     )

@@ -10,8 +10,8 @@ import typer
 
 from taskvisor.cli.exits import ExitCode, UsageError
 from taskvisor.cli.fix import Fix, fix_all, require_mendable
-from taskvisor.cli.records import Records, open_client, open_records, settings_or_usage_error
-from taskvisor.cli.render import Format, FormatOption, say, show_json, show_table
+from taskvisor.cli.records import Records, complete_host, open_client, open_records, settings_or_usage_error
+from taskvisor.cli.render import Format, FormatOption, say, show_rows
 from taskvisor.client import Taskvisor
 from taskvisor.compute.audit import confirmed, findings_for
 from taskvisor.handle import Handle
@@ -43,7 +43,10 @@ class FindingView(TypedDict):
 
 
 def verify(
-    host: Annotated[str | None, typer.Option(help="Look at this host only, and tell what concerns it.")] = None,
+    host: Annotated[
+        str | None,
+        typer.Option(help="Look at this host only, and tell what concerns it.", autocompletion=complete_host),
+    ] = None,
     wait: Annotated[
         float, typer.Option(min=0.1, max=600, help="Seconds that hosts have to answer; one that does not is a finding.")
     ] = WAIT_S,
@@ -123,11 +126,9 @@ def _answer(host: HostName, handle: Handle[object], limit_s: float) -> HostSeen 
 
 
 def _show(findings: tuple[Finding, ...], form: Format) -> None:
-    if form is Format.JSON:
-        show_json([_view(finding) for finding in findings])
-        return
+    views = [_view(finding) for finding in findings]
     columns = ("CODE", "SUBJECT", "HOST", "WHAT IS", "WHAT TO DO")
-    show_table(columns, map(_row, findings), empty="Nothing was found: what is recorded is what is there.")
+    show_rows(form, columns, map(_row, findings), views, empty="Nothing was found: what is recorded is what is there.")
 
 
 def _row(finding: Finding) -> tuple[str, ...]:

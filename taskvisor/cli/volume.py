@@ -1,5 +1,7 @@
 """`taskvisor volume`: storage that outlives its guests is attached to them, detached, and listed."""
 
+from collections.abc import Mapping
+from itertools import starmap
 from typing import Annotated
 
 import typer
@@ -7,10 +9,11 @@ import typer
 from taskvisor.cli.arguments import volume_for
 from taskvisor.cli.follow import WAIT_LIMIT_S
 from taskvisor.cli.launch import TimeoutOption, WaitOption
-from taskvisor.cli.lifecycle import Name, TurnOption
+from taskvisor.cli.lifecycle import Names, TurnOption
+from taskvisor.cli.prospects import DryRunOption, detachment_of_volume, end_with_prospects
 from taskvisor.cli.records import open_records, settings_or_usage_error
-from taskvisor.cli.render import Format, FormatOption, show_json, show_table
-from taskvisor.cli.requesting import request_one, require_sense
+from taskvisor.cli.render import Format, FormatOption, show_rows
+from taskvisor.cli.requesting import request_some, require_sense
 from taskvisor.model.records import Instance
 from taskvisor.model.spec import AttachVolumeSpec
 from taskvisor.model.view import volume_view
@@ -21,7 +24,7 @@ app = typer.Typer(help="Storage that lives on without its guests.", no_args_is_h
 
 @app.command()
 def attach(
-    name: Name,
+    names: Names,
     source: Annotated[
         str,
         typer.Argument(
@@ -40,10 +43,10 @@ def attach(
     volume = volume_for(source, "SOURCE")
     if device is not None:
         volume["device"] = device
-    require_sense(AttachVolumeSpec, {"instance": name, "volume": dict(volume)})
-    request_one(
+    require_sense(AttachVolumeSpec, {"instance": names[0], "volume": dict(volume)})
+    request_some(
         "attach_volume",
-        name,
+        names,
         lambda client, subject, request_id: client.attach_volume(
             subject, volume, wait_turn_s=wait_turn, operation_id=request_id
         ),
@@ -55,17 +58,20 @@ def attach(
 
 @app.command()
 def detach(
-    name: Name,
+    names: Names,
     volume: Annotated[str, typer.Argument(metavar="SOURCE|SERIAL", help="Which of its volumes.")],
+    dry_run: DryRunOption = False,
     wait_turn: TurnOption = None,
     wait: WaitOption = True,
     timeout: TimeoutOption = WAIT_LIMIT_S,
     form: FormatOption = Format.TABLE,
 ) -> None:
     """Detach a volume. A running guest must let go of it: unmount it there first."""
-    request_one(
+    if dry_run:
+        end_with_prospects(names, detachment_of_volume(volume), form)
+    request_some(
         "detach_volume",
-        name,
+        names,
         lambda client, subject, request_id: client.detach_volume(
             subject, volume, wait_turn_s=wait_turn, operation_id=request_id
         ),
@@ -76,18 +82,23 @@ def detach(
 
 
 @app.command("list")
-def list_volumes(name: Name, form: FormatOption = Format.TABLE) -> None:
-    """List the volumes of an instance."""
+def list_volumes(names: Names, form: FormatOption = Format.TABLE) -> None:
+    """List the volumes of instances."""
     with open_records(settings_or_usage_error()) as records:
-        instance: Instance = records.find_instance(name)
-    if form is Format.JSON:
-        show_json([volume_view(volume) for volume in instance.volumes])
-        return
-    columns = ("DEVICE", "SERIAL", "FORMAT", "HOW", "SOURCE")
-    show_table(columns, map(_row, instance.volumes), empty=f"{instance.name} has no volumes.")
+        found = [records.find_instance(name) for name in dict.fromkeys(names)]
+    pairs = [(instance, volume) for instance in found for volume in instance.volumes]
+    views: list[Mapping[str, object]] = [
+        {**volume_view(volume), "instance": instance.name} for instance, volume in pairs
+    ]
+    columns = ("DEVICE", "SERIAL", "FORMAT", "HOW", "SOURCE", "INSTANCE")
+    show_rows(form, columns, starmap(_row, pairs), views, empty=f"{_all_of(found)} no volumes.")
 
 
-def _row(volume: VolumeAttachment) -> tuple[str, ...]:
+def _all_of(instances: list[Instance]) -> str:
+    return f"{instances[0].name} has" if len(instances) == 1 else "None of them has"
+
+
+def _row(instance: Instance, volume: VolumeAttachment) -> tuple[str, ...]:
     tuning = volume.tuning
     how = "read-only" if tuning.readonly else "shared" if tuning.shareable else "alone"
-    return (volume.device or "-", volume.serial, volume.format.value, how, volume.source)
+    return (volume.device or "-", volume.serial, volume.format.value, how, volume.source, instance.name)

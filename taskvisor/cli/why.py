@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from taskvisor.cli.records import Records, open_records, settings_or_usage_error
-from taskvisor.cli.render import Format, FormatOption, out, show_fields, show_json, show_table
+from taskvisor.cli.records import Records, complete_build, open_records, settings_or_usage_error
+from taskvisor.cli.render import Format, FormatOption, out, show_fields, show_record, show_table, shows_all
 from taskvisor.model.errors import Refused
 from taskvisor.model.fleet_views import ExplanationView, explanation_view, view_of_explanation
 from taskvisor.model.ids import HostName, OperationId, instance_id_for
@@ -19,17 +19,22 @@ OPERATIONS_LIMIT = 10_000
 
 def why(
     what: Annotated[
-        str, typer.Argument(metavar="ID|NAME", help="A build's id or the beginning of it, or an instance's name.")
+        str,
+        typer.Argument(
+            metavar="ID|NAME",
+            help="A build's id or the beginning of it, or an instance's name.",
+            autocompletion=complete_build,
+        ),
     ],
     form: FormatOption = Format.TABLE,
 ) -> None:
     """Show why an instance is on its host, or why no host takes it: every rule's reasons, with numbers, and what would help."""
     with open_records(settings_or_usage_error()) as records:
         host, explanation = _explanation_of(records, what)
-    if form is Format.JSON:
-        show_json({"host": host, **explanation})
-        return
-    show_explanation(host, explanation)
+    if shows_all(form):
+        show_explanation(host, explanation)
+    else:
+        show_record(form, _summary(host, explanation), {"host": host, **explanation})
 
 
 def show_explanation(host: HostName | None, explanation: ExplanationView) -> None:

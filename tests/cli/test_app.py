@@ -67,6 +67,9 @@ def test_names_are_completed_and_nothing_is_when_redis_is_down(
     book.put_instance(instance("web-1"))
     book.put_instance(instance("db-1"))
     assert complete_instance("w") == ["web-1"]
+    beginning = instance("web-1").id[:6]
+    assert complete_instance(beginning) == [instance("web-1").id]
+    assert complete_instance("") == ["db-1", "web-1"]
     monkeypatch.setenv("TASKVISOR_REDIS_URL", "unix:///nonesuch/redis.sock")
     read_settings.cache_clear()
     assert complete_instance("w") == []

@@ -31,8 +31,8 @@ def test_the_nics_of_an_instance_are_listed(cli: Cli, book: Book) -> None:
     (port,) = web.ports
     listed = cli("interface", "list", "web-1")
     assert listed.exit_code == 0
-    assert listed.stdout.splitlines()[0].split() == ["NIC", "NETWORK", "MAC", "ADDRESSES", "PORT"]
-    assert listed.stdout.splitlines()[1].split() == ["0", port.network, port.mac, port.address, port.id]
+    assert listed.stdout.splitlines()[0].split() == ["NIC", "NETWORK", "MAC", "ADDRESSES", "PORT", "INSTANCE"]
+    assert listed.stdout.splitlines()[1].split() == ["0", port.network, port.mac, port.address, port.id, "web-1"]
     (told,) = json_of(cli("interface", "list", "web-1", "-f", "json"))
     assert told == {
         "id": port.id,
@@ -41,4 +41,5 @@ def test_the_nics_of_an_instance_are_listed(cli: Cli, book: Book) -> None:
         "mac": port.mac,
         "address": port.address,
         "address6": None,
+        "instance": "web-1",
     }

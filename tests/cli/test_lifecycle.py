@@ -235,7 +235,7 @@ def test_options_reach_the_worker(cli: Cli, worker: FakeWorker) -> None:
     view = {"id": "1", "name": "web-1", "vm_state": "active", "host": "host-1", "addresses": ["10.0.0.2"]}
     worker.answers["instance.stop"] = worker.answers["instance.reboot"] = lambda _: view
     worker.answers["instance.snapshot"] = lambda _: {**view, "snapshot": {"name": "golden"}}
-    assert cli("stop", "web-1", "--timeout", "0").stdout == "web-1 is stopped on host-1\n"
+    assert cli("stop", "web-1", "--shutdown-timeout", "0").stdout == "web-1 is stopped on host-1\n"
     assert cli("reboot", "web-1", "--hard").stdout == "web-1 was rebooted on host-1, 10.0.0.2\n"
     assert cli("reboot", "web-1").exit_code == 0
     assert cli("snapshot", "web-1", "golden").stdout == "web-1 was snapshotted on host-1: image golden\n"

@@ -81,9 +81,24 @@ def test_a_launch_sends_its_volumes(cli: Cli, worker: FakeWorker) -> None:
 def test_the_volumes_of_an_instance_are_listed(cli: Cli, book: Book) -> None:
     volumes = (VolumeAttachment(source="rbd://p/v", serial="v", device="vdb"),)
     book.put_instance(instance("web-1", volumes=volumes))
-    assert cli("volume", "list", "web-1").stdout.splitlines()[1].split() == ["vdb", "v", "raw", "alone", "rbd://p/v"]
+    assert cli("volume", "list", "web-1").stdout.splitlines()[1].split() == [
+        "vdb",
+        "v",
+        "raw",
+        "alone",
+        "rbd://p/v",
+        "web-1",
+    ]
     assert json_of(cli("volume", "list", "web-1", "-f", "json")) == [
-        {"source": "rbd://p/v", "serial": "v", "device": "vdb", "format": "raw", "shareable": False, "readonly": False}
+        {
+            "source": "rbd://p/v",
+            "serial": "v",
+            "device": "vdb",
+            "format": "raw",
+            "shareable": False,
+            "readonly": False,
+            "instance": "web-1",
+        }
     ]
     assert "rbd://p/v, v" in cli("show", "web-1").stdout
 

@@ -18,20 +18,25 @@ XML = """
   <metadata><tv:instance xmlns:tv='{namespace}' schema='1' id='{uuid}' name='{name}' host='h1' created_at='0.0'/></metadata>
   <memory unit='MiB'>16</memory>
   <vcpu>1</vcpu>
-  <os><type arch='x86_64' machine='pc'>hvm</type></os>
+  <os><type arch='x86_64' machine='pc'>hvm</type>{boot}</os>
   <features><acpi/></features>
-  <devices><controller type='usb' model='none'/><memballoon model='none'/></devices>
+  <devices><controller type='usb' model='none'/><memballoon model='none'/>{devices}</devices>
 </domain>
 """
 
 
 @contextmanager
-def bare_guest(libvirtd: Libvirtd, name: str) -> Iterator[tuple[InstanceId, "libvirt.virDomain"]]:
-    """A guest that runs, with a handle by which the test does to it what an outsider might; gone when the block ends."""
+def bare_guest(
+    libvirtd: Libvirtd, name: str, devices: str = "", *, boot: str = ""
+) -> Iterator[tuple[InstanceId, "libvirt.virDomain"]]:
+    """A guest that runs, and a handle by which the test does to it what an outsider might; gone when the block ends.
+
+    `devices` are more of these, `boot` what its firmware is told, as XML.
+    """
     uuid = instance_id_for(OperationId(f"bare-{name}"))
     backdoor = libvirt.open(libvirtd.uri)
     try:
-        domain = backdoor.defineXML(XML.format(name=name, uuid=uuid, namespace=NAMESPACE))
+        domain = backdoor.defineXML(XML.format(name=name, uuid=uuid, namespace=NAMESPACE, devices=devices, boot=boot))
         try:
             domain.create()
             yield uuid, domain
