@@ -6,7 +6,7 @@ and serves first start, resume, retry, roll-back, cancel and hand-over alike.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from math import ceil
 from typing import Any
@@ -34,6 +34,7 @@ from tasks.recovery_tasks import register_recovery
 from tasks.repair_tasks import RepairTasks
 from tasks.telling import Teller
 from tasks.tick_tasks import TickTasks
+from tasks.tracing import NO_TRACING, StepTold, Tracing, parent_in
 from tasks.verify import host_seen
 from taskvisor.flow.recovery import wants_settling
 from taskvisor.flow.runner import Dropped, Next, Onward, StepMessage
@@ -93,8 +94,12 @@ def control_queue(host: str) -> str:
 class Edge:
     """Registers every task with an app and sends operations on through it."""
 
-    def __init__(self, app: Celery, node: Callable[[], Node]) -> None:
+    def __init__(
+        self, app: Celery, node: Callable[[], Node], tracing: Callable[[], Tracing] = lambda: NO_TRACING
+    ) -> None:
+        """`tracing`: who is told of requests and steps, in this process."""
         self._app = app
+        self._tracing = tracing
         self._node = node
         self.teller = Teller(app)
         self._images = ImageTasks(app, node, self.teller, control_queue)
@@ -152,12 +157,14 @@ class Edge:
             self._app.send_task("operation.settle", (operation.id,), queue=COMPUTE_QUEUE, ignore_result=True)
             return
         delay_s = max(0.0, (operation.not_before or 0.0) - time.time())
-        messages = [self._message(operation, step) for step in messages_for(operation)]
-        if messages:
+        steps = messages_for(operation)
+        if steps:
+            headers = self._tracing().headers_for(operation.id)
+            messages = [self._message(operation, step, headers) for step in steps]
             options = {"countdown": delay_s} if delay_s > 0 else {}
             chain(*messages).apply_async(root_id=operation.id, parent_id=operation.id, **options)
 
-    def _message(self, operation: Operation, step: str) -> Any:
+    def _message(self, operation: Operation, step: str, headers: Mapping[str, str]) -> Any:
         flow = FLOWS[operation.flow]
         undo = operation.direction is Direction.UNDO
         return self._app.signature(
@@ -166,6 +173,7 @@ class Edge:
             immutable=True,
             queue=steps_queue(operation.host),
             task_id=message_id_for(operation.id, step, operation.direction, operation.revision),
+            **({"headers": dict(headers)} if headers else {}),
         )
 
     def _register_step(self, flow: Flow, step: Step[Any], direction: Direction) -> None:
@@ -174,7 +182,19 @@ class Edge:
         def run_step(self_: Task, /, *args: Any, **fields: Any) -> None:
             operation_id = self._checked(name, args, fields)
             message = StepMessage(operation_id=operation_id, step=step.name, direction=direction)
-            self._go_on(self_, self._run(message))
+            told = StepTold(
+                operation_id=operation_id,
+                instance=fields["instance"],
+                flow=flow.name,
+                step=step.name,
+                direction=direction,
+                parent=parent_in(self_.request),
+            )
+            with self._tracing().step(told) as watched:
+                following = self._run(message)
+                if following.error is not None:
+                    watched.failed(following.error)
+            self._go_on(self_, following)
 
         run_step.__doc__ = step.__doc__
         self._app.task(
@@ -224,7 +244,10 @@ class Edge:
         """Let the chain send the next step, or cut it here. What became of the step is what Flower shows of its task."""
         if following.ended is not None:
             self.teller.tell_watchers(following.ended)
+            self._tracing().ended(following.ended)
             self._rebuilds.ask_to_keep(following.ended)
+        elif following.operation is not None and following.operation.current_step is not None:
+            self.teller.tell_progress(following.operation)
         self.networks.tell_of_ports(following.gone)
         if following.onward is not Onward.CONTINUE:
             task.request.chain = None
@@ -240,7 +263,8 @@ class Edge:
             if args:
                 raise Refused(f"{name} takes its fields by name (kwargs); {len(args)} came without one")
             try:
-                return self._enter(self_, ask, fields)
+                with self._tracing().request(name, OperationId(self_.request.id), parent_in(self_.request)):
+                    return self._enter(self_, ask, fields)
             except self.teller.silence as silence:
                 # It may have been let in or not: the message that comes again finds out. It comes by this very Redis, so
                 # it can't come again and again while that is away.
@@ -347,6 +371,7 @@ class Edge:
             """End an operation that is rolled back, or send it to its next host."""
             with self._telling_of_unreadable(OperationId(operation)):
                 following = self._node().settler.settle(OperationId(operation))
+            self._tell_settled(OperationId(operation))
             if following is not None:
                 self.launch(following)
 
@@ -354,6 +379,14 @@ class Edge:
             settle, name="operation.settle", shared=False, ignore_result=True, throws=(CannotAsk, UnreadableRecord)
         )
         self._register_looks()
+
+    def _tell_settled(self, operation_id: OperationId) -> None:
+        """Who traces is told of an end that a settler wrote; the settler itself says only what follows."""
+        if not self._tracing().is_on:
+            return
+        operation = self._node().door.store.catalog.read_operation(operation_id)
+        if operation is not None and operation.phase.settled:
+            self._tracing().ended(operation)
 
     def _register_looks(self) -> None:
         def verify() -> Any:

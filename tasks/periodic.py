@@ -3,6 +3,7 @@
 Invariant: none of this destroys anything on a host.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
@@ -31,7 +32,8 @@ from taskvisor.model.placement import Explanation
 from taskvisor.model.records import Claim, Instance
 from taskvisor.model.spec import BuildSpec, parse_spec
 from taskvisor.model.states import Phase, PowerPolicy
-from taskvisor.state.counters import CounterName
+from taskvisor.model.sweep_finding import SweepFinding
+from taskvisor.state.counters import CounterName, field_for
 
 log = structlog.get_logger(__name__)
 
@@ -66,35 +68,48 @@ class Sweep:
 
         Returns how many operations were sent on.
         """
-        now = self.now()
-        self._take_back_requests()
-        overdue = [
-            self._sent_on(operation_id, now)
-            for operation_id in self.store.catalog.list_unsettled(before=now - self.period_s)
-        ]
-        self._free_forgotten(now)
+        now, found = self.now(), Counter[SweepFinding]()
+        found[SweepFinding.REQUEST_OF_SILENT_HOST] += self._take_back_requests()
+        for operation_id in self.store.catalog.list_unsettled(before=now - self.period_s):
+            finding = self._sent_on(operation_id, now)
+            if finding is not None:
+                found[finding] += 1
+        found[SweepFinding.FORGOTTEN_ADDRESS] += self._free_forgotten(now)
         self.store.catalog.forget_expired()
-        return sum(overdue)
+        self._count(found)
+        return found[SweepFinding.OVERDUE_OPERATION]
 
-    def _take_back_requests(self) -> None:
+    def _count(self, found: Counter[SweepFinding]) -> None:
+        amounts = [
+            (field_for(CounterName.SWEEP_FINDINGS, kind.value), number) for kind, number in found.items() if number
+        ]
+        if amounts:
+            self.store.counters.add_amounts(amounts)
+
+    def _take_back_requests(self) -> int:
         """A host that never comes back must not keep requests that no operation knows of yet. Twice taken is once let in."""
+        taken = 0
         for host in self.store.hosts.list_not_taking():
             requests = self.reclaim(host)
             if requests:
                 log.warning("requests_taken_back", host=host, requests=requests)
+            taken += requests
+        return taken
 
-    def _sent_on(self, operation_id: OperationId, now: float) -> bool:
+    def _sent_on(self, operation_id: OperationId, now: float) -> SweepFinding | None:
         try:
             loaded = self.store.journal.load(operation_id)
-            return loaded is not None and self._sent_on_if_overdue(loaded.operation, now)
+            if loaded is not None and self._sent_on_if_overdue(loaded.operation, now):
+                return SweepFinding.OVERDUE_OPERATION
         except (StoreConflict, Fenced):
-            return False  # it moved while we looked: somebody carries it on
+            return None  # it moved while we looked: somebody carries it on
         except UnreadableRecord as problem:
             log.error("operation_not_swept", op=operation_id, reason=str(problem))  # noqa: TRY400 - says all there is
-            return False
+            return SweepFinding.UNREADABLE_OPERATION
         except Exception as error:
             log.exception("operation_not_swept", op=operation_id, reason=str(error))
-            return False
+            return SweepFinding.UNREADABLE_OPERATION
+        return None
 
     def _sent_on_if_overdue(self, operation: Operation, now: float) -> bool:
         if operation.phase is Phase.WAITING:
@@ -108,10 +123,13 @@ class Sweep:
         log.warning("operation_sent_again", op=operation.id, step=operation.current_step, relaunches=noted.relaunches)
         return True
 
-    def _free_forgotten(self, now: float) -> None:
+    def _free_forgotten(self, now: float) -> int:
+        freed = 0
         for port in self.store.addresses.list_forgotten(now - FORGOTTEN_S):
             if self.store.addresses.give_back(port, noted_before=now - FORGOTTEN_S):
                 log.info("forgotten_port_freed", port=port.port_id)
+                freed += 1
+        return freed
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -69,6 +69,16 @@ class Teller:
         state, result = _seen_of(operation)
         self._app.backend.store_result(operation.id, result, state)
 
+    def tell_progress(self, operation: Operation) -> None:
+        """A task event under the operation's id: Flower shows the request in the state PROGRESS, and how far it is."""
+        done = sum(record.do is Mark.DONE for record in operation.steps)
+        way = (
+            "rolling back, next: "
+            if operation.phase is Phase.ROLLING_BACK
+            else f"{done} of {len(operation.steps)}, next: "
+        )
+        self._tell(operation, "task-progress", {"result": f"{way}{operation.current_step}"})
+
     def tell_watchers(self, operation: Operation) -> None:
         """Task events under the operation's id: Flower shows the request running until the operation ends."""
         kind = "task-succeeded" if operation.phase is Phase.SUCCEEDED else "task-failed"
@@ -82,6 +92,9 @@ class Teller:
                 "traceback": failure.traceback or "",
             }
         )
+        self._tell(operation, kind, fields)
+
+    def _tell(self, operation: Operation, kind: str, fields: Mapping[str, Any]) -> None:
         try:
             with self._app.events.default_dispatcher(hostname=f"steps@{operation.host}") as dispatcher:
                 dispatcher.send(kind, uuid=operation.id, **fields)

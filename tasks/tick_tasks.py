@@ -137,6 +137,7 @@ class TickTasks:
             fan_out,
             name=FAN_OUT,
             shared=False,
+            send_events=False,  # see below
             ignore_result=True,
             throws=(TaskvisorError,),
             soft_time_limit=LIMIT_S,
@@ -170,6 +171,7 @@ class TickTasks:
             run,
             name=name,
             shared=False,
+            send_events=False,  # Flower opens with what somebody asked for; of ticks, `taskvisor ticks` tells more
             ignore_result=True,
             throws=(TaskvisorError,),
             soft_time_limit=tick.limit_s,

@@ -4,6 +4,7 @@ Celery is imported at first use: it takes half a second, which `import taskvisor
 """
 
 import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ class Door:
                 expires=expires_s,
                 producer=producer,
                 add_to_parent=False,
+                headers=_headers_of_trace(),
                 retry=True,
                 retry_policy={"max_retries": PUBLISH_RETRIES, "interval_start": 0, "interval_max": 0.2},
             )
@@ -77,6 +79,16 @@ class Door:
         self._connections.force_close_all()
         self._backend.client.close()
         self._app.close()
+
+
+def _headers_of_trace() -> dict[str, str]:
+    """The caller's part of a trace, in W3C's `traceparent`; nothing when it has not loaded OpenTelemetry itself."""
+    headers: dict[str, str] = {}
+    if "opentelemetry.trace" in sys.modules:
+        from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator  # noqa: PLC0415 - see above
+
+        TraceContextTextMapPropagator().inject(headers)
+    return headers
 
 
 def _config_for(timeout_s: float) -> dict[str, object]:

@@ -443,6 +443,10 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["console", "json"] = "console"
 
+    traces: Literal["off", "otlp"] = "off"
+    """`otlp`: nodes tell OpenTelemetry's traces of requests and steps, with taskvisor[otel]; where to, say OpenTelemetry's own
+    variables (OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_TRACES_SAMPLER, …)."""
+
     metrics_address: str = "127.0.0.1"
     """Where the control node serves its metrics. They say what runs where: not for the open network."""
 

@@ -9,7 +9,14 @@ from contextlib import suppress
 
 from billiard.util import get_pdeathsig
 from celery import Celery
-from celery.signals import setup_logging, task_unknown, worker_init, worker_process_init
+from celery.signals import (
+    setup_logging,
+    task_postrun,
+    task_unknown,
+    worker_init,
+    worker_process_init,
+    worker_process_shutdown,
+)
 from kombu.entity import Queue
 
 from beat_schedule import schedule_for
@@ -38,6 +45,7 @@ def node() -> OpenNode:
             launch=_edge.launch,
             tell=_edge.networks.tell_of_ports,
             ask=_edge.ticks.ask,
+            roles=_host_node.roles,
         )
     return _opened
 
@@ -88,7 +96,7 @@ def app_for(settings: Settings) -> Celery:
 
 
 app = app_for(read_settings())
-_edge = Edge(app, node)
+_edge = Edge(app, node, lambda: node().tracing)
 _edge.register()
 _host_node = HostNode(app, read_settings(), _edge, node)
 install(app, _host_node)
@@ -122,3 +130,14 @@ def _freeze_what_stays(**_: object) -> None:
 def _count_unknown_task(**_: object) -> None:
     """Celery says in its log which task it was, and drops the message."""
     node().store.counters.add(CounterName.MESSAGES_DROPPED_UNKNOWN_TASK)
+
+
+@task_postrun.connect(weak=False)
+def _tell_of_trips(**_: object) -> None:
+    """What this process asked of Redis is counted, now and then."""
+    node().trips.tell_if_due()
+
+
+@worker_process_shutdown.connect(weak=False)
+def _send_last_traces(**_: object) -> None:
+    node().tracing.shutdown()

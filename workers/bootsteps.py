@@ -86,7 +86,7 @@ class WatchPool(bootsteps.StartStopStep):
 
 
 class ServeMetrics(bootsteps.StartStopStep):
-    """The control node tells Prometheus what it asks, from its own process, until that ends: a busy pool costs it nothing."""
+    """Who takes requests tells Prometheus what it asks, from its own process, until that ends: a busy pool costs it nothing."""
 
     requires = ("celery.worker.components:Pool",)
     host_node: ClassVar[HostNode]
@@ -94,7 +94,7 @@ class ServeMetrics(bootsteps.StartStopStep):
     def start(self, worker: Any) -> None:
         del worker
         settings = self.host_node.settings
-        if not self.host_node.runs_control or settings.metrics_port == 0:
+        if not self.host_node.takes_requests or settings.metrics_port == 0:
             return
         # Imported here, so that nodes that serve none do not carry what it takes.
         from workers.metrics import collector_for  # noqa: PLC0415

@@ -2,7 +2,8 @@
 (announce), then periodic work. Before all of it the store is looked at, and whether this machine is the host it is to be.
 
 A node is a Celery worker that consumes queues of this host. Which of the two it is, its queues say: `host.<name>` makes it
-the *steps* node, `host.<name>.control` the *control* node; a worker started without -Q is both.
+the *steps* node, `host.<name>.control` the *control* node; a worker started without -Q is both. One of `compute` alone is
+neither, and no host: it takes requests.
 """
 
 import threading
@@ -15,7 +16,7 @@ import structlog
 from celery import Celery, chain
 from kombu.exceptions import OperationalError
 
-from tasks.edge import Edge, control_queue, relaunch_all, steps_queue
+from tasks.edge import COMPUTE_QUEUE, Edge, control_queue, relaunch_all, steps_queue
 from tasks.keeping import KEEP_RECORDS
 from tasks.recovery_tasks import RECOVER
 from tasks.replug import CHECK
@@ -31,6 +32,7 @@ from taskvisor.state.hosts import Hosts
 from workers.identity_opening import identity_check_for
 from workers.locks import lock_path, open_lock_within
 from workers.node import OpenNode, monitor_names_of, open_table_of, placement_rules_of
+from workers.open_tracing import require_tracing
 from workers.store_check import ensure_store_fit
 
 log = structlog.get_logger(__name__)
@@ -61,6 +63,10 @@ class HostNode:
     @property
     def runs_control(self) -> bool:
         return control_queue(self.settings.host) in self.queues
+
+    @property
+    def takes_requests(self) -> bool:
+        return COMPUTE_QUEUE in self.queues
 
     def take_identity(self, worker: Any) -> None:
         """Hold this host's lock for each role, or exit: two nodes of one name would each take the other for dead."""
@@ -96,15 +102,23 @@ class HostNode:
             raise SystemExit(f"host {self.settings.host} does not start: {refusal}") from refusal
 
     def check_plugins(self) -> None:
-        """Every kind of resource and every rule of placement that the settings name can be had; else exit, in words."""
+        """Every kind of resource, every rule of placement and what traces take can be had, as the settings name them; else exit,
+        in words.
+        """
         try:
             open_table_of(self.settings)
             placement_rules_of(self.settings)
+            require_tracing(self.settings)
         except (UnknownKind, Refused) as refusal:
             raise SystemExit(f"host {self.settings.host} does not start: {refusal}") from refusal
 
     def check_identity(self) -> None:
-        """This machine is the host that its settings say; else exit, in words. CannotAsk when Redis is silent."""
+        """This machine is the host that its settings say; else exit, in words. CannotAsk when Redis is silent.
+
+        A node that only takes requests is no host, and is registered as none.
+        """
+        if not self.roles:
+            return
         try:
             identity_check_for(self.settings, self.open_node().redis, roles=self.roles).ensure_identity()
         except (Refused, UnreadableRecord) as refusal:

@@ -6,12 +6,22 @@ import sys
 import structlog
 
 from taskvisor.settings import Settings
+from workers.log_context import add_task_of_celery, bind_to_tasks
 
 
 def configure_logs(settings: Settings) -> None:
-    """structlog and the standard library's loggers (Celery's among them) write alike."""
+    """structlog and the standard library's loggers (Celery's among them) write alike. Every line bears `host`, this one's name
+    unless it speaks of another, and what the task binds that it was written in (`workers/log_context.py`).
+    """
+    bind_to_tasks()
+
+    def add_host(_: object, __: str, line: structlog.types.EventDict) -> structlog.types.EventDict:
+        line.setdefault("host", settings.host)
+        return line
+
     shared: list[structlog.types.Processor] = [
         structlog.contextvars.merge_contextvars,
+        add_host,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -30,7 +40,7 @@ def configure_logs(settings: Settings) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
+            foreign_pre_chain=[*shared, add_task_of_celery],
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.format_exc_info,

@@ -23,17 +23,19 @@ from taskvisor.model.ids import HostName
 from taskvisor.model.measured import Sample
 from taskvisor.model.records import Host, Resources
 from taskvisor.model.states import Phase
+from taskvisor.model.sweep_finding import SweepFinding
 from taskvisor.model.tick import DONE, Punctuality, Run, punctuality_for
 from taskvisor.settings import Settings
 from taskvisor.state.catalog import Catalog
 from taskvisor.state.census import Census
 from taskvisor.state.connection import open_redis
-from taskvisor.state.counters import CounterName, Counters
+from taskvisor.state.counters import CounterName, Counters, counts_in
 from taskvisor.state.hosts import Hosts
 from taskvisor.state.keys import Keys
 from taskvisor.state.series import Series
 from taskvisor.state.ticks import Ticks
 from taskvisor.timetable import BY_TASK, LATE_PERIODS, ROWS, Where, period_s_of
+from workers.histogram_metrics import histogram_families
 from workers.queue_lengths import list_queue_lengths
 
 log = structlog.get_logger(__name__)
@@ -173,6 +175,7 @@ class StoreCollector(Collector):
         """Every family that there is, without numbers: what the registry and the documentation go by."""
         yield GaugeMetricFamily(*STORE_UP)
         yield from (_counter_family(name) for name in CounterName)
+        yield from histogram_families({})
         for gauge in (
             UNSETTLED,
             STUCK,
@@ -224,7 +227,8 @@ class StoreCollector(Collector):
         return families
 
     def _read_counters(self) -> Iterator[Metric]:
-        found = self._counters.list_counts()
+        fields = self._counters.read()
+        found = counts_in(fields)
         for name in CounterName:
             family = _counter_family(name)
             totals = dict.fromkeys(_labels_to_begin_with(name), 0)
@@ -232,6 +236,7 @@ class StoreCollector(Collector):
             for labels, total in sorted(totals.items()):
                 family.add_metric(labels, total)
             yield family
+        yield from histogram_families(fields)
 
     def _read_operations(self) -> Iterator[Metric]:
         census, now = self._census.read_operations(), self._now()
@@ -328,6 +333,8 @@ def _labels_to_begin_with(name: CounterName) -> Iterable[tuple[str, ...]]:
     if name is CounterName.OPERATIONS:
         flows, ends = (flow.name for flow in ALL_FLOWS), (phase.value for phase in Phase if phase.settled)
         return product(flows, ends)
+    if name is CounterName.SWEEP_FINDINGS:
+        return [(kind.value,) for kind in SweepFinding]
     return [] if name.labels else [()]
 
 

@@ -26,6 +26,7 @@ from tasks.recovering import Recovery, Resumption
 from tasks.replug import PlugCheck
 from tasks.store import RememberedNetworks, Store
 from tasks.ticking import Ticker
+from tasks.tracing import Tracing
 from tasks.tracking import Tracker
 from tasks.usage_audit import UsageAudit
 from taskvisor.compute.inventory import Ratios
@@ -40,6 +41,7 @@ from taskvisor.flow.runner import StepRunner
 from taskvisor.model.cpu_list import parse_cpu_list
 from taskvisor.model.disk_backend import BackendKind, DiskBackend
 from taskvisor.model.host_links import parse_physical_networks
+from taskvisor.model.identity import Role
 from taskvisor.model.ids import HostName
 from taskvisor.model.network import HostLinks
 from taskvisor.model.operation import Runner
@@ -80,6 +82,7 @@ from taskvisor.state.silence import Silence
 from taskvisor.state.surroundings import SurroundingsReader
 from taskvisor.state.survey import Survey
 from taskvisor.state.ticks import Ticks
+from taskvisor.state.trips import CountedRedis
 from taskvisor.state.usage import UsageRecords
 from taskvisor.state.waiting import Waiting
 from taskvisor.state.writing import OutcomeFor, Writer
@@ -87,11 +90,11 @@ from virt.seeds.vendor_data import VendorDataFile
 from workers.inflight import reclaim_inflight
 from workers.locks import HostTickLocks, InstanceLocks
 from workers.machine import read_boot_id
+from workers.open_tracing import open_tracing
 from workers.store_notes import StoreNotesFile
+from workers.trips import TripTeller
 
 if TYPE_CHECKING:
-    import redis
-
     from virt.stores.opening import StoreOptions
 
 GIB = 1024**3
@@ -119,7 +122,9 @@ class OpenNode:
         launch: Launch,
         tell: TellOfPorts,
         ask: Ask,
+        roles: tuple[Role, ...] = (),
     ) -> None:
+        """`roles`: what the node is for whose process this is; empty for one that is no node's."""
         self.pid = os.getpid()
         self.settings = settings
         self.host = HostName(settings.host)
@@ -128,11 +133,21 @@ class OpenNode:
         self._launch = launch
         self._tell = tell
         self._ask = ask
+        self._roles = roles
         self._clock: Clock = SystemClock()
 
     @cached_property
-    def redis(self) -> "redis.Redis":
+    def redis(self) -> CountedRedis:
         return open_redis(self.settings.redis_url, timeout_s=self.settings.redis_timeout_s)
+
+    @cached_property
+    def trips(self) -> TripTeller:
+        node = "+".join(role.value for role in self._roles) or "other"
+        return TripTeller(self.redis.tally, self.store.counters, node)
+
+    @cached_property
+    def tracing(self) -> Tracing:
+        return open_tracing(self.settings, self.redis)
 
     @cached_property
     def store(self) -> Store:

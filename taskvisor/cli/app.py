@@ -26,6 +26,7 @@ from taskvisor.cli import (
     preflight,
     rebuild,
     server_group,
+    services,
     ssh,
     ticks,
     top,
@@ -133,6 +134,9 @@ app.add_typer(orphans.app, name="orphans", rich_help_panel=FLEET)
 app.command(rich_help_panel=FLEET)(rebuild.rebuild)
 app.command(rich_help_panel=HERE)(up.up)
 app.command(rich_help_panel=HERE)(worker.worker)
+app.command(rich_help_panel=HERE)(services.control)
+app.command(rich_help_panel=HERE)(services.beat)
+app.command(rich_help_panel=HERE)(services.flower)
 app.command(rich_help_panel=HERE)(preflight.preflight)
 
 

@@ -12,9 +12,17 @@ from taskvisor.settings import Settings, environment_for
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 INSTALLED_IN = ("site-packages", "dist-packages")
-STEPS, CONTROL, BEAT, FLOWER, REDIS = "the steps node", "the control node", "beat", "Flower", "Redis"
-FLOWER_COLUMNS = "name,kwargs,state,received,runtime,worker,uuid"
-"""What a task does to which instance comes first; Flower's own default leaves it out."""
+STEPS, CONTROL, REQUESTS, BEAT, FLOWER, REDIS = (
+    "the steps node",
+    "the control node",
+    "the node for requests",
+    "beat",
+    "Flower",
+    "Redis",
+)
+FLOWER_COLUMNS = "name,kwargs,state,result,received,runtime,worker"
+"""What a task does to which instance comes first, and what came of it; Flower's own default leaves both out."""
+FLOWER_CONFIG = CHECKOUT / "workers" / "flower_config.py"
 AS_ROOT_IS_MEANT = "ignore::UserWarning:celery.platforms"
 """Celery warns of root at each start. Who makes links and guests is root, and takes JSON only, in which nothing is run."""
 SOCKET_PATH_LIMIT_BYTES = 107
@@ -30,13 +38,23 @@ def nodes_of(settings: Settings) -> tuple[Program, Program]:
     )
 
 
+def requests_node_of(settings: Settings) -> Program:
+    """Takes requests, and what is done once for the fleet, on a machine that is no host. Its name is TASKVISOR_HOST."""
+    return _node(settings, REQUESTS, f"requests@{settings.host}", "compute", settings.control_concurrency)
+
+
 def beat_of(settings: Settings) -> Program:
     """Sends the periodic tasks. More than one may run: the schedule is locked."""
     return _lean_celery(settings, BEAT, "beat")
 
 
 def flower_of(settings: Settings, port: int) -> Program:
-    words = (f"--address={settings.flower_address}", f"--port={port}", f"--tasks_columns={FLOWER_COLUMNS}")
+    words = (
+        f"--address={settings.flower_address}",
+        f"--port={port}",
+        f"--tasks_columns={FLOWER_COLUMNS}",
+        f"--conf={FLOWER_CONFIG}",
+    )
     return _celery(settings, FLOWER, "flower", *words)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import cast
 
 import redis
 from redis.backoff import ExponentialBackoff
@@ -9,20 +10,22 @@ from redis.retry import Retry
 
 from taskvisor.model.errors import CannotAsk, UnreadableRecord
 from taskvisor.model.urls import redis_py_url_for
+from taskvisor.state.trips import CountedRedis
 
 NOT_NOW = (redis.OutOfMemoryError, redis.ReadOnlyError)
 NOT_NOW_CODES = ("MISCONF", "NOREPLICAS", "BUSY", "MASTERDOWN")
 """Answers of a Redis that would do the same thing another time; nothing was written (https://redis.io/docs/latest/develop/reference/protocol-spec/#simple-errors)."""
 
 
-def open_redis(url: str, *, timeout_s: float) -> "redis.Redis":
+def open_redis(url: str, *, timeout_s: float) -> CountedRedis:
     """A client with a connection pool; close it with `.close()`. Safe in threads; open a new one after fork.
 
     No call takes longer than about twice `timeout_s`, or five times when it has to connect first: a hung server is an
     error, not a hang. A connection that broke while idle is opened anew once. Accepts redis://, rediss://, unix:// and
-    Celery's redis+socket://. Bytes that are no UTF-8 are read as lone surrogates, and written back as they were.
+    Celery's redis+socket://. Bytes that are no UTF-8 are read as lone surrogates, and written back as they were. Its
+    `tally` counts the round trips.
     """
-    return redis.Redis.from_url(
+    client = CountedRedis.from_url(
         redis_py_url_for(url),
         decode_responses=True,
         encoding_errors="surrogateescape",  # what somebody else wrote must not make every list fail
@@ -32,6 +35,7 @@ def open_redis(url: str, *, timeout_s: float) -> "redis.Redis":
         health_check_interval=30,
         retry=Retry(ExponentialBackoff(cap=0.1, base=0.01), 1),
     )
+    return cast(CountedRedis, client)  # of the class that it was asked of, whatever redis-py's types say
 
 
 @contextmanager

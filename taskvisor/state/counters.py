@@ -50,6 +50,7 @@ class CounterName(StrEnum):
         "direction",
         "outcome",
     )
+    SWEEP_FINDINGS = "sweep_findings", "What the sweep found that should not have needed it.", "kind"
     OPERATIONS_SENT_AGAIN = "operations_sent_again", "Operations that the sweep sent on, for nobody else seemed to."
     OPERATIONS_RESCHEDULED = "operations_rescheduled", "Builds that moved to another host because one had no room."
     MESSAGES_DEAD_LETTERED = "messages_dead_lettered", "Malformed messages moved to a dead-letter list."
@@ -112,6 +113,11 @@ class CounterName(StrEnum):
     BUILDS_TIMED_OUT = "builds_timed_out", "Builds that were cancelled because they took too long."
     DOMAINS_GONE = "domains_gone", "Instances put into error because their domain was seen to be gone, twice."
     POOL_PROCESSES_DIED = "pool_processes_died", "Pool processes of steps nodes found dead while their node lived."
+    REDIS_TRIPS_SILENT = (
+        "redis_trips_silent",
+        "Round trips of tasks to the records that met silence: a time-out, or no connection.",
+        "node",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,6 +144,16 @@ class Counters:
         except redis.RedisError as error:
             log.warning("count_lost", counter=name.value, amount=amount, reason=repr(error))
 
+    def add_amounts(self, amounts: Iterable[tuple[str, int]]) -> None:
+        """Each of these fields (`field_for`, `histograms.amounts_for`) is so much more: one round trip. Lost as above."""
+        pipe = self._client.pipeline(transaction=False)
+        for field, amount in amounts:
+            pipe.hincrby(self._keys.counters, field, amount)
+        try:
+            pipe.execute()
+        except redis.RedisError as error:
+            log.warning("counts_lost", reason=repr(error))
+
     def add_each(self, name: CounterName, labels: Iterable[str]) -> None:
         """One more of a counter with one label, for each of these values of it. Lost as above."""
         for label in labels:
@@ -154,8 +170,13 @@ class Counters:
 
     def list_counts(self) -> tuple[Count, ...]:
         """The same, taken apart. Fields of counters that this version does not know are left out. CannotAsk as above."""
-        counts = (_count_in(field, total) for field, total in sorted(self.read().items()))
-        return tuple(count for count in counts if count is not None)
+        return counts_in(self.read())
+
+
+def counts_in(fields: Mapping[str, int]) -> tuple[Count, ...]:
+    """The counters among these fields of the hash, taken apart."""
+    counts = (_count_in(field, total) for field, total in sorted(fields.items()))
+    return tuple(count for count in counts if count is not None)
 
 
 def field_for(name: CounterName, *labels: str) -> str:

@@ -14,6 +14,7 @@ from taskvisor.model.records import Instance
 from taskvisor.state.codec import decode, decode_operation, encode
 from taskvisor.state.connection import asking
 from taskvisor.state.counters import fields_for_change
+from taskvisor.state.histograms import amounts_for_change
 from taskvisor.state.transaction import Transaction
 from taskvisor.state.writing import Writer
 
@@ -57,6 +58,7 @@ class RedisJournal:
             self._require_lease(tx, change.before)
         self._writer.operation(tx, change.after, change.instance)
         self._writer.count(tx, fields_for_change(change))
+        self._writer.add(tx, amounts_for_change(change))
         self._writer.credit(tx, change)
         if change.after.host != change.before.host:
             tx.do("SREM", self._keys.operations_on(change.before.host), change.before.id)

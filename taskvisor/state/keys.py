@@ -64,6 +64,7 @@
 | tick:slices | hash | periodic task to how many slices of hosts it was sent to |
 | tick:last:<host> | hash | periodic task to its last Run there as JSON |
 | tick:runs:<host>:<task> | list | its last runs there, the latest first, bounded |
+| trace:<op> | string | the trace of its caller that an operation belongs to; expires |
 | waited:<task> | hash | id of what a periodic task waits for to "<seconds waited> <time last seen>" |
 | silent | hash | host that has fallen silent to when that was noticed |
 | series:names | hash | digest of a list of metrics' names to the list, as JSON |
@@ -106,6 +107,9 @@ class Keys:
 
     def operation(self, operation_id: str) -> str:
         return f"{self.prefix}op:{operation_id}"
+
+    def trace(self, operation_id: str) -> str:
+        return f"{self.prefix}trace:{operation_id}"
 
     @property
     def operations(self) -> str:

@@ -133,7 +133,7 @@ for _, command in ipairs(plan.commands) do
       redis.call('ZADD', command[3], redis.call('HINCRBY', command[4], command[5], 1), command[6])
     end
   elseif command[1] == 'count' then
-    redis.pcall('HINCRBY', command[2], command[3], 1) -- an error of it must not stop the script half-way
+    redis.pcall('HINCRBY', command[2], command[3], command[4]) -- an error of it must not stop the script half-way
   else
     redis.call(unpack(command))
   end

@@ -20,6 +20,7 @@ from taskvisor.model.volume import SHARED, hold_mode_of, volume_identity_for
 from taskvisor.state.addresses import allocating_member, free_port
 from taskvisor.state.codec import encode
 from taskvisor.state.counters import fields_for_end
+from taskvisor.state.histograms import Amounts, amounts_for_end
 from taskvisor.state.history import record_move
 from taskvisor.state.host_words import require_in_service
 from taskvisor.state.keys import HOSTS, Keys
@@ -79,6 +80,7 @@ class Writer:
             tx.do("PERSIST", key)
         self._event(tx, operation)
         self.count(tx, fields_for_end(operation))
+        self.add(tx, amounts_for_end(operation))
         outcome = self.outcome_for(operation, instance)
         if outcome is not None:
             self.outcome(tx, outcome)
@@ -90,8 +92,12 @@ class Writer:
 
     def count(self, tx: Transaction, fields: Iterable[str]) -> None:
         """Each of the counters' fields is one more."""
-        for field in fields:
-            tx.do("count", self.keys.counters, field)
+        self.add(tx, tuple((field, 1) for field in fields))
+
+    def add(self, tx: Transaction, amounts: Amounts) -> None:
+        """Each of the fields beside them is so much more."""
+        for field, amount in amounts:
+            tx.do("count", self.keys.counters, field, amount)
 
     def _event(self, tx: Transaction, operation: Operation) -> None:
         last = operation.timeline[-1].outcome if operation.timeline and operation.runner is None else ""

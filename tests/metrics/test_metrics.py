@@ -220,3 +220,29 @@ def test_what_was_measured_is_told_until_it_is_old_and_of_instances_if_asked(fle
 
     fleet.clock.sleep(181)
     assert not [name for name, _ in told_by(of_instances) if name.endswith("_measured")]
+
+
+def test_how_long_steps_and_operations_took_is_told_as_histograms(fleet: Fleet, collector: StoreCollector) -> None:
+    fleet.build("web")
+
+    told = told_by(collector)
+
+    step = {"flow": "instance.build", "step": "fetch_image", "direction": "do"}
+    assert value_of(told, "taskvisor_step_duration_seconds_count", **step) == 1
+    assert value_of(told, "taskvisor_step_duration_seconds_bucket", le="+Inf", **step) == 1
+    end = {"flow": "instance.build", "outcome": "succeeded"}
+    assert value_of(told, "taskvisor_operation_duration_seconds_count", **end) == 1
+    operation = fleet.read("build-web")
+    took_s = operation.updated_at - operation.created_at
+    assert value_of(told, "taskvisor_operation_duration_seconds_sum", **end) == pytest.approx(took_s, abs=0.001)
+
+
+def test_what_the_sweep_found_is_told_by_kind(fleet: Fleet, collector: StoreCollector) -> None:
+    assert value_of(told_by(collector), "taskvisor_sweep_findings_total", kind="overdue_operation") == 0
+    fleet.begin_build("web")
+    fleet.post.chains.clear()
+    fleet.clock.sleep(60)
+
+    assert fleet.sweep.run() == 1
+
+    assert value_of(told_by(collector), "taskvisor_sweep_findings_total", kind="overdue_operation") == 1

@@ -13,7 +13,7 @@ from taskvisor.model.operation import Operation, Runner, TimelineEntry
 from taskvisor.model.states import Direction, Phase
 from taskvisor.state.admission import Admission
 from taskvisor.state.connection import open_redis
-from taskvisor.state.counters import Count, CounterName, Counters, field_for
+from taskvisor.state.counters import Count, CounterName, Counters
 from taskvisor.state.journal import RedisJournal
 from taskvisor.state.keys import Keys
 from tests.fixtures.redis_servers import OpenRedisServer
@@ -105,7 +105,7 @@ def test_an_end_is_counted_by_its_flow_and_outcome(
 
     journal.commit(ended(accepted, Phase.FAILED))
 
-    assert counters.read() == {field_for(CounterName.OPERATIONS, "toy", "failed"): 1}
+    assert counters.list_counts() == (Count(name=CounterName.OPERATIONS, labels=("toy", "failed"), total=1),)
 
 
 def test_an_end_that_is_written_a_second_time_is_counted_once(
@@ -114,7 +114,7 @@ def test_an_end_that_is_written_a_second_time_is_counted_once(
     journal.commit(ended(accepted))
     journal.commit(ended(accepted))
 
-    assert list(counters.read().values()) == [1]
+    assert [count.total for count in counters.list_counts()] == [1]
 
 
 def test_an_end_that_is_refused_is_not_counted(journal: RedisJournal, counters: Counters, accepted: Operation) -> None:

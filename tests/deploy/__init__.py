@@ -1,0 +1,1 @@
+"""What is shipped to run it: compose, units, ACLs, proxies. Checked by the programs that read them."""
