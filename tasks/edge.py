@@ -260,8 +260,7 @@ class Edge:
 
     def _register_entry(self, name: str, ask: Asking) -> None:
         def enter(self_: Task, /, *args: Any, **fields: Any) -> Any:
-            if args:
-                raise Refused(f"{name} takes its fields by name (kwargs); {len(args)} came without one")
+            _require_names(name, args)
             try:
                 with self._tracing().request(name, OperationId(self_.request.id), parent_in(self_.request)):
                     return self._enter(self_, ask, fields)
@@ -348,12 +347,14 @@ class Edge:
             log.warning("launch_left_to_sweep", op=operation.id, reason=str(silence))
 
     def _register_wishes(self) -> None:
-        def cancel(**fields: Any) -> dict[str, str]:
+        def cancel(*args: Any, **fields: Any) -> dict[str, str]:
             """Ask an operation to stop and roll back."""
+            _require_names("operation.cancel", args)
             return self._wish(self._node().door.cancel, fields)
 
-        def retry(**fields: Any) -> dict[str, str]:
+        def retry(*args: Any, **fields: Any) -> dict[str, str]:
             """Let a STUCK operation go on, or a failed one begin again."""
+            _require_names("operation.retry", args)
             return self._wish(self._node().door.retry, fields)
 
         for function in (cancel, retry):
@@ -406,6 +407,11 @@ class Edge:
         self._app.task(
             sync_power_state, name=SYNC_ONE, shared=False, ignore_result=True, throws=(TaskvisorError,), **limits
         )
+
+
+def _require_names(task: str, args: tuple[Any, ...]) -> None:
+    if args:
+        raise Refused(f"{task} takes its fields by name (kwargs); {len(args)} came without one")
 
 
 def _again(task: Task, delay_s: float, limit: int, reason: TaskvisorError) -> Exception:

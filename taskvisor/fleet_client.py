@@ -9,6 +9,7 @@ from taskvisor.handle import Handle
 from taskvisor.model.fleet_views import (
     AggregateView,
     BatchView,
+    DeletedAggregateView,
     HostLabelsView,
     HostStateView,
     PlanView,
@@ -65,7 +66,7 @@ class FleetRequests(Asks):
         fields = {"name": name, "hosts": list(hosts), "properties": dict(properties or {})}
         return self._ask("aggregate.create", fields, operation_id)
 
-    def delete_aggregate(self, aggregate: str, *, operation_id: str | None = None) -> Handle[DeletedRecordView]:
+    def delete_aggregate(self, aggregate: str, *, operation_id: str | None = None) -> Handle[DeletedAggregateView]:
         """The aggregate is gone. Refused while a host is in it."""
         return self._ask("aggregate.delete", {"aggregate": aggregate}, operation_id)
 

@@ -4,7 +4,7 @@ from typing import Literal
 
 from taskvisor.asks import Asks
 from taskvisor.handle import Handle
-from taskvisor.model.host_views import DrainPlanView, DrainView, ForcedDownView, RemovedHostView
+from taskvisor.model.host_views import DrainPlanView, DrainView, ForcedDownView, RemovedHostView, UndrainView
 
 
 class HostRequests(Asks):
@@ -48,7 +48,7 @@ class HostRequests(Asks):
 
     def undrain_host(
         self, host: str, *, start_guests: bool = False, by: str | None = None, operation_id: str | None = None
-    ) -> Handle[DrainView]:
+    ) -> Handle[UndrainView]:
         """The host takes newcomers again; with `start_guests` those that the drain stopped are started."""
         return self._ask("host.undrain", {"host": host, "start_guests": start_guests, "by": by}, operation_id)
 

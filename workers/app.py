@@ -25,6 +25,7 @@ from taskvisor.model.urls import celery_url_for, redis_py_url_for
 from taskvisor.settings import Settings, read_settings
 from taskvisor.state.counters import CounterName
 from taskvisor.state.keys import Keys
+from workers import results
 from workers.bootsteps import install
 from workers.host import HostNode
 from workers.logs import configure_logs
@@ -53,11 +54,14 @@ def node() -> OpenNode:
 def app_for(settings: Settings) -> Celery:
     """The app, configured; tasks are not registered yet."""
     celery = Celery("taskvisor")
+    celery.loader.override_backends = dict.fromkeys(("redis", "rediss"), results.ALIAS)
     queues = (steps_queue(settings.host), control_queue(settings.host), COMPUTE_QUEUE)
     celery.conf.update(
         broker_url=broker_url_for(celery_url_for(settings.redis_url)),
         broker_transport_options=transport_options_for(
-            consumer=settings.host, counters_key=Keys(settings.key_prefix).counters
+            consumer=settings.host,
+            counters_key=Keys(settings.key_prefix).counters,
+            answers_keep_s=settings.result_keep_s,
         ),
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,  # a node lives on a Redis that is away, however long

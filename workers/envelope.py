@@ -25,6 +25,9 @@ from kombu.utils.json import loads as loads_json
 MAX_MESSAGE_BYTES = 1024 * 1024
 """Celery's own messages take 1 to 8 KB; a spec with user data some tens. More is a mistake or an attack."""
 
+MAX_ANSWERED_BYTES = 16 * MAX_MESSAGE_BYTES
+"""Of one that is too long so much is still read, for the id of who is to be told."""
+
 MAX_DEPTH = 64
 """Nested lists and objects. Python's own limit is near 1000, and is hit later, by code that does not expect it."""
 
@@ -44,12 +47,19 @@ class Envelope:
     """Decoded: args, kwargs, embed; `embed` is an object."""
     eta: datetime | None
 
+    @property
+    def request_id(self) -> str | None:
+        """As `Malformed` has it."""
+        return _request_id_of(self.payload)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Malformed:
-    """A message that Celery can't take, and why, in words for the person who reads the dead-letter list."""
+    """A message that Celery can't take, and why, in words for its sender and for who reads the dead-letter list."""
 
     reason: str
+    request_id: str | None = None
+    """Under which its sender waits for a result; None where none can be read, or he wants none."""
 
 
 class _Refused(Exception):
@@ -72,7 +82,7 @@ def check_envelope(
         body = _checked_body(payload, properties, accept)
         return Envelope(payload=payload, body=body, eta=_moment(headers, "eta"))
     except _Refused as refused:
-        return Malformed(reason=str(refused))
+        return Malformed(reason=str(refused), request_id=_request_id_in(raw))
 
 
 def check_broadcast(raw: bytes, *, is_control: bool) -> Malformed | None:
@@ -88,6 +98,31 @@ def check_broadcast(raw: bytes, *, is_control: bool) -> Malformed | None:
     except _Refused as refused:
         return Malformed(reason=str(refused))
     return None
+
+
+def _request_id_in(raw: bytes) -> str | None:
+    if len(raw) > MAX_ANSWERED_BYTES:
+        return None
+    try:
+        payload = loads_json(raw)
+    except Exception:  # noqa: BLE001 - as in `_parsed`
+        return None
+    return _request_id_of(payload) if isinstance(payload, dict) else None
+
+
+def _request_id_of(payload: Mapping[str, object]) -> str | None:
+    """Protocol 1, which is not taken, has it in the properties."""
+    headers, properties = (_or_empty(payload.get(part)) for part in ("headers", "properties"))
+    if headers.get("ignore_result") is True:
+        return None
+    try:
+        return _name(headers.get("id") or properties.get("correlation_id"), "id")
+    except _Refused:
+        return None
+
+
+def _or_empty(value: object) -> Mapping[str, object]:
+    return value if isinstance(value, dict) else {}
 
 
 def _parsed(data: bytes, what: str) -> object:
@@ -287,11 +322,13 @@ def _field(container: dict[str, object], name: str, kind: type, what: str) -> No
         raise _Refused(f"{what}.{name}: {type(value).__name__}, not {kind.__name__}")
 
 
-def _name(value: object, what: str) -> None:
-    if not _text(value, what):
+def _name(value: object, what: str) -> str:
+    name = _text(value, what)
+    if not name:
         raise _Refused(f"{what}: empty")
-    if len(str(value)) > MAX_NAME_CHARS:
+    if len(name) > MAX_NAME_CHARS:
         raise _Refused(f"{what}: longer than {MAX_NAME_CHARS} characters")
+    return name
 
 
 def _text(value: object, what: str) -> str:

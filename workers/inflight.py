@@ -48,7 +48,11 @@ BURY = """
 if redis.call('LREM', KEYS[1], 1, ARGV[1]) == 0 then return 0 end
 redis.call('LPUSH', KEYS[2], ARGV[2])
 redis.call('LTRIM', KEYS[2], 0, ARGV[3] - 1)
-if KEYS[3] then redis.call('HINCRBY', KEYS[3], ARGV[4], 1) end
+if KEYS[3] ~= '' then redis.call('HINCRBY', KEYS[3], ARGV[4], 1) end
+if KEYS[4] ~= '' and redis.call('EXISTS', KEYS[4]) == 0 then
+    redis.call('SETEX', KEYS[4], ARGV[6], ARGV[5])
+    redis.call('PUBLISH', KEYS[4], ARGV[5])
+end
 return 1
 """
 
@@ -152,6 +156,20 @@ class Received(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Answer:
+    """What the sender of a buried message finds under a key of his, if nothing is there yet, and hears on the channel of that
+    name.
+    """
+
+    key: str
+    payload: str
+    keep_s: int
+
+
+NO_ANSWER = Answer(key="", payload="", keep_s=0)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class _Unsettled:
     queue: str
     raw: bytes
@@ -247,8 +265,10 @@ class Ledger:
         """Let a BLMOVE that waits on that connection be answered now. Raises redis.RedisError."""
         self._client.client_unblock(connection_id)
 
-    def bury(self, queue: str, raw: bytes, reason: str) -> None:
-        """Move a message from flight to the dead-letter list of its queue, for a person to read. Raises redis.RedisError."""
+    def bury(self, queue: str, raw: bytes, reason: str, answer: Answer = NO_ANSWER) -> None:
+        """Move a message from flight to the dead-letter list of its queue, for a person to read, and answer its sender in the
+        same moment. Raises redis.RedisError.
+        """
         record = json.dumps(
             {
                 "reason": reason,
@@ -257,9 +277,8 @@ class Ledger:
                 "raw": raw[:DEAD_RAW_BYTES].decode("utf-8", "backslashreplace"),
             }
         )
-        keys = [inflight_key(queue, self.consumer), dead_key(queue)]
-        keys += [self._counters_key] if self._counters_key else []
-        self._run(BURY, len(keys), *keys, raw, record, DEAD_LENGTH, DEAD_LETTERED)
+        keys = (inflight_key(queue, self.consumer), dead_key(queue), self._counters_key or "", answer.key)
+        self._run(BURY, len(keys), *keys, raw, record, DEAD_LENGTH, DEAD_LETTERED, answer.payload, answer.keep_s)
         log.warning("message_dead_lettered", queue=queue, reason=reason, message_bytes=len(raw))
 
     def reconcile(self, queue: str) -> int:

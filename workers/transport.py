@@ -57,6 +57,7 @@ from kombu.transport import redis as stock
 from workers.envelope import ACCEPTED_CONTENT, MAX_MESSAGE_BYTES, Envelope, Malformed, check_broadcast, check_envelope
 from workers.inflight import Ledger
 from workers.reader import Poller, Reader
+from workers.refusals import refusal_of
 
 ALIAS = "reliable-redis"
 TRANSPORT_ALIASES[ALIAS] = "workers.transport:Transport"
@@ -82,10 +83,13 @@ def broker_url_for(redis_url: str) -> str:
     raise ValueError(f"{scheme}:// is no Redis URL; use redis://, rediss:// or redis+socket://")
 
 
-def transport_options_for(consumer: str, *, counters_key: str | None = None) -> dict[str, object]:
+def transport_options_for(
+    consumer: str, *, counters_key: str | None = None, answers_keep_s: int | None = None
+) -> dict[str, object]:
     """`broker_transport_options` of a worker that takes messages as `consumer`, the name of its host.
 
-    Dead letters are counted in the hash `counters_key`, if one is named.
+    Dead letters are counted in the hash `counters_key`, if one is named. With `answers_keep_s` their senders are told, where they
+    can be, by a result that is kept for so long.
 
     A Redis that hangs is given up after `socket_timeout`. BLMOVE waits one second in the server and its reply is read when
     it is there, so no timeout is too short for it; a reply that is overdue by `health_check_interval` ends the connection.
@@ -93,6 +97,7 @@ def transport_options_for(consumer: str, *, counters_key: str | None = None) -> 
     return {
         "consumer_id": consumer,
         "counters_key": counters_key,
+        "answers_keep_s": answers_keep_s,
         "socket_timeout": SOCKET_TIMEOUT_S,
         "socket_connect_timeout": CONNECT_TIMEOUT_S,
         "socket_keepalive": True,
@@ -162,6 +167,7 @@ class Channel(stock.Channel):
     # Options of our own
     consumer_id: str | None = None
     counters_key: str | None = None
+    answers_keep_s: int | None = None
     reliable_prefixes: tuple[str, ...] = ("host.", "compute")
     max_message_bytes = MAX_MESSAGE_BYTES
     accepted_content: tuple[str, ...] = ACCEPTED_CONTENT
@@ -169,6 +175,7 @@ class Channel(stock.Channel):
         *stock.Channel.from_transport_options,
         "consumer_id",
         "counters_key",
+        "answers_keep_s",
         "reliable_prefixes",
         "max_message_bytes",
         "accepted_content",
@@ -291,7 +298,7 @@ class Channel(stock.Channel):
             raw, queue=queue, max_message_bytes=self.max_message_bytes, accept=self.accepted_content
         )
         if isinstance(checked, Malformed):
-            ledger.bury(queue, raw, checked.reason)
+            self._bury(queue, raw, checked.reason, checked.request_id)
         else:
             self._deliver_or_bury(Delivery(queue, raw, checked))
 
@@ -304,7 +311,11 @@ class Channel(stock.Channel):
             # Left to itself it would end this worker, and the next one at the same message. (A KeyError, which kombu
             # takes for a lost connection, would make it reconnect for ever.)
             log.exception("message_handler_failed", queue=delivery.queue)
-            self._ledger_in_use().bury(delivery.queue, delivery.raw, f"handler: {type(error).__name__}")
+            reason = f"handler: {type(error).__name__}"
+            self._bury(delivery.queue, delivery.raw, reason, delivery.envelope.request_id)
+
+    def _bury(self, queue: str, raw: bytes, reason: str, request_id: str | None) -> None:
+        self._ledger_in_use().bury(queue, raw, reason, refusal_of(request_id, reason, keep_s=self.answers_keep_s))
 
     def _ledger_in_use(self) -> Ledger:
         if self.ledger is None:

@@ -32,6 +32,14 @@ class AggregateView(TypedDict):
     already: NotRequired[bool]
 
 
+class DeletedAggregateView(TypedDict):
+    """`state` is deleted; `already`: there was none. An aggregate has no id but its name."""
+
+    name: str
+    state: str
+    already: NotRequired[bool]
+
+
 class ServerGroupView(TypedDict):
     id: str
     name: str

@@ -1,7 +1,7 @@
 """What is said of whole hosts, as callers see it: plain JSON, the same in a task's result and on the command line."""
 
 from collections.abc import Iterable
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 from taskvisor.model.drain import Drain, Prospect
 from taskvisor.model.host_mark import HostEvent, HostMark
@@ -36,6 +36,28 @@ class DrainView(TypedDict):
     stopped: list[str]
 
 
+class UndrainView(TypedDict):
+    """The drain that was ended, as DrainView has it. `disabled_reason` None: the host takes newcomers. `already`: it was not
+    being drained, and no more is said than host and phase.
+    """
+
+    host: str
+    phase: str
+    id: NotRequired[str]
+    reason: NotRequired[str]
+    by: NotRequired[str]
+    guests: NotRequired[str]
+    builds: NotRequired[str]
+    began_at: NotRequired[float]
+    deadline_at: NotRequired[float]
+    looked_at: NotRequired[float]
+    ended_at: NotRequired[float | None]
+    in_the_way: NotRequired[list[ProspectView]]
+    stopped: NotRequired[list[str]]
+    disabled_reason: NotRequired[str | None]
+    already: NotRequired[bool]
+
+
 class DrainPlanView(TypedDict):
     """What a drain would come to now: everything on the host."""
 
@@ -60,18 +82,20 @@ class HostEventView(TypedDict):
 
 
 class ForcedDownView(TypedDict):
-    """`forced_down` None: its heartbeat is believed."""
+    """`forced_down` None: its heartbeat is believed. `already` is there, and true, when it was so before."""
 
     host: str
     forced_down: HostMarkView | None
+    already: NotRequired[bool]
 
 
 class RemovedHostView(TypedDict):
-    """`messages`: so many of its own queues went with it; no operation needed them."""
+    """`messages`: so many of its own queues went with it; no operation needed them. `already`: there was no such host."""
 
     host: str
     state: str
     messages: int
+    already: NotRequired[bool]
 
 
 def prospect_views(prospects: Iterable[Prospect]) -> list[ProspectView]:

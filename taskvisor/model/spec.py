@@ -4,6 +4,7 @@ The argument of every entry task is one of these models, as plain JSON kwargs. A
 """
 
 import re
+from collections.abc import Iterable
 from typing import Annotated, Any, TypeVar
 
 from pydantic import (
@@ -39,6 +40,9 @@ SSH_KEYS_LIMIT_BYTES = 131_072
 
 NEVER_QUOTED = frozenset({"user_data"})
 """What is wrong with these is told without showing them: they may hold secrets, and errors are logged."""
+
+SHOWN_LIMIT = 80
+"""Of what a caller sent, so much is shown to him again."""
 
 
 def _named(name: str) -> str:
@@ -108,11 +112,16 @@ def _volume_format(kind: ImageFormat) -> ImageFormat:
     return kind
 
 
-Name = Annotated[str, AfterValidator(_named)]
-Mac = Annotated[str, AfterValidator(_unicast_mac)]
+def shown_as(pattern: str) -> Any:
+    """What the published schema (docs/schema) says of a text that a function judges: never narrower than that function."""
+    return Field(json_schema_extra={"pattern": pattern})
+
+
+Name = Annotated[str, AfterValidator(_named), shown_as(f"^{NAME_PATTERN}$")]
+Mac = Annotated[str, AfterValidator(_unicast_mac), shown_as("^[0-9A-Fa-f][02468ACEace](:[0-9A-Fa-f]{2}){5}$")]
 SshKey = Annotated[str, Field(max_length=16_384), AfterValidator(_ssh_key)]
-Ipv4 = Annotated[str, AfterValidator(_ipv4)]
-Sha256 = Annotated[str, AfterValidator(_sha256)]
+Ipv4 = Annotated[str, AfterValidator(_ipv4), shown_as(r"^[0-9]+(\.[0-9]+){3}$")]
+Sha256 = Annotated[str, AfterValidator(_sha256), shown_as("^[0-9a-f]{64}$")]
 Label = Annotated[str, StringConstraints(pattern=rf"^{LABEL_PATTERN}$")]
 MetadataKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9 _.:-]{1,255}$")]
 OptionKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:-]{1,255}$")]
@@ -215,7 +224,7 @@ def _spelled_out(volume: object) -> object:
     return {"source": volume} if isinstance(volume, str) else volume
 
 
-Volume = Annotated[VolumeSpec, BeforeValidator(_spelled_out)]
+Volume = Annotated[VolumeSpec, BeforeValidator(_spelled_out, json_schema_input_type=VolumeUrl | VolumeSpec)]
 """A volume, or its source alone."""
 
 
@@ -393,16 +402,25 @@ def _first_rule_broken(error: ValidationError) -> str:
     problems = error.errors(include_url=False)
     about_first = [problem for problem in problems if problem["loc"][:1] == problems[0]["loc"][:1]]
     problem = max(about_first, key=lambda problem: len(problem["loc"]))  # of a choice, the one that came furthest
-    where = ".".join(str(part) for part in problem["loc"] if re.fullmatch(r"[a-z0-9_]+", str(part)))
-    if problem["type"] == "extra_forbidden":
-        return f"{where}: unknown field; remove it or check its spelling"
+    *above, last = map(str, problem["loc"] or ("",))
+    if (
+        problem["type"] == "extra_forbidden"
+    ):  # its name is the caller's, and may be any text: JavaScript says imageFormat
+        return f"{_cut('.'.join((*_fields_of(above), last)))}: unknown field; remove it or check its spelling"
+    where = ".".join(_fields_of((*above, last)))
     if problem["type"] == "missing":
         return f"{where}: missing; it must be given"
     rule = problem["msg"].removeprefix("Value error, ")
     rule = (rule[0].lower() + rule[1:]).replace("tuple", "list")  # callers write JSON
     if where in NEVER_QUOTED:
         return f"{where}: {rule}"
-    value = repr(problem["input"])
-    if len(value) > 80:
-        value = value[:79] + "…"
-    return f"{where}: {value}: {rule}" if where else rule
+    return f"{where}: {_cut(repr(problem['input']))}: {rule}" if where else rule
+
+
+def _fields_of(path: Iterable[str]) -> list[str]:
+    """Without what pydantic says between them, such as the name of the choice that it tried."""
+    return [part for part in path if re.fullmatch(r"[a-z0-9_]+", part)]
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= SHOWN_LIMIT else text[: SHOWN_LIMIT - 1] + "…"

@@ -1,10 +1,9 @@
 """Records as callers see them: plain JSON, the same in a task's result, on the command line and in an event."""
 
-from dataclasses import asdict
 from typing import TypedDict
 
 from taskvisor.model.network import Port
-from taskvisor.model.records import Image, Instance
+from taskvisor.model.records import Flavor, Image, Instance
 from taskvisor.model.urls import shown_url
 from taskvisor.model.volume import VolumeAttachment
 
@@ -31,6 +30,18 @@ class VolumeView(TypedDict):
     readonly: bool
 
 
+class OwnFlavorView(TypedDict):
+    """The size that an instance was built with, whatever became of the flavor since."""
+
+    name: str
+    vcpus: int
+    memory_mib: int
+    disk_gib: int
+    swap_mib: int
+    ephemeral_gib: int
+    extra_specs: dict[str, str]
+
+
 class InstanceView(TypedDict):
     """The outcome of every operation on an instance. Times are seconds since the epoch.
 
@@ -44,7 +55,7 @@ class InstanceView(TypedDict):
     vm_state: str
     task_state: str | None
     power_state: str
-    flavor: dict[str, str | int]
+    flavor: OwnFlavorView
     image: str
     ports: list[PortView]
     metadata: dict[str, str]
@@ -97,7 +108,7 @@ def instance_view(instance: Instance) -> InstanceView:
         "vm_state": instance.vm_state.value,
         "task_state": instance.task_state.value if instance.task_state else None,
         "power_state": instance.power_state.label,
-        "flavor": asdict(instance.flavor),
+        "flavor": own_flavor_view(instance.flavor),
         "image": instance.image_name,
         "ports": [port_view(port) for port in instance.ports],
         "metadata": dict(instance.metadata),
@@ -109,6 +120,19 @@ def instance_view(instance: Instance) -> InstanceView:
         "volumes": [volume_view(volume) for volume in instance.volumes],
         "disks": str(instance.disk_backend) if instance.disk_backend else None,
         "project": instance.project,
+    }
+
+
+def own_flavor_view(flavor: Flavor) -> OwnFlavorView:
+    """The size of an instance for its caller."""
+    return {
+        "name": flavor.name,
+        "vcpus": flavor.vcpus,
+        "memory_mib": flavor.memory_mib,
+        "disk_gib": flavor.disk_gib,
+        "swap_mib": flavor.swap_mib,
+        "ephemeral_gib": flavor.ephemeral_gib,
+        "extra_specs": dict(flavor.extra_specs),
     }
 
 

@@ -26,6 +26,7 @@ from taskvisor.model.network import HostLinks
 from taskvisor.model.operation import Facts, Operation, Runner
 from taskvisor.model.operator import OperatorChoices
 from taskvisor.model.records import Instance
+from taskvisor.model.states import Phase
 from taskvisor.state.addresses import Addresses
 from taskvisor.state.admission import Admission
 from taskvisor.state.aggregates import AggregateChanges, Aggregates
@@ -62,6 +63,7 @@ from taskvisor.state.waiting import Waiting
 from taskvisor.state.writing import OutcomeFor, Writer
 from tests.support.clock import FakeClock
 from tests.support.post import Post
+from tests.support.published import require_published_result
 from tests.support.spies import OnCall, watched, watched_ports
 from virt.seeds.vendor_data import VendorDataFile
 from virt.simulated import SimulatedDisks, SimulatedHypervisor, SimulatedImageCache, SimulatedVolumes
@@ -316,10 +318,13 @@ class Fleet:
         return answer.operation
 
     def ask(self, flow: str, operation_id: str, **fields: Any) -> Operation:
-        """The operation is let in and carried on until nothing is in the post."""
+        """The operation is let in and carried on until nothing is in the post. Its result is as docs/schema says."""
         self.begin(flow, operation_id, **fields)
         self.post.deliver_all()
-        return self.read(operation_id)
+        operation = self.read(operation_id)
+        if operation.phase is Phase.SUCCEEDED:
+            require_published_result(flow, operation.result)
+        return operation
 
     def build(self, name: str = "web", operation_id: str | None = None, **fields: Any) -> Operation:
         """A small guest is built, or its build has failed."""

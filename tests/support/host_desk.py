@@ -13,6 +13,7 @@ from taskvisor.model.ids import HostName, OperationId
 from taskvisor.model.records import Host
 from taskvisor.state.writing import Outcome
 from tests.support.fleet import Fleet
+from tests.support.published import require_published_result
 
 LOOKS_LIMIT = 100
 
@@ -46,6 +47,11 @@ class HostDesk:
 
     def ask(self, act: str, request_id: str | None = None, **fields: Any) -> dict[str, Any]:
         """What its caller is told; a refusal is raised."""
+        told = self._told(act, request_id, fields)
+        require_published_result(f"host.{act}", told)
+        return told
+
+    def _told(self, act: str, request_id: str | None, fields: dict[str, Any]) -> dict[str, Any]:
         self.asked += 1
         request_id = request_id or f"request-{self.asked}"
         answer = getattr(self.door, act)(OperationId(request_id), fields)

@@ -11,6 +11,7 @@ from celery.app.trace import trace_task
 
 from taskvisor.client import Taskvisor
 from tests.support.fleet import Fleet
+from tests.support.published import require_published_arguments, require_published_result
 from tests.tasks.edges import open_edge_app
 
 ANSWER_LIMIT_S = 30.0
@@ -30,7 +31,10 @@ class NetworkDesk:
         self._asked += 1
         request_id = request_id or f"request-{self._asked}"
         self.take(task, request_id, **fields)
-        return self._client.handle(request_id).wait(ANSWER_LIMIT_S)
+        told = self._client.handle(request_id).wait(ANSWER_LIMIT_S)
+        require_published_arguments(task, fields)
+        require_published_result(task, told)
+        return told
 
     def take(self, task: str, request_id: str, **fields: Any) -> None:
         """The request's message is taken, once more maybe."""

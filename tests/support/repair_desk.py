@@ -11,6 +11,7 @@ from taskvisor.model.ids import HostName, OperationId
 from taskvisor.model.repair import RepairSpec
 from tests.support.fleet import PERIOD_S, Fleet
 from tests.support.images import ImageDesk, PlainAnswers
+from tests.support.published import require_published_result
 from workers.locks import InstanceLocks
 
 
@@ -25,6 +26,11 @@ class RepairDesk:
 
     def mend(self, finding: Finding, request_id: str | None = None) -> dict[str, Any]:
         """What the caller is told; a refusal is raised. Operations and images that are sent on come to their ends."""
+        told = self._mended(finding, request_id)
+        require_published_result("fleet.repair", told)
+        return told
+
+    def _mended(self, finding: Finding, request_id: str | None) -> dict[str, Any]:
         self._asked += 1
         name = request_id or f"repair-{self._asked}"
         fields = {"code": finding.code.value, "subject": finding.subject, "host": finding.host}

@@ -21,6 +21,7 @@ from taskvisor.state.connection import open_redis
 from taskvisor.state.hosts import Hosts
 from taskvisor.state.keys import Keys
 from tests.fixtures.machine import ROOT
+from tests.support.published import require_published_arguments, require_published_result
 from tests.system.auditing import require_true_records
 
 LIMIT_S = 60.0
@@ -47,7 +48,7 @@ class Nodes:
         self.redis_url = redis_url
         self.state_dir = state_dir
         self.host = host
-        self._environment = {
+        self.environment = {
             **os.environ,
             "TASKVISOR_REDIS_URL": redis_url,
             "TASKVISOR_STATE_DIR": str(state_dir),
@@ -59,6 +60,7 @@ class Nodes:
             **({"TASKVISOR_LIBVIRT_URI": libvirt_uri} if libvirt_uri else {}),
             **options,
         }
+        """Of the nodes, and of what else runs beside them."""
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self.leaves: set[Code] = set()
         """What the test leaves on purpose, so that the audit after it does not mind."""
@@ -93,7 +95,7 @@ class Nodes:
                 "--without-gossip",
                 "--without-mingle",
             ],
-            env=self._environment,
+            env=self.environment,
             stdout=log,
             stderr=log,
             cwd=self.state_dir,
@@ -148,8 +150,11 @@ class Nodes:
         return self.producer.send_task(task, kwargs=fields, queue="compute", task_id=operation_id)
 
     def ask(self, task: str, operation_id: str | None = None, **fields: Any) -> Any:
-        """Ask, and wait for the outcome; raises what the operation failed with."""
-        return self.send(task, operation_id, **fields).get(timeout=LIMIT_S)
+        """Ask, and wait for the outcome; raises what the operation failed with. Both are as docs/schema says."""
+        result = self.send(task, operation_id, **fields).get(timeout=LIMIT_S)
+        require_published_arguments(task, fields)
+        require_published_result(task, result)
+        return result
 
     def incarnation(self) -> str | None:
         return self.hosts.read_incarnation(HostName(self.host))

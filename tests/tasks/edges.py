@@ -20,6 +20,7 @@ class DoorOnly:
         self.host = HostName("h1")
         self.door = fleet.door
         self.drain_at_once = 2
+        self.sweep = fleet.sweep
 
 
 @contextmanager

@@ -125,6 +125,30 @@ def test_reasons_quote_nothing_of_the_message() -> None:
     assert "s3cret" not in verdict.reason
 
 
+ADDRESSED: dict[str, tuple[bytes, str | None]] = {
+    "by its header": (message(without="headers.task", headers__id="mine"), "mine"),
+    "as of protocol 1": (message(headers={}, properties__correlation_id="mine"), "mine"),
+    "in two megabytes": (message("x" * 2_000_000, headers__id="mine"), "mine"),
+    "in more than is read": (message("x" * 20_000_000, headers__id="mine"), None),
+    "who wants no result": (message(without="headers.task", headers__ignore_result=True), None),
+    "a number": (message(headers__id=7), None),
+    "an endless one": (message(headers__id="x" * 1000), None),
+    "half a surrogate pair": (message(headers__id="\ud800"), None),
+    "without one": (message(without="headers.id"), None),
+    "in no JSON": (b"hello", None),
+    "in a list": (b"[]", None),
+    "in headers of a list": (message(headers=["id"]), None),
+}
+
+
+@pytest.mark.parametrize("kind", ADDRESSED)
+def test_who_waits_for_a_malformed_message_is_known_where_it_can_be(kind: str) -> None:
+    raw, request_id = ADDRESSED[kind]
+    verdict = check_envelope(raw, queue="host.a")
+    assert isinstance(verdict, Malformed)
+    assert verdict.request_id == request_id
+
+
 ACCEPTED: dict[str, bytes] = {
     "the least": message(),
     "no delivery tag": message(without="properties.delivery_tag"),

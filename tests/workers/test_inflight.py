@@ -8,7 +8,7 @@ import pytest
 import redis
 
 from taskvisor.state.counters import CounterName
-from workers.inflight import DEAD_LENGTH, RECLAIM_BATCH, Ledger, reclaim_inflight, restore_inflight
+from workers.inflight import DEAD_LENGTH, RECLAIM_BATCH, Answer, Ledger, reclaim_inflight, restore_inflight
 
 from .conftest import RedisServer
 
@@ -217,3 +217,30 @@ def test_what_is_buried_is_counted_once(client: redis.Redis) -> None:
     ledger.bury(QUEUE, b"x", "message: no good")
     ledger.bury(QUEUE, b"never in flight", "message: no good")
     assert client.hgetall("tv:counters") == {CounterName.MESSAGES_DEAD_LETTERED.value.encode(): b"2"}
+
+
+def test_whose_message_is_buried_finds_an_answer_and_hears_it(client: redis.Redis, ledger: Ledger) -> None:
+    heard = client.pubsub()  # type: ignore[no-untyped-call]
+    heard.subscribe("celery-task-meta-x")
+    client.lpush(FLIGHT, b"x")
+
+    ledger.bury(QUEUE, b"x", "message: no good", Answer(key="celery-task-meta-x", payload="refused", keep_s=60))
+
+    assert client.get("celery-task-meta-x") == b"refused"
+    assert 0 < client.ttl("celery-task-meta-x") <= 60
+    told = iter(lambda: heard.get_message(ignore_subscribe_messages=True, timeout=30.0), False)
+    assert next(one["data"] for one in told if one is not None) == b"refused"
+    heard.close()
+
+
+def test_an_answer_takes_nothing_elses_place_and_is_given_once(client: redis.Redis, ledger: Ledger) -> None:
+    answer = Answer(key="celery-task-meta-x", payload="refused", keep_s=60)
+    client.set("celery-task-meta-x", "progress")
+    client.lpush(FLIGHT, b"x")
+
+    ledger.bury(QUEUE, b"x", "message: no good", answer)
+    assert client.get("celery-task-meta-x") == b"progress"
+    client.delete("celery-task-meta-x")
+    ledger.bury(QUEUE, b"x", "message: no good", answer)  # it is in flight no more
+
+    assert not client.exists("celery-task-meta-x")
