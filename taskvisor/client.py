@@ -9,53 +9,55 @@ and CELERY_BROKER_URL and its kin, which override what an app is configured with
         print(handle.wait(600)["addresses"])
 """
 
-import os
+from __future__ import annotations  # what requests come to is imported by who checks types only
+
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
-from taskvisor.fields import (
-    ChangedFlavorView,
-    ChangedFloatingView,
-    CreatedNetworkView,
-    DeletedFloatingView,
-    DeletedImageView,
-    DeletedRecordView,
-    DeletedView,
-    FlavorFields,
-    KeptView,
-    NetworkFields,
-    NewFlavorFields,
-    NicFields,
-    PowerView,
-    RegisteredView,
-    RepairView,
-    RuleFields,
-    SnapshotView,
-    VolumeFields,
-    WishView,
-    WrittenGroupView,
-)
 from taskvisor.fleet_client import FleetRequests
+from taskvisor.fork_gate import GATE
 from taskvisor.handle import Handle
 from taskvisor.host_client import HostRequests
-from taskvisor.model.errors import CannotAsk, Refused
-from taskvisor.model.flavor_record import FlavorView, flavor_view
-from taskvisor.model.history import MoveView, move_view
-from taskvisor.model.urls import celery_url_for
-from taskvisor.model.view import ImageView, InstanceView, image_view
-from taskvisor.sending import Door
+from taskvisor.model.errors import CannotAsk, Unauthorised
+from taskvisor.model.urls import celery_url_for, require_redis_url
+from taskvisor.opened import Connections
+from taskvisor.record_reads import RecordReads
+from taskvisor.sending import COMPUTE_QUEUE
 
 if TYPE_CHECKING:
-    from taskvisor.state.catalog import Catalog
+    from taskvisor.fields import (
+        ChangedFlavorView,
+        ChangedFloatingView,
+        CreatedNetworkView,
+        DeletedFloatingView,
+        DeletedImageView,
+        DeletedRecordView,
+        DeletedView,
+        FlavorFields,
+        KeptView,
+        NetworkFields,
+        NewFlavorFields,
+        NicFields,
+        PowerView,
+        RegisteredView,
+        RepairView,
+        RuleFields,
+        SnapshotView,
+        VolumeFields,
+        WishView,
+        WrittenGroupView,
+    )
+    from taskvisor.handle import Outcome
+    from taskvisor.model.operation import Operation
+    from taskvisor.model.view import InstanceView
     from taskvisor.state.keys import Keys
 
 DEFAULT_KEY_PREFIX = "taskvisor:"
-CELERY_SCHEMES = ("redis://", "rediss://", "redis+socket://")
 
 
-class Taskvisor(FleetRequests, HostRequests):
+class Taskvisor(FleetRequests, HostRequests, RecordReads):
     """Asks for operations. Safe in threads; after a fork it opens its connections anew. Close it, or use it with `with`.
 
     `redis_url` is redis://, rediss://, unix:///path?db=0 or Celery's redis+socket:///path?virtual_host=0; without one, that
@@ -67,18 +69,15 @@ class Taskvisor(FleetRequests, HostRequests):
     operation, however often it is asked.
     """
 
-    def __init__(
-        self, redis_url: str | None = None, *, timeout_s: float = 5.0, key_prefix: str = DEFAULT_KEY_PREFIX
-    ) -> None:
-        """`key_prefix`: TASKVISOR_KEY_PREFIX of the workers, by which records are read."""
-        self._key_prefix = key_prefix
-        self._url = celery_url_for(redis_url or _default_url())
-        if not self._url.startswith(CELERY_SCHEMES):
-            raise Refused(f"Redis URL {redis_url!r}: use redis://HOST:PORT/DB, rediss://… or unix:///PATH?db=DB")
-        self._timeout_s = timeout_s
-        self._door: Door | None = None
+    def __init__(self, redis_url: str | None = None, *, timeout_s: float = 5.0, key_prefix: str | None = None) -> None:
+        """`key_prefix`: TASKVISOR_KEY_PREFIX of the workers, by which records are read. Without a URL it is read as that is."""
+        if redis_url is None:
+            redis_url, configured_prefix = _configured()
+            key_prefix = key_prefix or configured_prefix
+        self._key_prefix = key_prefix or DEFAULT_KEY_PREFIX
+        self._connections = Connections(celery_url_for(require_redis_url(redis_url)), timeout_s)
 
-    def __enter__(self) -> "Taskvisor":
+    def __enter__(self) -> Taskvisor:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -86,9 +85,7 @@ class Taskvisor(FleetRequests, HostRequests):
 
     def close(self) -> None:
         """The connections are closed. A later request opens new ones."""
-        door, self._door = self._door, None
-        if door is not None:
-            door.close()
+        self._connections.close()
 
     def build(
         self,
@@ -153,6 +150,10 @@ class Taskvisor(FleetRequests, HostRequests):
     ) -> Handle[PowerView]:
         """The instance, which was deleted softly, runs again."""
         return self._ask("instance.restore", {"instance": instance, "wait_turn_s": wait_turn_s}, operation_id)
+
+    def reclaim(self, instance: str, *, operation_id: str | None = None) -> Handle[DeletedView]:
+        """The instance, which was deleted softly, and all that was held for it are gone. Refused for one that was not."""
+        return self._ask("instance.reclaim", {"instance": instance}, operation_id)
 
     def start(
         self, instance: str, *, wait_turn_s: int | None = None, operation_id: str | None = None
@@ -245,17 +246,6 @@ class Taskvisor(FleetRequests, HostRequests):
         While the host that has the file is down, its state is RETRY, and it waits.
         """
         return self._ask("image.delete", {"image": image}, operation_id)
-
-    def list_images(self) -> tuple[ImageView, ...]:
-        """Every registered image, by name, read from the records. CannotAsk when Redis does not answer."""
-        with self._catalog() as catalog:
-            return tuple(map(image_view, catalog.list_images()))
-
-    def read_image(self, image: str) -> ImageView | None:
-        """The registered image of that name or id; None when there is none. CannotAsk when Redis does not answer."""
-        with self._catalog() as catalog:
-            found = catalog.find_image(image)
-            return None if found is None else image_view(found)
 
     def attach_volume(
         self,
@@ -373,34 +363,6 @@ class Taskvisor(FleetRequests, HostRequests):
         """The project may have the private flavor no more; what it built with it stays."""
         return self._ask("flavor.remove_access", {"flavor": flavor, "project": project}, operation_id)
 
-    def list_flavors(self, project: str | None = None) -> tuple[FlavorView, ...]:
-        """Every flavor, or those that the project may have, by name, read from the records. CannotAsk when Redis is silent."""
-        from taskvisor.state.flavors import Flavors  # noqa: PLC0415 - as in `_records`
-
-        with self._records() as (client, keys):
-            found = Flavors(client, keys).list()
-        return tuple(flavor_view(record) for record in found if project is None or record.is_for(project))
-
-    def read_flavor(self, flavor: str) -> FlavorView | None:
-        """The flavor of that name or id; None when there is none. CannotAsk when Redis does not answer."""
-        from taskvisor.state.flavors import Flavors  # noqa: PLC0415 - as in `_records`
-
-        with self._records() as (client, keys):
-            found = Flavors(client, keys).look_up(flavor)
-        return None if found is None else flavor_view(found)
-
-    def read_history(self, instance: str) -> tuple[MoveView, ...]:
-        """The last moves of the instance's states, newest first: when, by whom and why; none when there is no such instance.
-
-        `instance` is a name or an id. CannotAsk when Redis does not answer.
-        """
-        from taskvisor.state.catalog import Catalog  # noqa: PLC0415 - as in `_records`
-        from taskvisor.state.history import Histories  # noqa: PLC0415
-
-        with self._records() as (client, keys):
-            moves = Histories(client, keys).read(Catalog(client, keys).find_instance_id(instance))
-        return tuple(map(move_view, moves))
-
     def create_floating(self, address: str, *, operation_id: str | None = None) -> Handle[ChangedFloatingView]:
         """An outer address that ports can be given; it must be routed to the hosts."""
         return self._ask("floating.create", {"address": address}, operation_id)
@@ -445,72 +407,122 @@ class Taskvisor(FleetRequests, HostRequests):
 
         A host that does not take the request within `expires_s` never does.
         """
-        request_id = str(uuid.uuid4())
-        with self.asking(f"take the request host.verify to {host}"):
-            self._opened().send("host.verify", {}, request_id, queue=f"host.{host}.control", expires_s=expires_s)
-        return self.handle(request_id)
+        return self._ask_host("host.verify", host, expires_s=expires_s)
 
     def report_of_host(self, host: str, *, expires_s: float) -> None:
         """Ask a host to report its resources to the store, as it does periodically."""
-        with self.asking(f"take the request host.track to {host}"):
-            queue = f"host.{host}.control"
-            self._opened().send("host.track", {}, str(uuid.uuid4()), queue=queue, expires_s=expires_s)
+        self._ask_host("host.track", host, expires_s=expires_s)
 
     def tell_of_host(self, host: str, *, expires_s: float) -> Handle[object]:
         """Ask a host for all that it has of records: its result is a `taskvisor.model.holdings.HostHoldings` as JSON. Changes
         nothing there. A host that does not take the request within `expires_s` never does.
         """
-        request_id = str(uuid.uuid4())
-        with self.asking(f"take the request host.tell to {host}"):
-            self._opened().send("host.tell", {}, request_id, queue=f"host.{host}.control", expires_s=expires_s)
-        return self.handle(request_id)
+        return self._ask_host("host.tell", host, expires_s=expires_s)
 
     def handle(self, operation_id: str) -> Handle[Any]:
         """The handle of an operation that was asked for before, by anyone."""
-        return Handle(self._opened().result(operation_id), self)
+        return Handle(self._connections.opened().door.result(operation_id), self)
+
+    def read_result(self, request_id: str) -> Mapping[str, Any]:
+        """What Celery's back end has of a request now: `status` and `result`. `Handle.look` says it in our words. CannotAsk."""
+        with self.asking(f"read the result of operation {request_id}"):
+            return self._connections.opened().door.read(request_id)
+
+    def read_operation(self, request_id: str) -> Operation | None:
+        """The operation's record; None when there is none (yet, or any more). CannotAsk."""
+        with self._records() as (client, keys):
+            from taskvisor.model.ids import OperationId  # noqa: PLC0415 - as Celery: who only asks does not wait for it
+            from taskvisor.state.catalog import Catalog  # noqa: PLC0415
+
+            return Catalog(client, keys).read_operation(OperationId(request_id))
+
+    def read_recorded_end(self, request_id: str) -> Outcome[Any] | None:
+        """How the operation ended, by its record; None when that does not say. CannotAsk."""
+        operation = self.read_operation(request_id)
+        if operation is None:
+            return None
+        with self._records():
+            from taskvisor.diagnosis import outcome_of  # noqa: PLC0415
+
+            return outcome_of(operation)
+
+    def why_it_waits(self, request_id: str) -> str:
+        """Why a request may not go on by itself, and what to do; empty when nothing is known against it. CannotAsk."""
+        with self._records() as (client, keys):
+            from taskvisor.diagnosis import why_it_waits  # noqa: PLC0415
+
+            return why_it_waits(client, keys, request_id)
 
     @contextmanager
     def asking(self, what: str) -> Iterator[None]:
-        """Turn the silence of Redis into CannotAsk: nobody may conclude from it that something did not happen."""
-        try:
-            yield
-        except self._opened().silence as error:
-            why = str(error).rstrip(".")
-            raise CannotAsk(f"Redis did not answer when asked to {what}: {why}; is it up and reachable?") from error
+        """Turn the silence of Redis into CannotAsk: nobody may conclude from it that something did not happen.
+
+        Unauthorised when it does not let us; Refused when it has no such database.
+        """
+        door = self._connections.opened().door
+        from taskvisor.state.connection import asking, redis_error_behind  # noqa: PLC0415 - imported by now
+
+        with asking(what):
+            try:
+                yield
+            except door.silence as error:
+                behind = redis_error_behind(error)
+                if behind is not None:
+                    raise behind from error
+                why = str(error).rstrip(".")
+                raise CannotAsk(f"Redis did not answer when asked to {what}: {why}; is it up and reachable?") from error
 
     def _ask(self, task: str, fields: Mapping[str, object], operation_id: str | None) -> Handle[Any]:
         given = {name: value for name, value in fields.items() if value is not None}
         operation_id = operation_id or str(uuid.uuid4())
-        with self.asking(f"take the request {task} ({operation_id})"):
-            self._opened().send(task, given, operation_id)
+        self._send(task, given, operation_id)
         return self.handle(operation_id)
 
-    @contextmanager
-    def _catalog(self) -> Iterator["Catalog"]:
-        from taskvisor.state.catalog import Catalog  # noqa: PLC0415 - as in `_records`
+    def _ask_host(self, task: str, host: str, *, expires_s: float) -> Handle[object]:
+        request_id = str(uuid.uuid4())
+        self._send(task, {}, request_id, queue=f"host.{host}.control", expires_s=expires_s)
+        return self.handle(request_id)
 
-        with self._records() as (client, keys):
-            yield Catalog(client, keys)
+    def _send(
+        self,
+        task: str,
+        fields: Mapping[str, object],
+        request_id: str,
+        *,
+        queue: str = COMPUTE_QUEUE,
+        expires_s: float | None = None,
+    ) -> None:
+        where = "" if queue == COMPUTE_QUEUE else f" to {queue}"
+        what = f"take the request {task} ({request_id}){where}"
+        self._require_fit(what)
+        with self.asking(what):
+            self._connections.opened().door.send(task, dict(fields), request_id, queue=queue, expires_s=expires_s)
 
-    @contextmanager
-    def _records(self) -> Iterator[tuple[Any, "Keys"]]:
-        """What a reader of records is made of: the store's connection, whose type is the store's business, and its keys."""
-        from taskvisor.state.connection import open_redis  # noqa: PLC0415 - as Celery: who only asks does not wait for it
-        from taskvisor.state.keys import Keys  # noqa: PLC0415
-
-        client = open_redis(self._url, timeout_s=self._timeout_s)
+    def _require_fit(self, what: str) -> None:
         try:
-            yield client, Keys(self._key_prefix)
-        finally:
-            client.close()
+            self._connections.require_fit()
+        except Unauthorised:
+            raise
+        except CannotAsk as silence:
+            why = f"Redis did not answer when asked to {what}, and nothing was sent: {silence.__cause__}"
+            raise CannotAsk(f"{why.rstrip('.')}; is it up and reachable?") from silence
 
-    def _opened(self) -> Door:
-        if self._door is None or self._door.pid != os.getpid():
-            self._door = Door(self._url, self._timeout_s)
-        return self._door
+    @contextmanager
+    def _records(self) -> Iterator[tuple[Any, Keys]]:
+        """What a reader of records is made of: the store's connection, whose type is the store's business, and its keys.
+
+        No fork happens in the block, so that what readers are made of is imported there.
+        """
+        with GATE.pass_through():
+            from taskvisor.state.keys import Keys  # noqa: PLC0415
+
+            yield self._connections.opened().records, Keys(self._key_prefix)
 
 
-def _default_url() -> str:
-    from taskvisor.settings import read_settings  # noqa: PLC0415 - pydantic, which a client with a URL does not need
+def _configured() -> tuple[str, str]:
+    """URL and prefix of the settings."""
+    with GATE.pass_through():
+        from taskvisor.settings import read_settings  # noqa: PLC0415 - pydantic, which a client with a URL does not need
 
-    return read_settings().redis_url
+        settings = read_settings()
+    return settings.redis_url, settings.key_prefix

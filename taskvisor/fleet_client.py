@@ -1,20 +1,24 @@
 """The part of the Python client that is about hosts, aggregates, server groups, batches of builds, and plans of one."""
 
+from __future__ import annotations  # as in `client`
+
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from taskvisor.asks import Asks
-from taskvisor.fields import DeletedRecordView
 from taskvisor.handle import Handle
-from taskvisor.model.fleet_views import (
-    AggregateView,
-    BatchView,
-    DeletedAggregateView,
-    HostLabelsView,
-    HostStateView,
-    PlanView,
-    ServerGroupView,
-)
+
+if TYPE_CHECKING:
+    from taskvisor.fields import DeletedRecordView
+    from taskvisor.model.fleet_views import (
+        AggregateView,
+        BatchView,
+        DeletedAggregateView,
+        HostLabelsView,
+        HostStateView,
+        PlanView,
+        ServerGroupView,
+    )
 
 
 class FleetRequests(Asks):

@@ -1,10 +1,14 @@
 """The part of the Python client that is about whole hosts: emptying them, calling them dead, forgetting them."""
 
-from typing import Literal
+from __future__ import annotations  # as in `client`
+
+from typing import TYPE_CHECKING, Literal
 
 from taskvisor.asks import Asks
 from taskvisor.handle import Handle
-from taskvisor.model.host_views import DrainPlanView, DrainView, ForcedDownView, RemovedHostView, UndrainView
+
+if TYPE_CHECKING:
+    from taskvisor.model.host_views import DrainPlanView, DrainView, ForcedDownView, RemovedHostView, UndrainView
 
 
 class HostRequests(Asks):

@@ -3,9 +3,11 @@
 Celery is imported at first use: it takes half a second, which `import taskvisor.client` should not.
 """
 
-import os
 import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
+
+from taskvisor.fork_gate import GATE
 
 if TYPE_CHECKING:
     from celery.result import AsyncResult
@@ -26,6 +28,10 @@ class Door:
     """
 
     def __init__(self, url: str, timeout_s: float) -> None:
+        with GATE.pass_through():
+            self._open(url, timeout_s)
+
+    def _open(self, url: str, timeout_s: float) -> None:
         from celery import Celery  # noqa: PLC0415 - see above
         from celery.app.backends import by_url  # noqa: PLC0415
         from celery.result import AsyncResult  # noqa: PLC0415
@@ -33,7 +39,6 @@ class Door:
         from kombu.exceptions import OperationalError  # noqa: PLC0415
         from kombu.pools import ProducerPool  # noqa: PLC0415
 
-        self.pid = os.getpid()
         self._app = Celery("taskvisor-client", set_as_current=False, config_source=_config_for(timeout_s))
         self._app.backend_cls = "disabled"
         backend_class, backend_url = by_url(url, self._app.loader)
@@ -45,6 +50,7 @@ class Door:
         self._producers = ProducerPool(self._connections, limit=PUBLISHERS_LIMIT)  # type: ignore[no-untyped-call]
         silence = (OperationalError, *self._backend.connection_errors)
         self.silence: tuple[type[Exception], ...] = tuple(kind for kind in silence if kind is not KeyError)
+        """What the transport and the back end raise when Redis does not answer, or does not let us."""
 
     def send(
         self,
@@ -56,7 +62,7 @@ class Door:
         expires_s: float | None = None,
     ) -> None:
         shown = {name: "…" if name in REDACTED_FIELDS else value for name, value in fields.items()}
-        with self._producers.acquire(block=True) as producer:  # type: ignore[no-untyped-call]
+        with GATE.pass_through(), self._producers.acquire(block=True) as producer:  # type: ignore[no-untyped-call]
             self._app.send_task(
                 task,
                 kwargs=fields,
@@ -73,6 +79,12 @@ class Door:
 
     def result(self, operation_id: str) -> "AsyncResult[Any]":
         return self._result_class(operation_id, backend=self._backend, app=self._app)
+
+    def read(self, operation_id: str) -> Mapping[str, Any]:
+        """What the back end has under the id now: `status` and `result`."""
+        with GATE.pass_through():
+            meta: Mapping[str, Any] = self._backend.get_task_meta(operation_id, cache=False)
+        return meta
 
     def close(self) -> None:
         self._producers.force_close_all()  # type: ignore[no-untyped-call]

@@ -23,6 +23,7 @@ from taskvisor.model.operator import Dialect, MetadataDialect
 from taskvisor.model.resource_texts import parse_pci_aliases, parse_pci_devices, parse_ratios, parse_reserved
 from taskvisor.model.states import PowerPolicy, SeedKind
 from taskvisor.model.volume import VolumeScheme
+from taskvisor.model.webhook_urls import parse_webhook_urls
 from taskvisor.model.weights import parse_weights
 
 HOST_NAME_PATTERN = r"^[A-Za-z0-9]([A-Za-z0-9.-]{0,62}[A-Za-z0-9])?$"
@@ -294,6 +295,23 @@ class Settings(BaseSettings):
     events_kept: Annotated[int, Field(ge=100)] = 10_000
     """Length of the stream of events (approximate)."""
 
+    webhook_urls: Annotated[str, AfterValidator(_checked_by(parse_webhook_urls))] = ""
+    """http(s) URLs, with blanks between them, that `taskvisor webhooks run` posts every event to (docs/events.md). Empty:
+    none."""
+
+    webhook_secret_file: Annotated[str, Field(pattern=r"^(/[^\x00-\x1f]*)?$")] = ""
+    """Holds the keys that webhooks are signed with, a line each: whsec_ and base64. Needed where there are URLs; so that no key
+    is in an environment, which many can read."""
+
+    webhook_timeout_s: Annotated[float, Field(gt=0, le=120)] = 10.0
+    """A URL that says nothing for so long has not taken the event; a whole try takes at most twice as long."""
+
+    webhook_keep_s: Annotated[float, Field(ge=0)] = 6 * 3600.0
+    """An event that a URL does not take is tried again until it is so old; then it is in the log, and the next one's turn."""
+
+    webhook_log_kept: Annotated[int, Field(ge=1, le=100_000)] = 1000
+    """So many events that were given up are remembered, with the reasons."""
+
     max_reschedules: Annotated[int, Field(ge=0, le=20)] = 2
     """Further hosts tried after one says that the guest does not fit. Nova tries 3 hosts in all."""
 
@@ -472,6 +490,10 @@ class Settings(BaseSettings):
             raise ValueError("TASKVISOR_DISK_BACKEND=rbd needs TASKVISOR_RBD_POOL and TASKVISOR_CEPH_USER")
         if self.lvm_thin_pool and not self.lvm_group:
             raise ValueError("TASKVISOR_LVM_THIN_POOL needs TASKVISOR_LVM_GROUP, the volume group that it is in")
+        if self.webhook_urls and not self.webhook_secret_file:
+            raise ValueError(
+                "TASKVISOR_WEBHOOK_URLS needs TASKVISOR_WEBHOOK_SECRET_FILE, the keys that events are signed with"
+            )
         if self.raw_preallocation is not Preallocation.NONE and kind is not BackendKind.RAW:
             raise ValueError("TASKVISOR_RAW_PREALLOCATION needs TASKVISOR_DISK_BACKEND=raw: other disks have none")
         return self

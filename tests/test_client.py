@@ -338,6 +338,65 @@ def test_it_is_nobodys_current_app_and_ignores_celerys_environment(
     assert (getattr(_tls, "current_app", None), default_app) == before
 
 
+APPS = """
+import os, sys
+url, kind = sys.argv[1], sys.argv[2]
+os.environ["CELERY_BROKER_URL"] = "memory://"
+from celery import Celery, current_app
+from celery._state import get_current_app
+
+class DjangoSettings:
+    '''As django.conf.settings: names with the prefix CELERY_, read when they are first wanted.'''
+    CELERY_BROKER_URL = "memory://"
+    CELERY_RESULT_BACKEND = "cache+memory://"
+    CELERY_TASK_ALWAYS_EAGER = True
+    CELERY_TASK_DEFAULT_QUEUE = "theirs"
+    CELERY_TASK_SERIALIZER = "json"
+
+if kind == "django":
+    app = Celery("proj")
+    app.config_from_object(DjangoSettings(), namespace="CELERY")
+else:
+    app = Celery("flask")
+    app.config_from_object({"broker_url": "memory://", "result_backend": "cache+memory://", "task_always_eager": True,
+                            "task_default_queue": "theirs"})
+    app.set_default()
+
+@app.task
+def theirs(name):
+    from taskvisor.client import Taskvisor
+    with Taskvisor(url) as client:
+        handle = client.start(name)
+        assert current_app.main == app.main, current_app.main
+        return [event.state.value for event in handle.follow(60)] + [handle.wait(60)["name"]]
+
+def known():
+    return (get_current_app().main, current_app.main, sorted(app.conf.items(), key=str), sorted(app.tasks),
+            sorted(app.amqp.queues), app.connection_for_write().as_uri())
+
+before = known()
+assert theirs.delay("web-1").get(disable_sync_subtasks=False) == ["succeeded", "web-1"]
+assert known() == before, [pair for pair in zip(known(), before) if pair[0] != pair[1]]
+print(before[0])
+"""
+
+
+@pytest.mark.parametrize("kind", ["django", "flask"])
+def test_inside_the_app_of_a_web_framework_nothing_of_that_app_changes(
+    redis_url: str, worker: FakeWorker, kind: str
+) -> None:
+    worker.answers["instance.start"] = lambda asked: {"name": asked.fields["instance"]}
+    done = subprocess.run(
+        [sys.executable, "-c", APPS, redis_url, kind],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=120,
+        check=False,
+    )
+    assert (done.returncode, done.stdout.split()) == (0, ["proj" if kind == "django" else kind]), done.stderr
+
+
 def test_it_works_inside_a_task_of_another_app(redis_url: str, worker: FakeWorker) -> None:
     worker.answers["instance.start"] = lambda _: VIEW
     app = Celery("theirs", broker="memory://", backend="cache+memory://", set_as_current=False)
@@ -359,6 +418,58 @@ def test_a_forked_process_opens_its_own_connections(client: Taskvisor, worker: F
         os._exit(0 if client.start("web-2").wait(ANSWER_LIMIT_S) == VIEW else 1)
     assert os.waitpid(pid, 0)[1] == 0
     assert client.start("web-3").wait(ANSWER_LIMIT_S) == VIEW
+
+
+def test_children_forked_while_threads_ask_open_their_own_connections_and_none_hangs(redis_url: str) -> None:
+    """In a process of its own, at several moments: before Celery is imported by its threads, meanwhile, and long after."""
+    for pause_s in ("0", "0.1", "0.3", "0.6"):
+        done = subprocess.run(
+            [sys.executable, "-c", FORKS, redis_url, pause_s],
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+            timeout=240,
+            check=False,
+        )
+        assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "[0, 0, 0]", ""), pause_s
+
+
+FORKS = """
+import os, signal, sys, threading, time
+from taskvisor.client import Taskvisor
+
+url, pause_s = sys.argv[1], float(sys.argv[2])
+client, stopped, failed = Taskvisor(url, timeout_s=20.0), threading.Event(), []
+
+def ask():
+    while not stopped.is_set():
+        try:
+            client.start("web-1")
+            client.handle("op").state()
+        except Exception as error:
+            failed.append(error)
+            raise
+
+threads = [threading.Thread(target=ask) for _ in range(16)]
+for thread in threads:
+    thread.start()
+time.sleep(pause_s)
+children = []
+for _ in range(3):
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(60)  # a child that hangs is ended by it
+        client.start("web-2")
+        client.handle("op").state()
+        os._exit(0)
+    children.append(pid)
+codes = [os.waitpid(pid, 0)[1] for pid in children]
+stopped.set()
+for thread in threads:
+    thread.join()
+assert not failed
+print(codes)
+"""
 
 
 def test_many_threads_share_one_client(client: Taskvisor, worker: FakeWorker) -> None:

@@ -10,6 +10,7 @@ from taskvisor.cli import (
     aggregate,
     console,
     console_log,
+    events,
     flavor,
     floating,
     group,
@@ -35,6 +36,7 @@ from taskvisor.cli import (
     verify,
     vnc,
     volume,
+    webhooks,
     why,
     worker,
 )
@@ -129,6 +131,8 @@ app.add_typer(floating.app, name="floating", rich_help_panel=FLEET)
 app.command(rich_help_panel=FLEET)(monitor.monitor)
 app.command(rich_help_panel=FLEET)(ticks.ticks)
 app.command(rich_help_panel=FLEET)(usage.usage)
+app.command(rich_help_panel=FLEET)(events.events)
+app.add_typer(webhooks.app, name="webhooks", rich_help_panel=FLEET)
 app.command(rich_help_panel=FLEET)(verify.verify)
 app.add_typer(orphans.app, name="orphans", rich_help_panel=FLEET)
 app.command(rich_help_panel=FLEET)(rebuild.rebuild)

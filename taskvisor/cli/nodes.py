@@ -23,6 +23,7 @@ STEPS, CONTROL, REQUESTS, BEAT, FLOWER, REDIS = (
 FLOWER_COLUMNS = "name,kwargs,state,result,received,runtime,worker"
 """What a task does to which instance comes first, and what came of it; Flower's own default leaves both out."""
 FLOWER_CONFIG = CHECKOUT / "workers" / "flower_config.py"
+WEBHOOKS = "the sender of webhooks"
 AS_ROOT_IS_MEANT = "ignore::UserWarning:celery.platforms"
 """Celery warns of root at each start. Who makes links and guests is root, and takes JSON only, in which nothing is run."""
 SOCKET_PATH_LIMIT_BYTES = 107
@@ -56,6 +57,11 @@ def flower_of(settings: Settings, port: int) -> Program:
         f"--conf={FLOWER_CONFIG}",
     )
     return _celery(settings, FLOWER, "flower", *words)
+
+
+def webhooks_of(settings: Settings) -> Program:
+    """Posts events to the configured URLs. More than one may run: of each URL one has the turn."""
+    return _python(settings, WEBHOOKS, "-m", "taskvisor.cli", "webhooks", "run")
 
 
 def preflight_of(settings: Settings, form: str = "problems") -> Program:

@@ -35,6 +35,7 @@ from taskvisor.state.server_groups import ServerGroups
 from taskvisor.state.survey import Survey
 from taskvisor.state.ticks import Ticks
 from taskvisor.state.usage import UsageRecords
+from taskvisor.state.webhooks import Webhooks
 
 COMPLETION_TIMEOUT_S = 0.5
 
@@ -60,6 +61,7 @@ class Records:
     server_groups: ServerGroups
     explanations: Explanations
     quarantines: Quarantines
+    webhooks: Webhooks
     event_wait_limit_s: float
     """The longest that a read of events may wait: below the connection's time-out."""
 
@@ -101,8 +103,8 @@ def open_records(
     timeout_s = timeout_s or settings.redis_timeout_s
     try:
         client = open_redis(settings.redis_url, timeout_s=timeout_s)
-    except ValueError as error:
-        raise UsageError(f"TASKVISOR_REDIS_URL={settings.redis_url!r}: {error}") from None
+    except Refused as error:
+        raise UsageError(f"TASKVISOR_REDIS_URL: {error}") from None
     try:
         keys = Keys(settings.key_prefix)
         require_readable(client, keys)
@@ -124,6 +126,7 @@ def open_records(
             server_groups=ServerGroups(client, keys, on_unreadable),
             explanations=Explanations(client, keys),
             quarantines=Quarantines(client, keys),
+            webhooks=Webhooks(client, keys, log_kept=settings.webhook_log_kept, on_unreadable=on_unreadable),
             event_wait_limit_s=timeout_s / 2,
         )
     finally:
@@ -134,9 +137,9 @@ def open_records(
 def open_client(settings: Settings) -> Iterator[Taskvisor]:
     """The client of these settings; closed at the end."""
     try:
-        client = Taskvisor(settings.redis_url, timeout_s=settings.redis_timeout_s)
+        client = Taskvisor(settings.redis_url, timeout_s=settings.redis_timeout_s, key_prefix=settings.key_prefix)
     except Refused as error:
-        raise UsageError(str(error)) from None
+        raise UsageError(f"TASKVISOR_REDIS_URL: {error}") from None
     with client:
         yield client
 

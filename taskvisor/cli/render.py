@@ -123,6 +123,23 @@ def shows_all(form: Format) -> bool:
     return form is Format.TABLE and not wanted_columns()
 
 
+def show_as_it_comes(form: Format, cells: Mapping[str, str], view: Mapping[str, object]) -> None:
+    """One of a stream, at once: a line for people, or of bare values; as JSON an object a line, as YAML a document."""
+    row, wanted = Row(cells=cells, view=view), wanted_columns()
+    texts = texts_of(row, wanted) if wanted else list(cells.values())
+    if form is Format.JSON:
+        value = values_of(row, wanted) if wanted else dict(view)
+        sys.stdout.write(f"{json.dumps(value, ensure_ascii=False)}\n")
+    elif form is Format.YAML:
+        sys.stdout.write("---\n")
+        _show_data(values_of(row, wanted) if wanted else dict(view), form)
+    elif form is Format.VALUE:
+        _show_bare(texts)
+    else:
+        out().print(Text("  ").join(worded(text) for text in texts if text))
+    sys.stdout.flush()
+
+
 def _show_data(value: object, form: Format) -> None:
     """On standard output, indented, UTF-8. YAML knows no enumerations: what it is given is what JSON makes of it."""
     text = json.dumps(value, indent=2, ensure_ascii=False)

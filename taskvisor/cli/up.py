@@ -119,6 +119,8 @@ def start_everything(supervisor: Supervisor, settings: Settings, *, with_flower:
     for node in nodes.nodes_of(settings):
         supervisor.start(node)
     supervisor.start(nodes.beat_of(settings))
+    if settings.webhook_urls:
+        supervisor.start(nodes.webhooks_of(settings))
     host = wait_for_host(supervisor, settings)
     environment_file = write_environment(settings)
     flower_url = start_flower(supervisor, settings) if with_flower else None
@@ -275,7 +277,7 @@ def stop_everything(supervisor: Supervisor) -> None:
     report(
         "stopping: running steps are finished first; a second signal cuts them off, and they resume at the next start"
     )
-    for names in ((nodes.FLOWER, nodes.BEAT), (nodes.STEPS, nodes.CONTROL), (nodes.REDIS,)):
+    for names in ((nodes.FLOWER, nodes.BEAT, nodes.WEBHOOKS), (nodes.STEPS, nodes.CONTROL), (nodes.REDIS,)):
         supervisor.stop(names)
 
 

@@ -125,10 +125,14 @@ class Watch:
         return frozenset({event.operation_id for event in events} & open_ones | at_work | undecided)
 
     def _read(self, seen: Seen) -> Seen:
-        operation = self.records.catalog.read_operation(OperationId(seen.request.operation_id))
+        operation_id = OperationId(seen.request.operation_id)
+        operation = self.records.catalog.read_operation(operation_id)
         read_at = time.monotonic()
         if operation is None:
-            outcome = self.client.handle(seen.request.operation_id).look()
+            outcome = self.client.handle(operation_id).look()
+            if outcome.ended:  # it may have become an operation, and ended, between the two looks
+                operation = self.records.catalog.read_operation(operation_id)
+        if operation is None:
             return replace(seen, held=outcome.held, ending=_ending_at_the_door(outcome), read_at=read_at)
         progress = self._progress_of(operation) if operation.runner is not None else None
         return replace(seen, operation=operation, progress=progress, ending=ending_of(operation), read_at=read_at)

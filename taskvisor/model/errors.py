@@ -33,6 +33,10 @@ class CannotAsk(Retryable):
     """A look-up failed (libvirtd down, Redis silent): *not* the same as "it is not there"."""
 
 
+class Unauthorised(CannotAsk):
+    """Redis answers, and does not let us: user, password or rights are wrong. It stays so until somebody changes them."""
+
+
 class DoesNotFit(TaskvisorError):
     """This host cannot take it: roll back, then try the next host."""
 

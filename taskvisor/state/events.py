@@ -1,10 +1,12 @@
-"""Every change of state, in order, readable from a cursor: one bounded stream."""
+"""Every change of state, in order, readable from a cursor: one bounded stream. docs/events.md is its schema."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-from taskvisor.model.errors import UnreadableRecord
+from taskvisor.model.errors import Refused, UnreadableRecord
+from taskvisor.model.event import Event, EventKind
 from taskvisor.model.ids import OperationId
 from taskvisor.state.codec import log_unreadable
 from taskvisor.state.connection import asking
@@ -14,27 +16,25 @@ if TYPE_CHECKING:
     import redis
 
 FROM_NOW = "$"
+FROM_OLDEST = "0-0"
+CURSOR = re.compile(r"(\d{1,20})(?:-(\d{1,20}))?")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Event:
-    """One write of an operation's record. `cursor` is where to read on; `outcome` is the last try's, if one just ended.
-
-    Of what was done to a whole host `flow` is the request's task, `by` and `reason` are who and why, and no instance is named.
+class StreamBounds:
+    """`oldest` and `newest` are cursors of entries, FROM_OLDEST where there are none. `gone`: so many entries were let go since
+    the stream began; None: Redis does not say (before 7.0).
     """
 
-    cursor: str
-    operation_id: OperationId
-    flow: str
-    instance_id: str
-    instance_name: str
-    host: str
-    phase: str
-    step: str
-    outcome: str
-    at: float
-    by: str = ""
-    reason: str = ""
+    oldest: str
+    newest: str
+    gone: int | None
+
+    def missed_after(self, cursor: str) -> str:
+        """What may be missing between the cursor and the oldest entry, as people say it; empty when nothing is."""
+        if self.gone == 0 or order_of(cursor) >= order_of(self.oldest):
+            return ""
+        return "entries may be missing" if self.gone is None else f"{self.gone} entries may be missing"
 
 
 class Events:
@@ -50,6 +50,29 @@ class Events:
         with asking("read events"):
             answer = self._client.xread({self._keys.events: cursor}, count=limit, block=max(1, int(wait_s * 1000)))
         return tuple(_events_in(answer))
+
+    def read_bounds(self) -> StreamBounds:
+        """What is kept now (https://redis.io/docs/latest/commands/xinfo-stream/)."""
+        key = self._keys.events
+        with asking("tell which events are kept"):
+            if not self._client.exists(key):
+                return StreamBounds(oldest=FROM_OLDEST, newest=FROM_OLDEST, gone=0)
+            found = cast("dict[str, object]", self._client.xinfo_stream(key))
+        added = found.get("entries-added")
+        first = cast("tuple[object, object] | None", found.get("first-entry"))
+        return StreamBounds(
+            oldest=FROM_OLDEST if first is None else str(first[0]),
+            newest=str(found["last-generated-id"]),
+            gone=None if added is None else max(0, int(str(added)) - int(str(found["length"]))),
+        )
+
+
+def order_of(cursor: str) -> tuple[int, int]:
+    """Cursors compare by this. Refused for what is no cursor."""
+    found = CURSOR.fullmatch(cursor)
+    if found is None:
+        raise Refused(f"{cursor!r} is no cursor of the stream of events; one looks like 1763769600000-0")
+    return int(found[1]), int(found[2] or 0)
 
 
 def _events_in(answer: object) -> Iterator[Event]:
@@ -74,6 +97,17 @@ def _event_from(cursor: str, fields: dict[str, str]) -> Event:
         step=fields["step"],
         outcome=fields["outcome"],
         at=float(fields["at"]),
+        kind=EventKind(fields["kind"]) if "kind" in fields else _former_kind(fields),
+        number=int(fields.get("number", "0")),
+        of=int(fields.get("of", "0")),
+        tried=fields.get("tried", ""),
         by=fields.get("by", ""),
         reason=fields.get("reason", ""),
     )
+
+
+def _former_kind(fields: dict[str, str]) -> EventKind:
+    """Of an entry that a former version wrote, which did not say."""
+    if not fields["instance"]:
+        return EventKind.HOST
+    return EventKind.OPERATION if fields["op"] else EventKind.INSTANCE

@@ -60,6 +60,17 @@ def read_facts(client: "redis.Redis") -> RedisFacts:
     )
 
 
+def eviction_of(facts: RedisFacts) -> Flaw | None:
+    """What is wrong with such a Redis if it forgets what was written when its memory is full; None if not, or not told."""
+    if facts.maxmemory_policy in (None, "noeviction"):
+        return None
+    return Flaw(
+        gravity=Gravity.VOLATILE,
+        sentence=f"Redis evicts keys when its memory is full (maxmemory-policy {facts.maxmemory_policy}), and records"
+        " would vanish: set `maxmemory-policy noeviction` in its configuration",
+    )
+
+
 def flaws_for(facts: RedisFacts) -> tuple[Flaw, ...]:
     """Everything that is wrong with such a Redis as a store, the worst first."""
     return tuple(sorted(_flaws(facts), key=lambda flaw: list(Gravity).index(flaw.gravity)))
@@ -75,12 +86,8 @@ def _flaws(facts: RedisFacts) -> Iterator[Flaw]:
             gravity=Gravity.NOTED,
             sentence="Redis does not say whether it evicts keys; see to it that its maxmemory-policy is noeviction",
         )
-    elif facts.maxmemory_policy != "noeviction":
-        yield Flaw(
-            gravity=Gravity.VOLATILE,
-            sentence=f"Redis evicts keys when its memory is full (maxmemory-policy {facts.maxmemory_policy}), and records"
-            " would vanish: set `maxmemory-policy noeviction` in its configuration",
-        )
+    elif (eviction := eviction_of(facts)) is not None:
+        yield eviction
     if facts.appendonly is not True:
         yield _flaw_without_log(facts)
 

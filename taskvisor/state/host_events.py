@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from taskvisor.model.event import EventKind
 from taskvisor.model.host_mark import HostEvent
 from taskvisor.model.ids import HostName
 from taskvisor.state.codec import OnUnreadable, decode_each, encode, log_unreadable
@@ -28,6 +29,7 @@ def record_host_event(tx: Transaction, writer: Writer, event: HostEvent) -> None
 def stream_host_event(tx: Transaction, writer: Writer, event: HostEvent) -> None:
     """The same, for those who follow the stream only: nothing is kept of a host that is gone."""
     fields = {
+        "kind": EventKind.HOST.value,
         "op": event.request_id,
         "flow": event.act.value,
         "instance": "",

@@ -58,6 +58,9 @@
 | taking:<host> | string | incarnation of the host's node that takes requests; expires when it falls silent |
 | listening:<host> | string | 1 or 0: whether events of the host's guests are heard; expires when its control node falls silent |
 | events | stream | every change of state, bounded |
+| webhooks | hash | digest of each webhook's URL to its Standing as JSON |
+| webhook:turn:<digest> | string | token of the sender that delivers to the URL now; expires when it falls silent |
+| webhook_log | list | Undelivered as JSON, the newest first, bounded |
 | progress:<op> | string | how far a long step has come; expires |
 | tick:turn:<task> | string | token of the run of a periodic task of the fleet that goes on; expires with its time limit |
 | tick:soon:<task> | string | it was begun within the last half of its period; expires |
@@ -304,6 +307,17 @@ class Keys:
     @property
     def events(self) -> str:
         return f"{self.prefix}events"
+
+    @property
+    def webhooks(self) -> str:
+        return f"{self.prefix}webhooks"
+
+    def webhook_turn(self, key: str) -> str:
+        return f"{self.prefix}webhook:turn:{key}"
+
+    @property
+    def webhook_log(self) -> str:
+        return f"{self.prefix}webhook_log"
 
     def progress(self, operation_id: str) -> str:
         return f"{self.prefix}progress:{operation_id}"

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from taskvisor.model.blame import Credit, credit_for
 from taskvisor.model.change import Change
 from taskvisor.model.errors import DoesNotFit, Refused, StoreConflict
+from taskvisor.model.event import EventKind
 from taskvisor.model.history import Cause
 from taskvisor.model.ids import HostName, InstanceId, OperationId
 from taskvisor.model.network import Port
@@ -100,16 +101,21 @@ class Writer:
             tx.do("count", self.keys.counters, field, amount)
 
     def _event(self, tx: Transaction, operation: Operation) -> None:
-        last = operation.timeline[-1].outcome if operation.timeline and operation.runner is None else ""
+        last = operation.timeline[-1] if operation.timeline and operation.runner is None else None
+        step = operation.current_step
         fields = {
+            "kind": EventKind.OPERATION.value,
             "op": operation.id,
             "flow": operation.flow,
             "instance": operation.instance_id,
             "name": operation.instance_name,
             "host": operation.host,
             "phase": operation.phase.value,
-            "step": operation.current_step or "",
-            "outcome": last,
+            "step": step or "",
+            "number": str(operation.number_of(step) if step else len(operation.steps)),
+            "of": str(len(operation.steps)),
+            "tried": "" if last is None else last.step,
+            "outcome": "" if last is None else last.outcome,
             "at": f"{operation.updated_at:.3f}",
         }
         self._append_event(tx, fields)
@@ -119,6 +125,7 @@ class Writer:
     ) -> None:
         """What its host did for an instance at rest, by no operation: the stream says `task` for its flow."""
         fields = {
+            "kind": EventKind.INSTANCE.value,
             "op": "",
             "flow": task,
             "instance": instance.id,
@@ -134,6 +141,7 @@ class Writer:
     def event_of_node(self, tx: Transaction, host: HostName, *, task: str, phase: str, outcome: str, at: float) -> None:
         """What was noticed of a host, about no instance: the stream says `task` for its flow."""
         about = {"op": "", "flow": task, "instance": "", "name": "", "host": host, "phase": phase, "step": ""}
+        about["kind"] = EventKind.HOST.value
         self._append_event(tx, {**about, "outcome": outcome, "at": f"{at:.3f}"})
 
     def _append_event(self, tx: Transaction, fields: Mapping[str, str]) -> None:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import redis
 
@@ -138,6 +138,11 @@ class Book:
             keys=self.keys, operation_keep_s=3600, events_kept=1000, outcome_for=lambda _operation, _instance: None
         )
         self._journal = RedisJournal(client, self._writer)
+
+    def event_cursors(self) -> list[str]:
+        """Of every entry of the stream of events, the oldest first."""
+        found = cast("list[tuple[str, dict[str, str]]]", self.client.xrange(self.keys.events))
+        return [cursor for cursor, _ in found]
 
     def put_operation(self, operation: Operation) -> Operation:
         tx = Transaction()

@@ -11,8 +11,9 @@ from tests.cli.conftest import Cli
 
 WAITS_FOR_HOSTS = {"verify", "rebuild"}
 """Their --wait is how long hosts have to answer."""
-SHOWS_NOTHING = {"up", "worker", "ssh", "console", "vnc", "console-log", "top"}
-"""They stay, or show what is no record: a guest's own words, a live picture."""
+STAYS = {"up", "worker", "beat", "control", "flower", "webhooks run"}
+SHOWS_NOTHING = STAYS | {"ssh", "console", "vnc", "console-log", "top", "webhooks forget"}
+"""They stay, or show what is no record: a guest's own words, a live picture, a sentence."""
 FOLLOWS = {"ops follow"}
 """Watches, and asks for nothing."""
 ONE_AT_A_TIME = {

@@ -2,14 +2,17 @@
 
 import threading
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import redis
 
 from taskvisor.model.change import Change
+from taskvisor.model.errors import Refused
+from taskvisor.model.event import Event, EventKind
 from taskvisor.model.operation import Operation
 from taskvisor.state.admission import Admission
-from taskvisor.state.events import FROM_NOW, Event, Events
+from taskvisor.state.events import FROM_NOW, FROM_OLDEST, Events, order_of
 from taskvisor.state.journal import RedisJournal
 from taskvisor.state.keys import Keys
 from taskvisor.state.writing import Writer
@@ -47,6 +50,9 @@ def test_an_event_tells_what_was_written(events: Events, build: Operation) -> No
         step="only",
         outcome="",
         at=1.25,
+        kind=EventKind.OPERATION,
+        number=1,
+        of=1,
     )
 
 
@@ -101,3 +107,41 @@ def test_what_somebody_else_put_into_the_stream_is_passed_over(
     client.xadd(keys.events, {"op": "x", "at": "noon"})
 
     assert [event.operation_id for event in Events(client, keys).read_after("0", wait_s=0.01)] == ["build-web"]
+
+
+def test_what_a_former_version_wrote_is_read_as_what_it_is(client: redis.Redis, keys: Keys, events: Events) -> None:
+    fields: dict[Any, Any] = {"flow": "f", "name": "n", "host": "h", "phase": "p", "step": "", "outcome": "", "at": "1"}
+    for op, instance_id in (("op", "i"), ("", "i"), ("op", ""), ("", "")):
+        client.xadd(keys.events, {**fields, "op": op, "instance": instance_id})
+
+    kinds = [event.kind.value for event in events.read_after("0", wait_s=0.01)]
+
+    assert kinds == ["operation", "instance", "host", "host"]
+
+
+def test_an_empty_stream_misses_nothing(events: Events) -> None:
+    bounds = events.read_bounds()
+
+    assert (bounds.oldest, bounds.newest, bounds.gone) == (FROM_OLDEST, FROM_OLDEST, 0)
+    assert bounds.missed_after(FROM_OLDEST) == bounds.missed_after("1-1") == ""
+
+
+def test_a_cursor_that_is_older_than_what_is_kept_misses_something(
+    client: redis.Redis, keys: Keys, events: Events
+) -> None:
+    for number in range(1, 11):
+        client.xadd(keys.events, {"number": str(number)}, id=f"{number}-0")
+    assert events.read_bounds().missed_after("0-0") == ""
+
+    client.xtrim(keys.events, maxlen=4, approximate=False)
+
+    bounds = events.read_bounds()
+    assert (bounds.oldest, bounds.newest, bounds.gone) == ("7-0", "10-0", 6)
+    assert bounds.missed_after("2-0") == bounds.missed_after("6-5") == "6 entries may be missing"
+    assert bounds.missed_after("7-0") == bounds.missed_after("11-0") == ""
+
+
+@pytest.mark.parametrize("text", ["", "$", "now", "1-", "-1", "1-2-3", "a-b"])
+def test_what_is_no_cursor_is_refused(text: str) -> None:
+    with pytest.raises(Refused, match="is no cursor"):
+        order_of(text)
