@@ -119,7 +119,7 @@ def _plain(part: Any) -> Any:
         return part
     plain = {key: _plain(value) for key, value in part.items() if key != "title" or isinstance(value, dict)}
     if isinstance(plain.get("description"), str):
-        plain["description"] = _in_json_words(plain["description"])
+        plain["description"] = _in_json_words(inspect.cleandoc(plain["description"]))
     if "patternProperties" in plain:
         plain.setdefault("additionalProperties", False)
     return plain

@@ -8,10 +8,12 @@ class EventEntry(TypedDict):
 
     `op`: the operation's id, or the request's that was about a host; empty: no request's. `flow`: what it does,
     `instance.build` and so on, or the task that noticed. `instance`, `name`: of whom, id and name; empty: of a host alone.
-    `step`: where it is. `outcome`: how the last try of a step ended, if one just ended. `at`: seconds since the epoch. `by`,
-    `reason`: who asked, and why, of what was done to a host.
+    `step`: where it is, the `number`th `of` so many. `tried`, `outcome`: the step whose try just ended, and how. `at`: seconds
+    since the epoch. `by`, `reason`: who asked, and why, of what was done to a host. `kind`: what it is about: operation,
+    instance or host.
     """
 
+    kind: str
     op: str
     flow: str
     instance: str
@@ -20,6 +22,9 @@ class EventEntry(TypedDict):
     phase: str
     step: str
     outcome: str
+    number: NotRequired[str]
+    of: NotRequired[str]
+    tried: NotRequired[str]
     at: str
     by: NotRequired[str]
     reason: NotRequired[str]
