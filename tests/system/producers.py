@@ -61,6 +61,8 @@ def redis_cli(server: RedisServer, db: int) -> Producer:
 
 def celery_node(server: RedisServer, db: int) -> Producer:
     """Node.js with the npm package celery-node, from a copy that is kept for as long as its lock file is the same."""
+    if shutil.which("npm") is None or shutil.which("node") is None:
+        pytest.skip("celery-node is NOT TESTED: Node.js and npm are not installed here")
     node = require_tool("node")
     script = _installed() / "producer.js"
     return Producer(argv=(node, str(script)), environment={"REDIS_URL": f"redis:///{db}?path={server.socket}"})
