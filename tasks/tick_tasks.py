@@ -144,6 +144,11 @@ class TickTasks:
             time_limit=LIMIT_S + GRACE_S,
         )
 
+    def send_events(self) -> None:
+        """Tell Flower, and whoever else listens to Celery's events, of every run."""
+        for name in (*self.ticks, FAN_OUT):
+            self._app.tasks[name].send_events = True
+
     def ask(self, name: str, operation_id: OperationId, fields: Facts) -> None:
         """Ask for an operation, as any producer does. What can't be sent now is asked for at a later look."""
         try:

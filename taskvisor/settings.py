@@ -478,6 +478,9 @@ class Settings(BaseSettings):
     flower_address: str = "127.0.0.1"
     """Where `taskvisor up` lets Flower listen. Flower is not for the open network without a password."""
 
+    flower_ticks: bool = False
+    """Whether Flower is told of ticks, too. They are many, and what somebody asked for is then hard to find among them."""
+
     flower_port: Annotated[int, Field(ge=0, le=65535)] = 5555
 
     @model_validator(mode="after")

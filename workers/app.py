@@ -102,6 +102,8 @@ def app_for(settings: Settings) -> Celery:
 app = app_for(read_settings())
 _edge = Edge(app, node, lambda: node().tracing)
 _edge.register()
+if read_settings().flower_ticks:
+    _edge.ticks.send_events()
 _host_node = HostNode(app, read_settings(), _edge, node)
 install(app, _host_node)
 

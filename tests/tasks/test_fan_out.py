@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from celery import Celery
 
 from beat_schedule import KEEP_AT_LEAST_S, SLICES, schedule_for, timetable_page
+from tasks.edge import Edge
+from tasks.node import Node
 from tasks.tick_tasks import TickTasks, slice_of
 from taskvisor.model.errors import Refused
 from taskvisor.model.ids import HostName
@@ -116,6 +118,17 @@ def test_each_row_has_a_task_and_each_task_a_row(app: Celery) -> None:
 
     assert sorted(tasks) == sorted(row.task for row in ROWS)
     assert all(app.tasks[row.task] for row in ROWS)
+
+
+def test_ticks_are_told_to_flower_only_where_somebody_wants_it() -> None:
+    quiet = Celery("quiet", broker="memory://", set_as_current=False)
+    edge = Edge(quiet, lambda: cast(Node, None))
+    edge.register()
+    names = [*(row.task for row in ROWS), "host.fan_out"]
+    assert {quiet.tasks[name].send_events for name in names} == {False}
+    edge.ticks.send_events()
+    assert {quiet.tasks[name].send_events for name in names} == {True}
+    quiet.close()
 
 
 def test_each_row_is_by_settings_that_there_are_and_has_a_sentence_for_its_reason() -> None:
