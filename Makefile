@@ -18,7 +18,7 @@ FROM ?= 1
 # How often each kind of death strikes.
 DEATHS ?= 10
 
-.PHONY: help setup guest demo static check test slow mutants simulate bench deaths lock clean
+.PHONY: help setup guest demo static check test slow mutants simulate bench deaths docs lock clean
 
 help:  ## list these targets
 	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -60,6 +60,10 @@ bench: setup guest  ## measure what a build costs, beside the same work by hand
 deaths: setup guest  ## kill what can be killed, each kind DEATHS times (10), then measure how soon work goes on
 	TASKVISOR_DEATHS=$(DEATHS) $(VENV)/pytest -q tests/deaths
 	@$(VENV)/python -m tests.bench.recovery
+
+docs: setup  ## make a site of docs/ in .cache/site; a link that leads nowhere is an error
+	@NO_MKDOCS_2_WARNING=1 $(VENV)/python -m mkdocs build --strict
+	@echo "The site is made: .cache/site/index.html"
 
 lock:  ## write requirements.lock anew from pyproject.toml
 	@scripts/lock.sh

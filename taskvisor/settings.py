@@ -133,6 +133,7 @@ class Settings(BaseSettings):
     """`simulated` keeps guests as small files: for producers who test without KVM, and to measure the control plane."""
 
     libvirt_uri: str = "qemu:///system"
+    """The hypervisor of this host, by libvirt's name of the connection."""
 
     virt_type: Literal["auto", "kvm", "qemu"] = "auto"
     """`auto`: kvm where /dev/kvm opens and, on x86, the CPU shows vmx or svm; else qemu (software emulation)."""
@@ -158,12 +159,17 @@ class Settings(BaseSettings):
     """Virtual CPUs that may be claimed per CPU. Nova's present default."""
 
     memory_ratio: Annotated[float, Field(gt=0, le=8)] = 1.0
+    """MiB that may be claimed per MiB. Above 1 guests may want more than there is, and the kernel then kills one of them."""
+
     disk_ratio: Annotated[float, Field(gt=0, le=64)] = 1.0
+    """GiB that may be claimed per GiB. Above 1 disks may want to grow when there is no more room."""
 
     reserved_memory_mib: Annotated[int, Field(ge=0)] = 512
     """Kept for the host itself. Nova's default."""
 
     reserved_disk_gib: Annotated[int, Field(ge=0)] = 0
+    """Kept for the host itself: images that are cached, logs."""
+
     reserved_cpus: Annotated[int, Field(ge=0, le=4096)] = 0
     """CPUs that are kept for the host itself: they are not promised, not even once. Nova's reserved_host_cpus."""
 
@@ -204,6 +210,7 @@ class Settings(BaseSettings):
     """How often a host's inventory is read. Nova's update_available_resource runs as often."""
 
     power_sync_s: Annotated[float, Field(gt=0)] = 60.0
+    """How often the power states of a host's guests are looked at, for what was not heard."""
 
     power_policy: PowerPolicy = PowerPolicy.FOLLOW
     """What becomes of a guest that runs though it is recorded as stopped, or that has put itself to sleep: `follow`, its record
@@ -365,11 +372,14 @@ class Settings(BaseSettings):
     """What guests read as who made them."""
 
     smbios_product: Annotated[SmbiosText, Field(min_length=1)] = "Taskvisor instance"
+    """What guests read as what they are."""
+
     smbios_version: SmbiosText = ""
-    """Empty: none."""
+    """What guests read as its version. Empty: none."""
 
     smbios_serial: SmbiosText = ""
-    """The same for all guests of the host. Empty: each has its id, which is what cloud-init and inventories expect."""
+    """The serial number that guests read, the same for all guests of the host. Empty: each has its id, which is what cloud-init
+    and inventories expect."""
 
     vnc_address: Annotated[str, AfterValidator(_address)] = "127.0.0.1"
     """Where guests' screens listen. They have no password: whoever reaches the port has the screen."""
@@ -403,6 +413,7 @@ class Settings(BaseSettings):
     """Like 10.0.0.1,10.0.0.2:6789,[fd00::3]. Empty: those that the configuration file names."""
 
     ceph_config_file: Annotated[str, Field(pattern=r"^/[^\x00-\x20]*$")] = "/etc/ceph/ceph.conf"
+    """Where Ceph's own programs find the cluster, and its monitors where `ceph_monitors` names none."""
 
     disk_backend: BackendKind = BackendKind.QCOW2
     """What guests to come have their disks in: `qcow2` (overlays of the cached image), `raw` (copies, or reflinks of it), `lvm`
@@ -459,7 +470,10 @@ class Settings(BaseSettings):
     """Start on a Redis that evicts keys or keeps nothing on disk, though records may vanish: for tests and first looks."""
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """What is logged: this, and what is worse."""
+
     log_format: Literal["console", "json"] = "console"
+    """`json`: a line an event, for machines."""
 
     traces: Literal["off", "otlp"] = "off"
     """`otlp`: nodes tell OpenTelemetry's traces of requests and steps, with taskvisor[otel]; where to, say OpenTelemetry's own
@@ -482,6 +496,7 @@ class Settings(BaseSettings):
     """Whether Flower is told of ticks, too. They are many, and what somebody asked for is then hard to find among them."""
 
     flower_port: Annotated[int, Field(ge=0, le=65535)] = 5555
+    """Where Flower listens. `taskvisor up` takes another one when it is taken; 0: any that is free."""
 
     @model_validator(mode="after")
     def _has_what_its_disks_need(self) -> Self:
