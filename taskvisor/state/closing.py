@@ -54,18 +54,20 @@ class Closing:
         return None if text is None else closed_for(str(text))
 
     def reason_at(self, host: HostName) -> str | None:
-        """The same, asked by the host's node that takes requests.
+        """The same, asked by a node that takes requests, which is that host's or no host's.
 
-        It reported before it took the first: a store that knows nothing of the host has lost its records, or is another one. What
-        somebody has opened is open.
+        A host's node reported before it took the first: a store that knows no host at all has lost its records, or is another
+        one. What somebody has opened is open.
         """
         with asking("tell whether the store takes requests"), self._client.pipeline(transaction=True) as pipe:
             pipe.get(self._keys.closed)
-            pipe.sismember(self._keys.hosts, host)
+            pipe.exists(self._keys.hosts)
             text, known = pipe.execute()
         if text is not None:
             return closed_for(str(text))
-        return None if known else f"it knows nothing of host {host}, which takes its requests: its records are lost"
+        if known:
+            return None
+        return f"it knows no host at all, and {host} takes requests for it: its records are lost, or none has started yet"
 
     def close(self, reason: str, at: float) -> None:
         """The store takes no requests until it is opened."""
