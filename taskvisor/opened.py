@@ -50,9 +50,9 @@ class Connections:
         if os.getpid() in self._found_fit:
             return
         with GATE.pass_through():
-            from taskvisor.state.fitness import eviction_of, read_facts  # noqa: PLC0415 - redis: see `sending`
+            from taskvisor.state.fitness import eviction_of, read_policy  # noqa: PLC0415 - redis: see `sending`
 
-            flaw = eviction_of(read_facts(self.opened().records))
+            flaw = eviction_of(read_policy(self.opened().records))
         if flaw is not None:
             _refuse_unless_allowed(flaw.sentence)
         self._found_fit.add(os.getpid())

@@ -60,13 +60,19 @@ def read_facts(client: "redis.Redis") -> RedisFacts:
     )
 
 
-def eviction_of(facts: RedisFacts) -> Flaw | None:
+def read_policy(client: "redis.Redis") -> str | None:
+    """What it does when its memory is full, by INFO alone, which producers may ask; None: it does not say. CannotAsk as above."""
+    with asking("say what it does when its memory is full"):
+        return _info(client).get("maxmemory_policy")
+
+
+def eviction_of(maxmemory_policy: str | None) -> Flaw | None:
     """What is wrong with such a Redis if it forgets what was written when its memory is full; None if not, or not told."""
-    if facts.maxmemory_policy in (None, "noeviction"):
+    if maxmemory_policy in (None, "noeviction"):
         return None
     return Flaw(
         gravity=Gravity.VOLATILE,
-        sentence=f"Redis evicts keys when its memory is full (maxmemory-policy {facts.maxmemory_policy}), and records"
+        sentence=f"Redis evicts keys when its memory is full (maxmemory-policy {maxmemory_policy}), and records"
         " would vanish: set `maxmemory-policy noeviction` in its configuration",
     )
 
@@ -86,7 +92,7 @@ def _flaws(facts: RedisFacts) -> Iterator[Flaw]:
             gravity=Gravity.NOTED,
             sentence="Redis does not say whether it evicts keys; see to it that its maxmemory-policy is noeviction",
         )
-    elif (eviction := eviction_of(facts)) is not None:
+    elif (eviction := eviction_of(facts.maxmemory_policy)) is not None:
         yield eviction
     if facts.appendonly is not True:
         yield _flaw_without_log(facts)
