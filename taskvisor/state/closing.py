@@ -67,7 +67,9 @@ class Closing:
             return closed_for(str(text))
         if known:
             return None
-        return f"it knows no host at all, and {host} takes requests for it: its records are lost, or none has started yet"
+        return (
+            f"it knows no host at all, and {host} takes requests for it: its records are lost, or none has started yet"
+        )
 
     def close(self, reason: str, at: float) -> None:
         """The store takes no requests until it is opened."""
