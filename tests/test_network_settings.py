@@ -5,7 +5,7 @@ from pydantic import ValidationError
 
 from taskvisor.model.network import HostLinks
 from taskvisor.settings import Settings
-from workers.node import host_links_of
+from workers.choices import host_links_of
 
 
 def test_settings_become_the_hosts_links() -> None:

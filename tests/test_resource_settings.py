@@ -8,8 +8,8 @@ from pydantic import ValidationError
 from taskvisor.compute.resources.kind import ResourceChoices
 from taskvisor.compute.resources.registry import UnknownKind
 from taskvisor.settings import Settings, environment_for
+from workers.choices import open_table_of, ratios_of
 from workers.host import HostNode
-from workers.node import _ratios_of, open_table_of
 from workers.preflight import list_problems
 
 CHOSEN = {
@@ -25,7 +25,7 @@ CHOSEN = {
 
 def test_without_settings_nothing_is_chosen() -> None:
     assert open_table_of(Settings()).choices == ResourceChoices()
-    assert (_ratios_of(Settings()).ratios, _ratios_of(Settings()).reserved) == ({}, {})
+    assert (ratios_of(Settings()).ratios, ratios_of(Settings()).reserved) == ({}, {})
 
 
 def test_settings_of_resources_are_what_the_operator_chose(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -36,7 +36,7 @@ def test_settings_of_resources_are_what_the_operator_chose(monkeypatch: pytest.M
         pci_devices=("8086:10fb", "0000:3b:00.0"),
         pci_aliases={"nic": "8086:10fb", "gpu": "10de:1db4"},
     )
-    ratios = _ratios_of(settings)
+    ratios = ratios_of(settings)
     assert (ratios.reserved_cpus, ratios.reserved_of("vcpus")) == (2, 8)
     assert (ratios.ratio_of("gpu"), ratios.reserved_of("gpu"), ratios.promised("gpu", 4)) == (2.0, 1, 7)
     assert (ratios.ratio_of("seats"), ratios.reserved_of("seats")) == (1.0, 0)

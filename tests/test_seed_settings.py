@@ -7,7 +7,8 @@ from pydantic import ValidationError
 
 from taskvisor.model.states import SeedKind
 from taskvisor.settings import Settings, environment_for
-from workers.node import OpenNode, vendor_data_path_of
+from workers.choices import vendor_data_path_of
+from workers.node import OpenNode
 from workers.preflight import list_problems
 
 

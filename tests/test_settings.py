@@ -13,7 +13,9 @@ from taskvisor.model.states import ImageFormat
 from taskvisor.settings import Settings, environment_for
 from virt.domain.display import VideoModel
 from virt.stores.opening import StoreOptions
-from workers.node import OpenNode, operator_choices_of, store_options_of
+from workers.adapters import store_options_of
+from workers.choices import operator_choices_of
+from workers.node import OpenNode
 
 
 def test_images_may_lie_anywhere_unless_told() -> None:

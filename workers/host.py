@@ -29,9 +29,10 @@ from taskvisor.model.identity import Role
 from taskvisor.model.ids import HostName
 from taskvisor.settings import Settings
 from taskvisor.state.hosts import Hosts
+from workers.choices import monitor_names_of, open_table_of, placement_rules_of
 from workers.identity_opening import identity_check_for
 from workers.locks import lock_path, open_lock_within
-from workers.node import OpenNode, monitor_names_of, open_table_of, placement_rules_of
+from workers.node import OpenNode
 from workers.open_tracing import require_tracing
 from workers.store_check import ensure_store_fit
 

@@ -6,8 +6,6 @@ Invariant: nothing opened here crosses a fork. A process that finds itself with 
 import os
 import time
 from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tasks.asking import Ask
 from tasks.build_time_out import BuildTimeOut
@@ -29,27 +27,14 @@ from tasks.ticking import Ticker
 from tasks.tracing import Tracing
 from tasks.tracking import Tracker
 from tasks.usage_audit import UsageAudit
-from taskvisor.compute.inventory import Ratios
 from taskvisor.compute.monitors import load_monitors
 from taskvisor.compute.orphans import policy_of
-from taskvisor.compute.placement import PACK, SPREAD, Placer, Rules, rules_for
-from taskvisor.compute.resources.kind import ResourceChoices
-from taskvisor.compute.resources.registry import open_table
-from taskvisor.compute.resources.table import ResourceTable
-from taskvisor.flow.ports import Clock, Disks, Fabric, Hypervisor, ImageCache, Ports, StepLimits, Volumes
+from taskvisor.compute.placement import Placer
+from taskvisor.flow.ports import Clock, Ports
 from taskvisor.flow.runner import StepRunner
-from taskvisor.model.cpu_list import parse_cpu_list
-from taskvisor.model.disk_backend import BackendKind, DiskBackend
-from taskvisor.model.host_links import parse_physical_networks
 from taskvisor.model.identity import Role
 from taskvisor.model.ids import HostName
-from taskvisor.model.network import HostLinks
 from taskvisor.model.operation import Runner
-from taskvisor.model.operator import CephAccess, OperatorChoices, Vendor
-from taskvisor.model.resource_texts import parse_pci_aliases, parse_pci_devices, parse_ratios, parse_reserved
-from taskvisor.model.snapshot import Compression, SnapshotEncoding
-from taskvisor.model.states import ImageFormat
-from taskvisor.model.weights import parse_weights
 from taskvisor.settings import Settings
 from taskvisor.state.addresses import Addresses
 from taskvisor.state.admission import Admission
@@ -87,17 +72,23 @@ from taskvisor.state.usage import UsageRecords
 from taskvisor.state.waiting import Waiting
 from taskvisor.state.writing import OutcomeFor, Writer
 from virt.seeds.vendor_data import VendorDataFile
+from workers.adapters import open_adapters
+from workers.choices import (
+    host_links_of,
+    monitor_names_of,
+    open_table_of,
+    operator_choices_of,
+    placement_rules_of,
+    ratios_of,
+    step_limits_of,
+    vendor_data_path_of,
+)
 from workers.inflight import reclaim_inflight
 from workers.locks import HostTickLocks, InstanceLocks
 from workers.machine import read_boot_id
 from workers.open_tracing import open_tracing
 from workers.store_notes import StoreNotesFile
 from workers.trips import TripTeller
-
-if TYPE_CHECKING:
-    from virt.stores.opening import StoreOptions
-
-GIB = 1024**3
 
 
 class SystemClock:
@@ -210,33 +201,18 @@ class OpenNode:
 
     @cached_property
     def ports(self) -> Ports:
-        state_dir, simulated = self.settings.state_dir, self.settings.driver == "simulated"
-        hypervisor, disks, images, fabric, volumes = (
-            _open_simulated(state_dir / "simulated", self.settings.image_keep_s)
-            if simulated
-            else _open_real(self.settings)
-        )
+        adapters = open_adapters(self.settings)
         return Ports(
-            hypervisor=hypervisor,
-            disks=disks,
-            images=images,
-            fabric=fabric,
+            hypervisor=adapters.hypervisor,
+            disks=adapters.disks,
+            images=adapters.images,
+            fabric=adapters.fabric,
+            volumes=adapters.volumes,
             vendor_data=VendorDataFile(vendor_data_path_of(self.settings)),
             networks=RememberedNetworks(self.store.catalog, self.store.surroundings),
             clock=self._clock,
-            limits=StepLimits(
-                instances_dir=str((state_dir / "simulated" if simulated else state_dir) / "instances"),
-                shutdown_timeout_s=self.settings.shutdown_timeout_s,
-                soft_reboot_timeout_s=self.settings.soft_reboot_timeout_s,
-                snapshot_encoding=SnapshotEncoding(
-                    format=ImageFormat(self.settings.snapshot_format),
-                    compression=Compression(self.settings.snapshot_compression),
-                ),
-                detach_timeout_s=self.settings.detach_timeout_s,
-                metadata_service=self.settings.metadata_service,
-            ),
+            limits=step_limits_of(self.settings),
             choices=operator_choices_of(self.settings),
-            volumes=volumes,
             host_links=host_links_of(self.settings),
         )
 
@@ -344,7 +320,7 @@ class OpenNode:
                 hypervisor=self.ports.hypervisor,
                 disks=self.ports.disks,
                 images=self.ports.images,
-                ratios=_ratios_of(self.settings),
+                ratios=ratios_of(self.settings),
                 now=self._clock.now,
                 links=host_links_of(self.settings),
             ),
@@ -419,164 +395,3 @@ class OpenNode:
     @cached_property
     def usage_audit(self) -> UsageAudit:
         return UsageAudit(store=self.store, host=self.host, now=self._clock.now, period_s=self.settings.usage_audit_s)
-
-
-def placement_rules_of(settings: Settings) -> Rules:
-    """The rules that hosts are judged and weighed by. Refused names one that nobody has, with those that are known."""
-    filters = tuple(filter(None, settings.filters.split(",")))
-    return rules_for(filters, parse_weights(settings.weights), PACK if settings.placement == "pack" else SPREAD)
-
-
-Adapters = tuple[Hypervisor, Disks, ImageCache, Fabric, Volumes]
-
-
-def _open_real(settings: Settings) -> Adapters:
-    """Imported here, so that a process that runs no steps, or simulates them, does not carry libvirt and netlink."""
-    from net.fabric import LinuxFabric  # noqa: PLC0415
-    from virt.disks import LocalDisks  # noqa: PLC0415
-    from virt.hypervisor import LibvirtHypervisor  # noqa: PLC0415
-    from virt.volumes import open_host_volumes  # noqa: PLC0415
-
-    root = settings.state_dir
-    return (
-        LibvirtHypervisor(
-            settings.libvirt_uri, virt_type=settings.virt_type, lists_pci_devices=bool(settings.pci_devices)
-        ),
-        LocalDisks(root, store_options_of(settings)),
-        open_image_cache(settings),
-        LinuxFabric(root, ovsdb=settings.ovsdb),
-        open_host_volumes(root, tuple(filter(None, settings.volume_roots.split(",")))),
-    )
-
-
-def store_options_of(settings: Settings) -> "StoreOptions":
-    """How disks are made on this host."""
-    from virt.stores.opening import StoreOptions  # noqa: PLC0415
-
-    return StoreOptions(
-        backend=_disk_backend_of(settings),
-        preallocation=settings.raw_preallocation,
-        thin_pool=settings.lvm_thin_pool,
-        ceph=_ceph_access_of(settings),
-    )
-
-
-def _disk_backend_of(settings: Settings) -> DiskBackend:
-    pools = {BackendKind.LVM: settings.lvm_group, BackendKind.RBD: settings.rbd_pool}
-    return DiskBackend(kind=settings.disk_backend, pool=pools.get(settings.disk_backend, ""))
-
-
-def open_image_cache(settings: Settings) -> ImageCache:
-    """The cache of this host. By path, of the state directory only published snapshots are read: the rest is guests' own."""
-    from virt.images.cache import LocalImageCache  # noqa: PLC0415
-    from virt.images.source import KERNEL_DIRECTORIES, SourceLimits  # noqa: PLC0415
-
-    root = settings.state_dir.resolve()  # a path that is asked for is judged by where it really leads
-    snapshots = root / "images"
-    limits = SourceLimits(
-        image_bytes=settings.max_image_gib * GIB,
-        file_roots=(*(Path(named).resolve() for named in settings.image_roots.split(":")), snapshots),
-        closed_directories=(*KERNEL_DIRECTORIES, root),
-        open_directories=(snapshots,),
-        store_schemes=frozenset(filter(None, settings.image_stores.split(","))),
-    )
-    return LocalImageCache(
-        settings.state_dir / "cache",
-        limits=limits,
-        virtual_limit_bytes=settings.max_image_disk_gib * GIB,
-        disk_roots=(root / "instances", snapshots),
-        evict_after_s=settings.image_keep_s,
-    )
-
-
-def operator_choices_of(settings: Settings) -> OperatorChoices:
-    """What the settings say of all guests; where they are empty, what is so without them."""
-    return OperatorChoices(
-        dialect=settings.definition_dialect,
-        metadata_dialect=settings.metadata_dialect,
-        vendor=Vendor(
-            manufacturer=settings.smbios_manufacturer,
-            product=settings.smbios_product,
-            version=settings.smbios_version or None,
-            serial=settings.smbios_serial or None,
-        ),
-        vnc_address=settings.vnc_address,
-        vnc_keymap=settings.vnc_keymap or None,
-        video_model=settings.video_model,
-        kernel_roots=tuple(filter(None, settings.kernel_roots.split(":"))),
-        shared_cpus=parse_cpu_list(settings.shared_cpus),
-        dedicated_cpus=parse_cpu_list(settings.dedicated_cpus),
-        ceph=_ceph_access_of(settings),
-        disk_backend=_disk_backend_of(settings),
-    )
-
-
-def host_links_of(settings: Settings) -> HostLinks:
-    """What the settings say that this host is connected to."""
-    return HostLinks(
-        uplinks=parse_physical_networks(settings.physical_networks), tunnel_address=settings.tunnel_address or None
-    )
-
-
-def monitor_names_of(settings: Settings) -> tuple[str, ...]:
-    """What is measured, by the names of monitors."""
-    return tuple(filter(None, settings.monitors.split(",")))
-
-
-def vendor_data_path_of(settings: Settings) -> Path | None:
-    """The file with what the operator tells every guest's cloud-init."""
-    return Path(settings.vendor_data_file) if settings.vendor_data_file else None
-
-
-def _ceph_access_of(settings: Settings) -> CephAccess | None:
-    if not settings.ceph_user:
-        return None
-    return CephAccess(
-        user=settings.ceph_user,
-        secret_uuid=settings.ceph_secret_uuid or None,
-        monitors=tuple(filter(None, settings.ceph_monitors.split(","))),
-        config_file=settings.ceph_config_file,
-    )
-
-
-def _open_simulated(root: Path, evict_after_s: float) -> Adapters:
-    """Imported here, for the same reason."""
-    from net.simulated import SimulatedFabric  # noqa: PLC0415
-    from virt.simulated import (  # noqa: PLC0415
-        SimulatedDisks,
-        SimulatedHypervisor,
-        SimulatedImageCache,
-        SimulatedVolumes,
-    )
-
-    return (
-        SimulatedHypervisor(root),
-        SimulatedDisks(root),
-        SimulatedImageCache(root, evict_after_s=evict_after_s),
-        SimulatedFabric(root),
-        SimulatedVolumes(root),
-    )
-
-
-def open_table_of(settings: Settings) -> ResourceTable:
-    """The kinds of resources that guests claim. UnknownKind when one that is named can't be had."""
-    choices = ResourceChoices(
-        guest_overhead_mib=settings.guest_overhead_mib,
-        dedicated_cpus=parse_cpu_list(settings.dedicated_cpus),
-        pci_devices=parse_pci_devices(settings.pci_devices),
-        pci_aliases=parse_pci_aliases(settings.pci_aliases),
-    )
-    return open_table(filter(None, settings.resources.split(",")), choices)
-
-
-def _ratios_of(settings: Settings) -> Ratios:
-    return Ratios(
-        vcpu_ratio=settings.vcpu_ratio,
-        memory_ratio=settings.memory_ratio,
-        disk_ratio=settings.disk_ratio,
-        reserved_memory_mib=settings.reserved_memory_mib,
-        reserved_disk_gib=settings.reserved_disk_gib,
-        reserved_cpus=settings.reserved_cpus,
-        ratios=parse_ratios(settings.resource_ratios),
-        reserved=parse_reserved(settings.reserved_resources),
-    )

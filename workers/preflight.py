@@ -24,9 +24,10 @@ from virt.hypervisor import LibvirtHypervisor
 from virt.preflight import list_problems as list_virt_problems
 from virt.seeds.vendor_data import VendorDataFile
 from virt.stores.opening import open_pool
+from workers.adapters import store_options_of
+from workers.choices import host_links_of, open_table_of, placement_rules_of, vendor_data_path_of
 from workers.logs import configure_logs
 from workers.machine_checks import disk_rows, kvm_rows, limit_rows, module_rows
-from workers.node import host_links_of, open_table_of, placement_rules_of, store_options_of, vendor_data_path_of
 from workers.store_checks import clock_rows, identity_rows, latency_rows, redis_rows
 
 log = structlog.get_logger(__name__)

@@ -1,4 +1,4 @@
-"""workers/node.py: which files of a host its builds may be made of, as the settings say."""
+"""workers/adapters.py: which files of a host its builds may be made of, as the settings say."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from taskvisor.model.records import ImageSource
 from taskvisor.settings import Settings
 from tests.virt.made_images import partitioned
 from virt.progress import ignore_progress
-from workers.node import open_image_cache
+from workers.adapters import open_image_cache
 
 
 @pytest.fixture
