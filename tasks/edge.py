@@ -52,13 +52,13 @@ from taskvisor.model.errors import (
 )
 from taskvisor.model.ids import OPERATION_ID_RULE, HostName, InstanceId, OperationId, message_id_for
 from taskvisor.model.operation import Operation
+from taskvisor.model.queues import COMPUTE_QUEUE, control_queue, steps_queue
 from taskvisor.model.spec import OperationSpec, parse_spec
 from taskvisor.model.states import Direction, Phase
 from taskvisor.state.counters import CounterName
 
 log = structlog.get_logger(__name__)
 
-COMPUTE_QUEUE = "compute"
 TURNS_LIMIT = 1200
 """A delete that waits for another delete of the same instance looks again so often, half a second apart."""
 TURN_S = 0.5
@@ -79,16 +79,6 @@ COUNTED = {
     Dropped.TWIN_RUNNING: CounterName.MESSAGES_DROPPED_TWIN_RUNNING,
 }
 TIME_UP: tuple[type[Exception], ...] = (SoftTimeLimitExceeded,)
-
-
-def steps_queue(host: str) -> str:
-    """The queue of a host's steps node: long work."""
-    return f"host.{host}"
-
-
-def control_queue(host: str) -> str:
-    """The queue of a host's control node: ticks."""
-    return f"host.{host}.control"
 
 
 class Edge:

@@ -26,7 +26,7 @@ from taskvisor.model import errors
 from taskvisor.model.errors import TaskvisorError
 from taskvisor.model.event_entry import EventEntry
 from taskvisor.model.outcome import ErrorRecord, OutcomeRecord
-from taskvisor.sending import COMPUTE_QUEUE
+from taskvisor.model.queues import COMPUTE_QUEUE
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 Schema = dict[str, Any]

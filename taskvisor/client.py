@@ -21,10 +21,10 @@ from taskvisor.fork_gate import GATE
 from taskvisor.handle import Handle
 from taskvisor.host_client import HostRequests
 from taskvisor.model.errors import CannotAsk, Unauthorised
+from taskvisor.model.queues import COMPUTE_QUEUE, control_queue
 from taskvisor.model.urls import celery_url_for, require_redis_url
 from taskvisor.opened import Connections
 from taskvisor.record_reads import RecordReads
-from taskvisor.sending import COMPUTE_QUEUE
 
 if TYPE_CHECKING:
     from taskvisor.fields import (
@@ -480,7 +480,7 @@ class Taskvisor(FleetRequests, HostRequests, RecordReads):
 
     def _ask_host(self, task: str, host: str, *, expires_s: float) -> Handle[object]:
         request_id = str(uuid.uuid4())
-        self._send(task, {}, request_id, queue=f"host.{host}.control", expires_s=expires_s)
+        self._send(task, {}, request_id, queue=control_queue(host), expires_s=expires_s)
         return self.handle(request_id)
 
     def _send(

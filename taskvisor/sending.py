@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from taskvisor.fork_gate import GATE
+from taskvisor.model.queues import COMPUTE_QUEUE
 
 if TYPE_CHECKING:
     from celery.result import AsyncResult
 
-COMPUTE_QUEUE = "compute"
 PUBLISH_RETRIES = 1
 PUBLISHERS_LIMIT = 10
 """Threads that publish at once; further ones wait for their turn."""

@@ -20,6 +20,7 @@ from taskvisor.model.disk_backend import BackendKind, Preallocation
 from taskvisor.model.host_links import parse_physical_networks
 from taskvisor.model.image_url import OBJECT_STORES
 from taskvisor.model.operator import Dialect, MetadataDialect
+from taskvisor.model.queues import reads_as_a_list
 from taskvisor.model.resource_texts import parse_pci_aliases, parse_pci_devices, parse_ratios, parse_reserved
 from taskvisor.model.states import PowerPolicy, SeedKind
 from taskvisor.model.volume import VolumeScheme
@@ -31,7 +32,7 @@ HOST_NAME_PATTERN = r"^[A-Za-z0-9]([A-Za-z0-9.-]{0,62}[A-Za-z0-9])?$"
 
 def _names_no_queue(host: str) -> str:
     """A host's name is part of the names of its queues: none may read as another host's."""
-    if host.endswith((".control", ".dead")) or ".inflight." in host:
+    if reads_as_a_list(host):
         raise ValueError("must not end in .control or .dead, nor hold .inflight.: its queues would be another's")
     return host
 

@@ -20,7 +20,8 @@ from celery.signals import (
 from kombu.entity import Queue
 
 from beat_schedule import schedule_for
-from tasks.edge import COMPUTE_QUEUE, Edge, control_queue, steps_queue
+from tasks.edge import Edge
+from taskvisor.model.queues import COMPUTE_QUEUE, control_queue, steps_queue
 from taskvisor.model.urls import celery_url_for, redis_py_url_for
 from taskvisor.settings import Settings, read_settings
 from taskvisor.state.counters import CounterName

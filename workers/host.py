@@ -16,7 +16,7 @@ import structlog
 from celery import Celery, chain
 from kombu.exceptions import OperationalError
 
-from tasks.edge import COMPUTE_QUEUE, Edge, control_queue, relaunch_all, steps_queue
+from tasks.edge import Edge, relaunch_all
 from tasks.keeping import KEEP_RECORDS
 from tasks.recovery_tasks import RECOVER
 from tasks.replug import CHECK
@@ -27,6 +27,7 @@ from taskvisor.flow.recovery import was_run_by
 from taskvisor.model.errors import Refused, TaskvisorError, UnreadableRecord
 from taskvisor.model.identity import Role
 from taskvisor.model.ids import HostName
+from taskvisor.model.queues import COMPUTE_QUEUE, control_queue, steps_queue
 from taskvisor.settings import Settings
 from taskvisor.state.hosts import Hosts
 from workers.choices import monitor_names_of, open_table_of, placement_rules_of

@@ -27,6 +27,8 @@ from weakref import ReferenceType, ref
 import redis
 import structlog
 
+from taskvisor.model.queues import dead_key, inflight_key
+
 DEAD_LENGTH = 1000
 DEAD_RAW_BYTES = 4096
 DEAD_LETTERED = "messages_dead_lettered"
@@ -74,14 +76,6 @@ return moved
 RECLAIM_BATCH = 1000
 
 log = structlog.get_logger(__name__)
-
-
-def inflight_key(queue: str, consumer: str) -> str:
-    return f"{queue}.inflight.{consumer}"
-
-
-def dead_key(queue: str) -> str:
-    return f"{queue}.dead"
 
 
 def restore_inflight(

@@ -18,12 +18,13 @@ import structlog
 from celery import Celery
 from kombu.exceptions import OperationalError
 
-from tasks.edge import SYNC_ONE, control_queue
+from tasks.edge import SYNC_ONE
 from tasks.tick_tasks import SYNC_ALL
 from taskvisor.compute.hold_back import HOLD_S, HoldBack
 from taskvisor.model.errors import TaskvisorError
 from taskvisor.model.ids import HostName
 from taskvisor.model.lifecycle import Deaf, GuestEvent, Hearing, Missed, Said
+from taskvisor.model.queues import control_queue
 from taskvisor.settings import Settings, environment_for
 from taskvisor.state.counters import CounterName
 from virt.command import LineProgram

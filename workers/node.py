@@ -10,7 +10,7 @@ from functools import cached_property
 from tasks.asking import Ask
 from tasks.build_time_out import BuildTimeOut
 from tasks.door import Door
-from tasks.edge import COMPUTE_QUEUE, TIME_UP
+from tasks.edge import TIME_UP
 from tasks.flows import FLOWS
 from tasks.host_repair import HostRepairs
 from tasks.host_watch import HostWatch
@@ -35,6 +35,7 @@ from taskvisor.flow.runner import StepRunner
 from taskvisor.model.identity import Role
 from taskvisor.model.ids import HostName
 from taskvisor.model.operation import Runner
+from taskvisor.model.queues import COMPUTE_QUEUE
 from taskvisor.settings import Settings
 from taskvisor.state.addresses import Addresses
 from taskvisor.state.admission import Admission

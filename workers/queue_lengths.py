@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import redis
 
-from tasks.edge import COMPUTE_QUEUE, control_queue, steps_queue
+from taskvisor.model.queues import COMPUTE_QUEUE, dead_key, inflight_key, queues_of
 from taskvisor.state.connection import asking
-from workers.inflight import PRIORITY_SUFFIXES, dead_key, inflight_key
+from workers.inflight import PRIORITY_SUFFIXES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,7 @@ def list_queue_lengths(client: "redis.Redis", hosts: Iterable[str]) -> tuple[Que
     names = tuple(hosts)
     consumers: dict[str, tuple[str, ...]] = {COMPUTE_QUEUE: names}
     for host in names:
-        consumers[steps_queue(host)] = consumers[control_queue(host)] = (host,)
+        consumers.update(dict.fromkeys(queues_of(host), (host,)))
     pipe = client.pipeline(transaction=False)
     for queue, takers in consumers.items():
         for key in _keys_of(queue, takers):

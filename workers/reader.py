@@ -19,7 +19,8 @@ import redis
 import structlog
 from kombu.transport import redis as stock
 
-from workers.inflight import Ledger, inflight_key
+from taskvisor.model.queues import inflight_key
+from workers.inflight import Ledger
 
 CONSISTENCY_CHECK_INTERVAL_S = 10.0
 REPLY_TIMEOUT_S = 2.0

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from taskvisor.cli.processes import WARM_STOP, Program
+from taskvisor.model.queues import COMPUTE_QUEUE, control_queue, steps_queue
 from taskvisor.model.records import Instance
 from taskvisor.settings import Settings, environment_for
 
@@ -34,14 +35,16 @@ def nodes_of(settings: Settings) -> tuple[Program, Program]:
     """The two nodes of this host: steps do long work, control takes requests and runs ticks."""
     host = settings.host
     return (
-        _node(settings, STEPS, f"steps@{host}", f"host.{host}", settings.step_concurrency),
-        _node(settings, CONTROL, f"control@{host}", f"host.{host}.control,compute", settings.control_concurrency),
+        _node(settings, STEPS, f"steps@{host}", steps_queue(host), settings.step_concurrency),
+        _node(
+            settings, CONTROL, f"control@{host}", f"{control_queue(host)},{COMPUTE_QUEUE}", settings.control_concurrency
+        ),
     )
 
 
 def requests_node_of(settings: Settings) -> Program:
     """Takes requests, and what is done once for the fleet, on a machine that is no host. Its name is TASKVISOR_HOST."""
-    return _node(settings, REQUESTS, f"requests@{settings.host}", "compute", settings.control_concurrency)
+    return _node(settings, REQUESTS, f"requests@{settings.host}", COMPUTE_QUEUE, settings.control_concurrency)
 
 
 def beat_of(settings: Settings) -> Program:

@@ -15,6 +15,7 @@ from taskvisor.compute.audit_volumes import volume_findings
 from taskvisor.model.finding import AuditLimits, Code, Finding
 from taskvisor.model.ids import HostName, InstanceId, OperationId
 from taskvisor.model.operation import Operation
+from taskvisor.model.queues import COMPUTE_QUEUE, host_of_queue, steps_queue
 from taskvisor.model.records import Instance, Resources
 from taskvisor.model.states import Phase, VmState
 from taskvisor.model.survey import HostRecord, LeaseRecord, Records
@@ -187,7 +188,7 @@ def _late_text(operation: Operation, records: Records, now: float, limits: Audit
     since = max(operation.updated_at, operation.not_before or 0.0)
     if operation.relaunches < limits.relaunches and now - since <= limits.overdue_s:
         return None
-    if any(records.waiting_in(queue) for queue in (f"host.{operation.host}", "compute")):
+    if any(records.waiting_in(queue) for queue in (steps_queue(operation.host), COMPUTE_QUEUE)):
         return None  # it waits for a process, as others do
     return f"no step has begun for {now - since:.0f} s, and it was sent on {operation.relaunches} times"
 
@@ -237,7 +238,7 @@ def _queues(records: Records) -> Iterator[Finding]:
             if count and records.is_silent(host):
                 said = f"{count} messages are in flight to a worker of {host}, which is silent"
                 yield _finding(Code.QUEUE_ORPHANED, queue, said, host)
-        owner = records.host_of_queue(queue)
+        owner = host_of_queue(queue)
         if owner is not None and depth.waiting and records.is_silent(owner):
             said = f"{depth.waiting} messages wait for {owner}, which is silent"
             yield _finding(Code.QUEUE_ORPHANED, queue, said, owner)

@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, StringConstraints
 
 from taskvisor.model.drain import BuildPolicy, GuestPolicy
+from taskvisor.model.queues import reads_as_a_list
 from taskvisor.model.spec import Spec
 
 DEADLINE_LIMIT_S = 30 * 86400
@@ -16,7 +17,7 @@ NAME_RULE = r"^[A-Za-z0-9]([A-Za-z0-9.-]{0,62}[A-Za-z0-9])?$"
 
 
 def _names_no_queue(host: str) -> str:
-    if host.endswith((".control", ".dead")) or ".inflight." in host:
+    if reads_as_a_list(host):
         raise ValueError("is the name of a queue, and of no host; `taskvisor hosts` lists those")
     return host
 

@@ -153,11 +153,6 @@ class Records:
         depth = self.queues.get(queue)
         return depth.waiting if depth else 0
 
-    def host_of_queue(self, queue: str) -> HostName | None:
-        """The host whose own queue it is; None for the queue that all share."""
-        name = queue.removeprefix("host.").removesuffix(".control")
-        return HostName(name) if queue.startswith("host.") else None
-
     def is_unreadable(self, *names: str) -> bool:
         """The record of one of these could not be read."""
         return any(key.partition(":")[2] in names for key in self.unreadable)

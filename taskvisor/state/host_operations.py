@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from taskvisor.model.errors import StoreConflict
 from taskvisor.model.host_mark import HostEvent, HostMark
 from taskvisor.model.ids import HostName
+from taskvisor.model.queues import COMPUTE_QUEUE, dead_key, inflight_key, queues_of
 from taskvisor.state.codec import encode
 from taskvisor.state.connection import asking
 from taskvisor.state.host_events import record_host_event, stream_host_event
@@ -22,8 +23,6 @@ from taskvisor.state.writing import Outcome, Writer
 
 if TYPE_CHECKING:
     import redis
-
-COMPUTE_QUEUE = "compute"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +72,7 @@ class HostOperations:
             pipe.hlen(keys.claims(host))
             pipe.scard(keys.operations_on(host))
             pipe.llen(_requests_of(host))
-            for queue in _queues_of(host):
+            for queue in _lists_of(host):
                 pipe.llen(queue)
             known, speaks, instances, claims, unsettled, requests, *lengths = pipe.execute()
         return HostTraces(
@@ -98,7 +97,7 @@ class HostOperations:
         for key in (*(kind(host) for kind in needed), _requests_of(host)):
             tx.require_gone(key, StoreConflict)
         runs = (keys.tick_runs(host, task) for task in tasks)
-        tx.do("DEL", *keys.of_host(host), *runs, *_queues_of(host), *_bindings_of(host))
+        tx.do("DEL", *keys.of_host(host), *runs, *_lists_of(host), *_bindings_of(host))
         tx.do("ZREM", keys.hosts_moved, host)
         tx.do("HDEL", keys.silent, host)
         tx.do("SREM", keys.hosts, host)
@@ -113,18 +112,18 @@ class HostOperations:
         tx.run(self._client, f"write what is said of host {event.host}")
 
 
-def _queues_of(host: HostName) -> Iterable[str]:
-    """Its own queues, what it has in flight of them, and their dead letters, as `workers/inflight.py` names them."""
-    for queue in (f"host.{host}", f"host.{host}.control"):
-        yield from (queue, f"{queue}.inflight.{host}", f"{queue}.dead")
+def _lists_of(host: HostName) -> Iterable[str]:
+    """Its own queues, what it has in flight of them, and their dead letters."""
+    for queue in queues_of(host):
+        yield from (queue, inflight_key(queue, host), dead_key(queue))
 
 
 def _requests_of(host: HostName) -> str:
     """What it has in hand of the queue that all share: no operation knows of those yet."""
-    return f"{COMPUTE_QUEUE}.inflight.{host}"
+    return inflight_key(COMPUTE_QUEUE, host)
 
 
 def _bindings_of(host: HostName) -> Iterable[str]:
     """The sets that kombu 5.7 keeps of what is bound to the exchanges of its queues, which bear the queues' names."""
-    for queue in (f"host.{host}", f"host.{host}.control"):
+    for queue in queues_of(host):
         yield from (f"_kombu.binding.{queue}", f"_kombu.binding_permanent.{queue}")

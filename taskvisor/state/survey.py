@@ -19,6 +19,7 @@ from taskvisor.model.flavor_record import FlavorRecord
 from taskvisor.model.ids import HostName, InstanceId, NetworkId, OperationId, PortId, SecurityGroupId
 from taskvisor.model.network import Network
 from taskvisor.model.operation import Operation
+from taskvisor.model.queues import COMPUTE_QUEUE, dead_key, inflight_key, queues_of
 from taskvisor.model.records import Image, Instance, Inventory, Resources
 from taskvisor.model.survey import (
     AllocationNote,
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 BATCH = 500
 """Keys asked about in one round trip."""
-COMPUTE_QUEUE = "compute"
 OF_NETWORK = ("addresses", "ports", "addresses6", "ports6", "members")
 OF_INSTANCE = ("instance", "lease", "history", "nics")
 OTHERS = ("op", "image", "flavor", "network", "claims", "used", "held", "host", "volume", "grouped", "servers")
@@ -384,17 +384,17 @@ class _Reading:
         return tuple(notes)
 
     def _queues(self, hosts: Iterable[HostName]) -> dict[str, QueueDepth]:
-        """The queues of every host and the one that all share, as `workers/inflight.py` names their lists."""
+        """The queues of every host and the one that all share."""
         hosts = list(hosts)
         takers = {COMPUTE_QUEUE: hosts}
-        takers.update({f"host.{host}{role}": [host] for host in hosts for role in ("", ".control")})
+        takers.update({queue: [host] for host in hosts for queue in queues_of(host)})
         found = {}
         for queue, consumers in takers.items():
             with self.client.pipeline(transaction=True) as pipe:
                 pipe.llen(queue)
-                pipe.llen(f"{queue}.dead")
+                pipe.llen(dead_key(queue))
                 for consumer in consumers:
-                    pipe.llen(f"{queue}.inflight.{consumer}")
+                    pipe.llen(inflight_key(queue, consumer))
                 waiting, dead, *in_flight = self._lengths(queue, pipe.execute(raise_on_error=False))
             by_host = dict(zip(consumers, in_flight, strict=True))
             found[queue] = QueueDepth(waiting=waiting, in_flight=by_host, dead=dead)
