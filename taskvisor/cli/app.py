@@ -43,7 +43,7 @@ from taskvisor.cli import (
 from taskvisor.cli.columns import add_column_option
 from taskvisor.cli.exits import ExitCode, UsageError, code_for
 from taskvisor.cli.render import say_error
-from taskvisor.handle import StillRunning
+from taskvisor.client.handle import StillRunning
 from taskvisor.model.errors import TaskvisorError
 
 

@@ -15,7 +15,7 @@ from taskvisor.cli.render import Format, out, say, show_record
 from taskvisor.cli.requesting import ask_all
 from taskvisor.cli.watch import Request
 from taskvisor.client import Taskvisor
-from taskvisor.handle import Handle
+from taskvisor.client.handle import Handle
 from taskvisor.model.errors import Refused
 from taskvisor.model.fleet_spec import BatchSpec
 from taskvisor.model.fleet_views import BatchView

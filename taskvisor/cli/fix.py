@@ -12,8 +12,8 @@ import typer
 from taskvisor.cli.exits import ExitCode, UsageError
 from taskvisor.cli.render import Format, say, show_rows
 from taskvisor.client import Taskvisor
+from taskvisor.client.handle import Handle
 from taskvisor.fields import RepairView
-from taskvisor.handle import Handle
 from taskvisor.model.errors import Refused, TaskvisorError
 from taskvisor.model.finding import ADVICE, Code, Finding
 from taskvisor.model.repair import NOT_REPAIRED, REPAIRS

@@ -18,7 +18,7 @@ from taskvisor.cli.records import complete_instance
 from taskvisor.cli.render import Format, FormatOption
 from taskvisor.cli.requesting import request_each, request_some
 from taskvisor.client import Taskvisor
-from taskvisor.handle import Handle
+from taskvisor.client.handle import Handle
 from taskvisor.model.snapshot import Compression, Quiesce, SnapshotMethod
 
 Names = Annotated[

@@ -17,8 +17,8 @@ from taskvisor.cli.exits import ExitCode, UsageError
 from taskvisor.cli.records import open_client, settings_or_usage_error
 from taskvisor.cli.render import Format, FormatOption, say, show_record, show_table, shows_all
 from taskvisor.client import Taskvisor
+from taskvisor.client.handle import Handle
 from taskvisor.compute.rebuild import LeftOut, rebuild_for
-from taskvisor.handle import Handle
 from taskvisor.model.errors import Refused, TaskvisorError
 from taskvisor.model.holdings import HostHoldings
 from taskvisor.model.ids import HostName

@@ -12,7 +12,7 @@ from taskvisor.cli.records import open_client, open_records, settings_or_usage_e
 from taskvisor.cli.render import Format
 from taskvisor.cli.watch import Request
 from taskvisor.client import Taskvisor
-from taskvisor.handle import Handle
+from taskvisor.client.handle import Handle
 from taskvisor.model.errors import CannotAsk, Refused
 from taskvisor.model.spec import Spec, parse_spec
 

@@ -13,8 +13,8 @@ from taskvisor.cli.fix import Fix, fix_all, require_mendable
 from taskvisor.cli.records import Records, complete_host, open_client, open_records, settings_or_usage_error
 from taskvisor.cli.render import Format, FormatOption, say, show_rows
 from taskvisor.client import Taskvisor
+from taskvisor.client.handle import Handle
 from taskvisor.compute.audit import confirmed, findings_for
-from taskvisor.handle import Handle
 from taskvisor.model.errors import Refused, TaskvisorError
 from taskvisor.model.finding import ADVICE, AuditLimits, Code, Finding
 from taskvisor.model.ids import HostName

@@ -12,7 +12,7 @@ from typing import Any
 from taskvisor.cli.exits import ExitCode, code_for
 from taskvisor.cli.records import Records
 from taskvisor.client import Taskvisor
-from taskvisor.handle import Outcome
+from taskvisor.client.handle import Outcome
 from taskvisor.model import errors
 from taskvisor.model.errors import CannotAsk, TaskvisorError
 from taskvisor.model.ids import OperationId

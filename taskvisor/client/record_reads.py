@@ -1,7 +1,7 @@
 """The part of the Python client that reads records: images, flavors, histories. It asks nobody for anything."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from taskvisor.state.keys import Keys
 
 
-class RecordReads:
-    """Mixed into `taskvisor.client.Taskvisor`. What a record is made of is imported when one is read, inside `_records`."""
+class RecordReads(ABC):
+    """Mixed into `Taskvisor`. What a record is made of is imported when one is read, inside `_records`."""
 
     def list_images(self) -> "tuple[ImageView, ...]":
         """Every registered image, by name, read from the records. CannotAsk when Redis does not answer."""
@@ -62,7 +62,6 @@ class RecordReads:
             moves = Histories(client, keys).read(Catalog(client, keys).find_instance_id(instance))
         return tuple(map(move_view, moves))
 
-    @contextmanager
-    def _records(self) -> "Iterator[tuple[Any, Keys]]":
-        raise NotImplementedError
-        yield
+    @abstractmethod
+    def _records(self) -> "AbstractContextManager[tuple[Any, Keys]]":
+        """What a reader of records is made of: the store's connection and its keys. CannotAsk when a read in it fails."""

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from taskvisor.handle import Outcome, error_of
+from taskvisor.client.handle import Outcome, error_of
 from taskvisor.model.ids import OperationId
 from taskvisor.model.operation import Operation
 from taskvisor.model.states import Phase

@@ -6,9 +6,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
+from taskvisor.client.step_events import FROM_START, EventState, StepEvent, end_at_the_door, events_after
 from taskvisor.model import errors
 from taskvisor.model.errors import CannotAsk, TaskvisorError, Unauthorised
-from taskvisor.step_events import FROM_START, EventState, StepEvent, end_at_the_door, events_after
 
 if TYPE_CHECKING:
     from celery.result import AsyncResult

@@ -8,9 +8,9 @@ import threading
 from dataclasses import dataclass
 from typing import Any
 
-from taskvisor.fork_gate import GATE
+from taskvisor.client.fork_gate import GATE
+from taskvisor.client.sending import Door
 from taskvisor.model.errors import Refused
-from taskvisor.sending import Door
 
 OPENING = threading.Lock()
 """Held by who opens: `import celery` by several threads at once fails in some of them (it puts another module in its own place).

@@ -9,7 +9,7 @@ import pytest
 import redis
 
 from taskvisor.client import Taskvisor
-from taskvisor.handle import StillRunning
+from taskvisor.client.handle import StillRunning
 from taskvisor.model.errors import CannotAsk, Conflicting, Refused, TaskvisorError, Unauthorised
 from taskvisor.settings import read_settings
 from tests.cli.book import Book, begun, failed, instance, operation, succeeded
@@ -88,7 +88,7 @@ def test_a_redis_that_is_not_there_cannot_be_asked(url: str, ask: str) -> None:
 
 @pytest.mark.parametrize("ask", ["waits", "follows"])
 def test_who_waits_bears_a_silence_for_a_while_and_no_longer(monkeypatch: pytest.MonkeyPatch, ask: str) -> None:
-    monkeypatch.setattr("taskvisor.handle.SILENCE_LIMIT_S", 0.3)
+    monkeypatch.setattr("taskvisor.client.handle.SILENCE_LIMIT_S", 0.3)
     with Taskvisor("redis://127.0.0.1:1/0", timeout_s=0.5) as client, pytest.raises(CannotAsk, match="is it up"):
         ASKED[ask](client)
 

@@ -1,18 +1,18 @@
 """The part of the Python client that is about whole hosts: emptying them, calling them dead, forgetting them."""
 
-from __future__ import annotations  # as in `client`
+from __future__ import annotations  # as in `taskvisor`
 
 from typing import TYPE_CHECKING, Literal
 
-from taskvisor.asks import Asks
-from taskvisor.handle import Handle
+from taskvisor.client.asks import Asks
+from taskvisor.client.handle import Handle
 
 if TYPE_CHECKING:
     from taskvisor.model.host_views import DrainPlanView, DrainView, ForcedDownView, RemovedHostView, UndrainView
 
 
 class HostRequests(Asks):
-    """Mixed into `taskvisor.client.Taskvisor`, whose rules hold here: the same id is the same request.
+    """Mixed into `Taskvisor`, whose rules hold here: the same id is the same request.
 
     `by` is who asks, as he says himself; it is recorded, and proves nothing.
     """
@@ -73,3 +73,20 @@ class HostRequests(Asks):
     ) -> Handle[RemovedHostView]:
         """Nothing is kept of the host. Refused while it speaks, takes newcomers, or something that is recorded needs it."""
         return self._ask("host.remove", {"host": host, "reason": reason, "by": by}, operation_id)
+
+    def look_at_host(self, host: str, *, expires_s: float) -> Handle[object]:
+        """Ask a host what it has: its result is a `taskvisor.model.observed.HostSeen` as JSON. Changes nothing there.
+
+        A host that does not take the request within `expires_s` never does.
+        """
+        return self._ask_host("host.verify", host, expires_s=expires_s)
+
+    def report_of_host(self, host: str, *, expires_s: float) -> None:
+        """Ask a host to report its resources to the store, as it does periodically."""
+        self._ask_host("host.track", host, expires_s=expires_s)
+
+    def tell_of_host(self, host: str, *, expires_s: float) -> Handle[object]:
+        """Ask a host for all that it has of records: its result is a `taskvisor.model.holdings.HostHoldings` as JSON. Changes
+        nothing there. A host that does not take the request within `expires_s` never does.
+        """
+        return self._ask_host("host.tell", host, expires_s=expires_s)

@@ -1,12 +1,12 @@
 """The part of the Python client that is about hosts, aggregates, server groups, batches of builds, and plans of one."""
 
-from __future__ import annotations  # as in `client`
+from __future__ import annotations  # as in `taskvisor`
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from taskvisor.asks import Asks
-from taskvisor.handle import Handle
+from taskvisor.client.asks import Asks
+from taskvisor.client.handle import Handle
 
 if TYPE_CHECKING:
     from taskvisor.fields import DeletedRecordView
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class FleetRequests(Asks):
-    """Mixed into `taskvisor.client.Taskvisor`, whose rules hold here: the same id is the same request."""
+    """Mixed into `Taskvisor`, whose rules hold here: the same id is the same request."""
 
     def build_many(
         self, count: int, *, min_count: int | None = None, operation_id: str | None = None, **fields: Any

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from taskvisor.fork_gate import GATE
+from taskvisor.client.fork_gate import GATE
 from taskvisor.model.queues import COMPUTE_QUEUE
 
 if TYPE_CHECKING:

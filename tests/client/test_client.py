@@ -14,8 +14,8 @@ from celery import Celery
 from celery._state import _tls, default_app
 
 from taskvisor.client import Taskvisor
+from taskvisor.client.handle import Handle, StillRunning, error_for
 from taskvisor.fields import FlavorFields, NicFields, RuleFields, VolumeFields
-from taskvisor.handle import Handle, StillRunning, error_for
 from taskvisor.model.errors import (
     Cancelled,
     CannotAsk,

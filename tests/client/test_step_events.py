@@ -11,11 +11,11 @@ import pytest
 import redis
 
 from taskvisor.client import Taskvisor
-from taskvisor.handle import StillRunning
+from taskvisor.client.handle import StillRunning
+from taskvisor.client.step_events import FROM_START, EventState, StepEvent, events_after
 from taskvisor.model.errors import Cancelled, Refused
 from taskvisor.model.operation import Operation
 from taskvisor.model.states import Phase
-from taskvisor.step_events import FROM_START, EventState, StepEvent, events_after
 from tests.cli.book import STEPS, Book, begun, ended, failed, instance, operation, succeeded
 from tests.cli.fake_worker import Asked, FakeWorker
 from tests.fixtures.redis_servers import OpenRedisServer
