@@ -1,84 +1,61 @@
-"""The one edge to Celery: every step of every flow is a task, every request is a task. Besides it only `telling`,
-`image_tasks`, `network_request_tasks`, `host_request_tasks`, `network_tasks` and `tick_tasks` know Celery.
+"""The edge to Celery: every step of every flow is a task, every request is a task. Of `tasks/` only this, the modules named
+`…_tasks`, and `telling` know Celery.
 
 A chain's messages carry ids. What is true is in the journal: `launch` sends an operation on from where that says it is,
 and serves first start, resume, retry, roll-back, cancel and hand-over alike.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from math import ceil
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
 import structlog
 from celery import Celery, Task, chain
-from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded
+from celery.exceptions import Retry
 from kombu.exceptions import OperationalError
 
-from tasks.batch import LetIn
-from tasks.door import BUILD, CHANGES, Admitted, Answer
+from tasks.door import BUILD, CHANGES
+from tasks.entry_tasks import EntryTasks
 from tasks.flavor_request_tasks import flavor_requests
 from tasks.fleet_request_tasks import FleetRequestTasks
-from tasks.flows import ALL_FLOWS, FLOWS
+from tasks.flows import FLOWS
 from tasks.host_request_tasks import HostRequestTasks
-from tasks.image_requests import Answered
 from tasks.image_tasks import ImageTasks
 from tasks.network_request_tasks import NetworkRequestTasks
 from tasks.network_tasks import NetworkTasks
 from tasks.node import Asking, Node
 from tasks.orphan_tasks import orphan_requests
-from tasks.rebuild_tasks import RebuildTasks, require_open
+from tasks.rebuild_tasks import RebuildTasks
 from tasks.recovery_tasks import register_recovery
 from tasks.repair_tasks import RepairTasks
+from tasks.step_tasks import GRACE_S, StepTasks
 from tasks.telling import Teller
 from tasks.tick_tasks import TickTasks
-from tasks.tracing import NO_TRACING, StepTold, Tracing, parent_in
+from tasks.tracing import NO_TRACING, Tracing
+from tasks.unreadable import telling_of_unreadable
 from tasks.verify import host_seen
 from taskvisor.flow.recovery import wants_settling
-from taskvisor.flow.runner import Dropped, Next, Onward, StepMessage
-from taskvisor.flow.step import Flow, Step
+from taskvisor.flow.runner import Next, Onward
 from taskvisor.flow.transitions import messages_for
 from taskvisor.model.errors import (
     Busy,
     CannotAsk,
-    Conflicting,
-    IdInUse,
-    Refused,
     Retryable,
     TaskvisorError,
     UnreadableRecord,
 )
-from taskvisor.model.ids import OPERATION_ID_RULE, HostName, InstanceId, OperationId, message_id_for
+from taskvisor.model.ids import HostName, InstanceId, OperationId, message_id_for
 from taskvisor.model.operation import Operation
-from taskvisor.model.queues import COMPUTE_QUEUE, control_queue, steps_queue
-from taskvisor.model.spec import OperationSpec, parse_spec
+from taskvisor.model.queues import COMPUTE_QUEUE, steps_queue
 from taskvisor.model.states import Direction, Phase
-from taskvisor.state.counters import CounterName
 
 log = structlog.get_logger(__name__)
 
-TURNS_LIMIT = 1200
-"""A delete that waits for another delete of the same instance looks again so often, half a second apart."""
-TURN_S = 0.5
-"""A request that waits for its turn looks again so often."""
-DEATHS_LIMIT = 5
-"""A request whose process dies is taken up again so often."""
 SYNC_ONE = "host.sync_power_state"
 """What a control node is asked when something was heard of one of its guests; SYNC_ALL, when it may have been missed of any."""
-GRACE_S = 15
-"""Between telling a step that its time is up and killing its process."""
 LOOK_LIMIT_S = 60
 """A look at all that a host has takes a second or two; a hypervisor that hangs must not keep the control node."""
-STEP_FIELDS = frozenset({"instance", "operation"})
-"""Of a step's message. The instance is for people who look at it."""
-COUNTED = {
-    Dropped.UNKNOWN_OPERATION: CounterName.MESSAGES_DROPPED_UNKNOWN_OPERATION,
-    Dropped.FOREIGN_STEP: CounterName.MESSAGES_DROPPED_MALFORMED,
-    Dropped.TWIN_RUNNING: CounterName.MESSAGES_DROPPED_TWIN_RUNNING,
-}
-TIME_UP: tuple[type[Exception], ...] = (SoftTimeLimitExceeded,)
 
 
 class Edge:
@@ -92,44 +69,47 @@ class Edge:
         self._tracing = tracing
         self._node = node
         self.teller = Teller(app)
-        self._images = ImageTasks(app, node, self.teller, control_queue)
-        self.networks = NetworkTasks(app, node, control_queue)
-        self._rebuilds = RebuildTasks(app, node, control_queue)
+        self._images = ImageTasks(app, node, self.teller)
+        self.networks = NetworkTasks(app, node)
+        self._rebuilds = RebuildTasks(app, node)
         self._records = NetworkRequestTasks(app, self.teller, self.networks.ask_to_refresh, self.networks.ask_to_copy)
-        self._hosts = HostRequestTasks(app, node, self.teller, COMPUTE_QUEUE, self._launch_or_leave)
+        self._hosts = HostRequestTasks(app, node, self.teller, self.launch_or_leave)
         self.ticks = TickTasks(
             app,
             node,
-            steps_queue=steps_queue,
-            control_queue=control_queue,
-            compute_queue=COMPUTE_QUEUE,
             sweep_images=self._images.sweep,
             sweep_drains=self._hosts.sweep,
         )
-        self._fleet = FleetRequestTasks(app, node, self.teller, control_queue)
-        self._repairs = RepairTasks(
-            app, node, self.teller, queue_of=control_queue, launch=self.launch, images=self._images
+        self._fleet = FleetRequestTasks(app, node, self.teller)
+        self._repairs = RepairTasks(app, node, self.teller, launch=self.launch, images=self._images)
+        self._steps = StepTasks(app, node, tracing, go_on=self._go_on)
+        self._entries = EntryTasks(
+            app,
+            node,
+            tracing,
+            teller=self.teller,
+            images=self._images,
+            networks=self.networks,
+            launch=self.launch,
+            launch_or_leave=self.launch_or_leave,
         )
 
     def register(self) -> None:
         """Every task that there is. Called once, when the app is made."""
-        for flow in ALL_FLOWS:
-            for step in flow.steps:
-                self._register_step(flow, step, Direction.DO)
-                self._register_step(flow, step, Direction.UNDO)
-        self._register_entry(BUILD, lambda door, op, fields: door.build(op, fields))
-        for name in CHANGES:
-            self._register_entry(name, lambda door, op, fields, name=name: door.change(name, op, fields))  # type: ignore[misc]
-        for name, ask in {
-            **self._images.requests,
-            **self._records.requests,
-            **flavor_requests(self.teller),
-            **self._fleet.requests,
-            **self._hosts.requests,
-            **self._repairs.requests,
-            **orphan_requests(self.teller),
-        }.items():
-            self._register_entry(name, ask)
+        self._steps.register()
+        self._entries.register(
+            {
+                BUILD: lambda door, op, fields: door.build(op, fields),
+                **{name: _change(name) for name in CHANGES},
+                **self._images.requests,
+                **self._records.requests,
+                **flavor_requests(self.teller),
+                **self._fleet.requests,
+                **self._hosts.requests,
+                **self._repairs.requests,
+                **orphan_requests(self.teller),
+            }
+        )
         self._images.register()
         self._hosts.register()
         self.networks.register()
@@ -137,7 +117,6 @@ class Edge:
         self.ticks.register()
         self._repairs.register()
         self._rebuilds.register()
-        self._register_wishes()
         self._register_periodic()
         register_recovery(self._app, self._node)
 
@@ -166,70 +145,6 @@ class Edge:
             **({"headers": dict(headers)} if headers else {}),
         )
 
-    def _register_step(self, flow: Flow, step: Step[Any], direction: Direction) -> None:
-        name = flow.task_name(step.name) + (".undo" if direction is Direction.UNDO else "")
-
-        def run_step(self_: Task, /, *args: Any, **fields: Any) -> None:
-            operation_id = self._checked(name, args, fields)
-            message = StepMessage(operation_id=operation_id, step=step.name, direction=direction)
-            told = StepTold(
-                operation_id=operation_id,
-                instance=fields["instance"],
-                flow=flow.name,
-                step=step.name,
-                direction=direction,
-                parent=parent_in(self_.request),
-            )
-            with self._tracing().step(told) as watched:
-                following = self._run(message)
-                if following.error is not None:
-                    watched.failed(following.error)
-            self._go_on(self_, following)
-
-        run_step.__doc__ = step.__doc__
-        self._app.task(
-            run_step,
-            name=name,
-            bind=True,
-            shared=False,  # its node is this edge's: no other app of the process may run it
-            typing=False,
-            throws=(TaskvisorError,),
-            ignore_result=True,
-            reject_on_worker_lost=True,  # it comes again, and the journal judges it: tries are counted there, and bounded
-            soft_time_limit=step.time_limit_s,
-            time_limit=step.time_limit_s + GRACE_S,
-        )
-
-    def _checked(self, task: str, args: tuple[Any, ...], fields: dict[str, Any]) -> OperationId:
-        """The operation that a step's message is about. Refused when the message is none of ours: anyone can send one."""
-        if not args and fields.keys() == STEP_FIELDS and all(isinstance(value, str) for value in fields.values()):
-            operation_id: str = fields["operation"]
-            if OPERATION_ID_RULE.fullmatch(operation_id):
-                return OperationId(operation_id)
-        self._count(CounterName.MESSAGES_DROPPED_MALFORMED)
-        log.warning("malformed_message_dropped", task=task, fields=len(fields), args=len(args))
-        raise Refused(f"{task} takes the names of an instance and an operation, by name, and nothing else")
-
-    def _run(self, message: StepMessage) -> Next:
-        with self._telling_of_unreadable(message.operation_id):
-            following = self._node().runner.run(message)
-        if following.dropped is not None:
-            self._count(COUNTED[following.dropped])
-        return following
-
-    @contextmanager
-    def _telling_of_unreadable(self, operation_id: OperationId) -> Iterator[None]:
-        """A message that leads to a record which can't be read is let go, and counted."""
-        try:
-            yield
-        except UnreadableRecord as problem:
-            self._count(CounterName.MESSAGES_DROPPED_UNREADABLE_RECORD)
-            log.error("message_dropped_for_unreadable_record", op=operation_id, reason=str(problem))  # noqa: TRY400
-            raise
-
-    def _count(self, name: CounterName) -> None:
-        self._node().door.store.counters.add(name)
-
     def _go_on(self, task: Task, following: Next) -> None:
         """Let the chain send the next step, or cut it here. What became of the step is what Flower shows of its task."""
         if following.ended is not None:
@@ -248,119 +163,17 @@ class Edge:
         if following.error is not None:
             raise following.error
 
-    def _register_entry(self, name: str, ask: Asking) -> None:
-        def enter(self_: Task, /, *args: Any, **fields: Any) -> Any:
-            _require_names(name, args)
-            try:
-                with self._tracing().request(name, OperationId(self_.request.id), parent_in(self_.request)):
-                    return self._enter(self_, ask, fields)
-            except self.teller.silence as silence:
-                # It may have been let in or not: the message that comes again finds out. It comes by this very Redis, so
-                # it can't come again and again while that is away.
-                raise Reject(str(silence), requeue=True) from silence
-
-        enter.__doc__ = f"Request {name}; the task's id is the operation's."
-        self._app.task(
-            enter,
-            name=name,
-            bind=True,
-            shared=False,  # its node is this edge's: no other app of the process may run it
-            typing=False,
-            throws=(TaskvisorError,),
-            retry_on_worker_lost=True,  # not yet an operation: only its message knows of it
-            max_retries=DEATHS_LIMIT,
-            default_retry_delay=0.2,
-        )
-
-    def _enter(self, task: Task, ask: Asking, fields: dict[str, Any]) -> Any:
-        operation_id, door = OperationId(task.request.id), self._node().door
-        if self.teller.has_answered(operation_id) and door.store.catalog.read_operation(operation_id) is None:
-            log.info("late_request_dropped", op=operation_id)  # refused, or nothing was to do: its caller knows
-            raise Ignore
-        try:
-            with self._telling_of_unreadable(operation_id):
-                require_open(door.store.closing, self._node().host)
-                answer = ask(door, operation_id, fields)
-        except IdInUse as other:
-            self._count(CounterName.REQUESTS_DROPPED_ID_IN_USE)
-            log.warning("request_dropped", op=operation_id, reason=str(other))
-            raise Ignore from other
-        except Busy as busy:
-            raise _again(task, busy.delay_s, TURNS_LIMIT, busy) from busy
-        except Conflicting as held:
-            looks = ceil(fields.get("wait_turn_s", 0) / TURN_S)
-            if looks == 0:
-                raise
-            raise _again(task, TURN_S, looks, held) from held
-        return self._answer(answer)
-
-    def _answer(self, answer: Answer | Answered | LetIn) -> Any:
-        """Send the operation on, or return the answer that is there already.
-
-        Ignore: the request ends when its operation does, and the journal shows what became of it. A refusal or an answer
-        of the door is stored by Celery, as of any task.
-        """
-        if isinstance(answer, Answered):
-            if answer.removing is not None:
-                self._images.send_removal(answer.removing)
-            raise Ignore
-        if isinstance(answer, LetIn):
-            return self._answer_batch(answer)
-        if not isinstance(answer, Admitted):
-            return answer.result
-        self._send_on(answer)
-        raise Ignore
-
-    def _answer_batch(self, batch: LetIn) -> Any:
-        """Every build goes on by itself; the request ends here."""
-        for member in batch.members:
-            self._send_on(member)
-        if batch.error is not None:
-            raise batch.error
-        return batch.result
-
-    def _send_on(self, answer: Admitted) -> None:
-        operation = answer.operation
-        self.networks.tell_of_ports(answer.come, aware=operation.host)
-        if answer.stopping is not None:
-            self._launch_or_leave(answer.stopping)
-        if operation.phase.settled:
-            self.teller.show(operation)
-        else:
-            self._launch_or_leave(operation)
-
-    def _launch_or_leave(self, operation: Operation) -> None:
+    def launch_or_leave(self, operation: Operation) -> None:
         """What is in the journal goes on by the sweep: that its first message could not be sent is no failure to tell."""
         try:
             self.launch(operation)
         except (OperationalError, *self._app.connection_for_write().connection_errors) as silence:
             log.warning("launch_left_to_sweep", op=operation.id, reason=str(silence))
 
-    def _register_wishes(self) -> None:
-        def cancel(*args: Any, **fields: Any) -> dict[str, str]:
-            """Ask an operation to stop and roll back."""
-            _require_names("operation.cancel", args)
-            return self._wish(self._node().door.cancel, fields)
-
-        def retry(*args: Any, **fields: Any) -> dict[str, str]:
-            """Let a STUCK operation go on, or a failed one begin again."""
-            _require_names("operation.retry", args)
-            return self._wish(self._node().door.retry, fields)
-
-        for function in (cancel, retry):
-            name = f"operation.{function.__name__}"
-            self._app.task(function, name=name, shared=False, typing=False, throws=(TaskvisorError,))
-
-    def _wish(self, wish: Callable[[str], Operation], fields: dict[str, Any]) -> dict[str, str]:
-        operation = wish(parse_spec(OperationSpec, fields).operation)
-        if not operation.phase.settled:
-            self.launch(operation)
-        return {"operation": operation.id, "phase": operation.phase.value}
-
     def _register_periodic(self) -> None:
         def settle(operation: str) -> None:
             """End an operation that is rolled back, or send it to its next host."""
-            with self._telling_of_unreadable(OperationId(operation)):
+            with telling_of_unreadable(self._node().door.store.counters, OperationId(operation)):
                 following = self._node().settler.settle(OperationId(operation))
             self._tell_settled(OperationId(operation))
             if following is not None:
@@ -399,29 +212,8 @@ class Edge:
         )
 
 
-def _require_names(task: str, args: tuple[Any, ...]) -> None:
-    if args:
-        raise Refused(f"{task} takes its fields by name (kwargs); {len(args)} came without one")
-
-
-def _again(task: Task, delay_s: float, limit: int, reason: TaskvisorError) -> Exception:
-    """What to raise so that the request comes again after `delay_s`, at most `limit` times; then its caller gets `reason`.
-
-    That it waits is stored before it is sent: the next look may be over before this process goes on, and what Celery stores
-    after the sending would hide its end for good.
-    """
-    try:
-        if task.request.retries < limit:
-            task.backend.mark_as_retry(task.request.id, reason, request=task.request)
-        task.retry(countdown=delay_s, max_retries=limit, exc=reason)
-    except Reject as unsent:  # Redis was silent when it was to be sent anew: then this very message comes again
-        again: Exception = Reject(unsent.reason, requeue=True)
-    except Retry as sent:
-        task.request.ignore_result = True
-        again = sent
-    else:
-        again = reason
-    return again
+def _change(name: str) -> Asking:
+    return lambda door, operation_id, fields: door.change(name, operation_id, fields)
 
 
 def relaunch_all(edge: Edge, node: Node, host: HostName) -> int:

@@ -16,6 +16,7 @@ from tasks.planning import PLAN_ON_HOST, Planned, plan_build, plan_on_host
 from tasks.telling import Teller
 from taskvisor.model.errors import TaskvisorError
 from taskvisor.model.ids import OperationId
+from taskvisor.model.queues import control_queue
 
 PLAN_LIMIT_S = 60
 """A host is asked for its facts, which takes a moment; a hypervisor that hangs must not keep the control node."""
@@ -25,12 +26,10 @@ GRACE_S = 15
 class FleetRequestTasks:
     """The requests, of one app."""
 
-    def __init__(self, app: Celery, node: Callable[[], Node], teller: Teller, queue_of: Callable[[str], str]) -> None:
-        """`queue_of`: the queue of the node that takes what a host is asked besides steps."""
+    def __init__(self, app: Celery, node: Callable[[], Node], teller: Teller) -> None:
         self._app = app
         self._node = node
         self._teller = teller
-        self._queue_of = queue_of
 
     @property
     def requests(self) -> Mapping[str, Asking]:
@@ -74,7 +73,7 @@ class FleetRequestTasks:
             PLAN_ON_HOST,
             kwargs={"request": planned.request, "placement": planned.placement},
             task_id=request_id,
-            queue=self._queue_of(planned.host),
+            queue=control_queue(planned.host),
             expires=PLAN_LIMIT_S,
         )
         return planned

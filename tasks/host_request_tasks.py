@@ -21,6 +21,7 @@ from tasks.node import Asking, Node
 from tasks.telling import Teller
 from taskvisor.model.errors import CannotAsk, TaskvisorError
 from taskvisor.model.ids import HostName, OperationId
+from taskvisor.model.queues import COMPUTE_QUEUE
 
 log = structlog.get_logger(__name__)
 
@@ -37,12 +38,11 @@ Asked = tuple[OperationId, dict[str, Any]]
 class HostRequestTasks:
     """The requests, of one app."""
 
-    def __init__(self, app: Celery, node: Callable[[], Node], teller: Teller, queue: str, launch: Launch) -> None:
-        """`queue`: that of whoever takes requests. `launch` raises nothing when Redis is silent."""
+    def __init__(self, app: Celery, node: Callable[[], Node], teller: Teller, launch: Launch) -> None:
+        """`launch` raises nothing when Redis is silent."""
         self._app = app
         self._node = node
         self._teller = teller
-        self._queue = queue
         self._launch = launch
 
     @property
@@ -93,7 +93,7 @@ class HostRequestTasks:
         try:
             revision = drainer.read_revision(host)
             fields = {"host": host, "revision": revision}
-            self._app.send_task(ADVANCE, kwargs=fields, queue=self._queue, ignore_result=True, **options)
+            self._app.send_task(ADVANCE, kwargs=fields, queue=COMPUTE_QUEUE, ignore_result=True, **options)
         except (CannotAsk, OperationalError, *self._app.connection_for_write().connection_errors) as silence:
             log.warning("drain_left_to_sweep", host=host, reason=str(silence))
 

@@ -16,6 +16,7 @@ from tasks.node import Asking, Node
 from tasks.telling import Teller
 from taskvisor.model.errors import TaskvisorError
 from taskvisor.model.ids import ImageId
+from taskvisor.model.queues import control_queue
 from taskvisor.model.records import Image
 
 log = structlog.get_logger(__name__)
@@ -29,12 +30,10 @@ GRACE_S = 15
 class ImageTasks:
     """The tasks that are about images, of one app."""
 
-    def __init__(self, app: Celery, node: Callable[[], Node], teller: Teller, queue_of: Callable[[str], str]) -> None:
-        """`queue_of`: the queue of the node that takes what a host is asked besides steps."""
+    def __init__(self, app: Celery, node: Callable[[], Node], teller: Teller) -> None:
         self._app = app
         self._node = node
         self._teller = teller
-        self._queue_of = queue_of
 
     @property
     def requests(self) -> Mapping[str, Asking]:
@@ -66,7 +65,7 @@ class ImageTasks:
     def send_removal(self, image: Image) -> None:
         """Ask the host of the image's file to remove it. What could not be sent is the sweep's."""
         assert image.host is not None  # noqa: S101 - of another image there is no file to remove
-        queue = self._queue_of(image.host)
+        queue = control_queue(image.host)
         try:
             self._app.send_task(REMOVAL, kwargs={"image": image.name, "id": image.id}, queue=queue, ignore_result=True)
         except (OperationalError, *self._app.connection_for_write().connection_errors) as silence:

@@ -15,6 +15,7 @@ from tasks.replug import COPY, REFRESH
 from taskvisor.model.errors import TaskvisorError
 from taskvisor.model.ids import HostName, NetworkId
 from taskvisor.model.network import Port
+from taskvisor.model.queues import control_queue
 
 log = structlog.get_logger(__name__)
 
@@ -28,11 +29,9 @@ GRACE_S = 15
 class NetworkTasks:
     """The tasks that are about what surrounds guests, of one app."""
 
-    def __init__(self, app: Celery, node: Callable[[], Node], queue_of: Callable[[str], str]) -> None:
-        """`queue_of`: the queue of the node that takes what a host is asked besides steps."""
+    def __init__(self, app: Celery, node: Callable[[], Node]) -> None:
         self._app = app
         self._node = node
-        self._queue_of = queue_of
 
     def register(self) -> None:
         """What a host is asked."""
@@ -72,9 +71,9 @@ class NetworkTasks:
     def ask_to_refresh(self, host: HostName, networks: tuple[NetworkId, ...]) -> None:
         """Ask a host to look at what surrounds these of its networks, or all of them when none is named."""
         fields = {"networks": list(networks)}
-        queue = self._queue_of(host)
+        queue = control_queue(host)
         self._app.send_task(REFRESH, kwargs=fields, queue=queue, expires=TOLD_WITHIN_S, ignore_result=True)
 
     def ask_to_copy(self, host: HostName) -> None:
         """Ask a host to let the copies of records follow them."""
-        self._app.send_task(COPY, queue=self._queue_of(host), expires=TOLD_WITHIN_S, ignore_result=True)
+        self._app.send_task(COPY, queue=control_queue(host), expires=TOLD_WITHIN_S, ignore_result=True)

@@ -16,6 +16,7 @@ from tasks.node import Node
 from taskvisor.model.errors import Busy, TaskvisorError
 from taskvisor.model.ids import HostName, InstanceId
 from taskvisor.model.operation import Operation
+from taskvisor.model.queues import control_queue
 from taskvisor.state.closing import Closing
 
 log = structlog.get_logger(__name__)
@@ -33,11 +34,9 @@ CLOSED_LOOK_S = 2.0
 class RebuildTasks:
     """The tasks that are about a lost store, of one app."""
 
-    def __init__(self, app: Celery, node: Callable[[], Node], queue_of: Callable[[str], str]) -> None:
-        """`queue_of`: the queue of the node that takes what a host is asked besides steps."""
+    def __init__(self, app: Celery, node: Callable[[], Node]) -> None:
         self._app = app
         self._node = node
-        self._queue_of = queue_of
 
     def register(self) -> None:
         """What a host is asked."""
@@ -61,7 +60,7 @@ class RebuildTasks:
 
     def ask_to_keep(self, ended: Operation) -> None:
         """The host of an operation that has ended is asked to keep what it changed. What is not sent is the periodic look's."""
-        queue = self._queue_of(ended.host)
+        queue = control_queue(ended.host)
         try:
             self._app.send_task(
                 KEEP,

@@ -17,6 +17,7 @@ from taskvisor.model.errors import TaskvisorError
 from taskvisor.model.finding import AuditLimits
 from taskvisor.model.ids import HostName, OperationId
 from taskvisor.model.operation import Operation
+from taskvisor.model.queues import control_queue
 from taskvisor.model.repair import RepairSpec
 from taskvisor.model.spec import parse_spec
 
@@ -35,15 +36,12 @@ class RepairTasks:
         node: Callable[[], Node],
         teller: Teller,
         *,
-        queue_of: Callable[[str], str],
         launch: Callable[[Operation], None],
         images: ImageTasks,
     ) -> None:
-        """`queue_of`: the queue of the node that takes what a host is asked besides steps."""
         self._app = app
         self._node = node
         self._teller = teller
-        self._queue_of = queue_of
         self._launch = launch
         self._images = images
 
@@ -87,6 +85,6 @@ class RepairTasks:
             ON_HOST,
             kwargs=asked.model_dump(mode="json"),
             task_id=request_id,
-            queue=self._queue_of(host),
+            queue=control_queue(host),
             expires=REPAIR_LIMIT_S,
         )

@@ -29,6 +29,7 @@ from taskvisor.compute.power_sync import Look
 from taskvisor.model.errors import Refused, TaskvisorError
 from taskvisor.model.ids import HostName, OperationId
 from taskvisor.model.operation import Facts
+from taskvisor.model.queues import COMPUTE_QUEUE, control_queue, steps_queue
 from taskvisor.model.tick import Counts
 from taskvisor.timetable import BY_TASK, Where
 
@@ -63,18 +64,12 @@ class TickTasks:
         app: Celery,
         node: Callable[[], Node],
         *,
-        steps_queue: Callable[[str], str],
-        control_queue: Callable[[str], str],
-        compute_queue: str,
         sweep_images: Callable[[], object],
         sweep_drains: Callable[[], object],
     ) -> None:
         """`sweep_images`: asks again for what image deletions wait for. `sweep_drains`: carries on forgotten drains."""
         self._app = app
         self._node = node
-        self._steps_queue = steps_queue
-        self._control_queue = control_queue
-        self._compute_queue = compute_queue
         self._sweep_images = sweep_images
         self._sweep_drains = sweep_drains
 
@@ -155,7 +150,7 @@ class TickTasks:
             self._app.send_task(
                 name,
                 kwargs=dict(fields),
-                queue=self._compute_queue,
+                queue=COMPUTE_QUEUE,
                 task_id=operation_id,
                 expires=expires_s_for(LIMIT_S),
             )
@@ -197,7 +192,7 @@ class TickTasks:
             raise Refused(f"task: {task!r}: is no periodic task of hosts; see docs/timetable.md")
         store = self._node().door.store
         turn = store.ticks.next_slice(task) % SLICES
-        queue_of = self._steps_queue if row.where is Where.STEPS else self._control_queue
+        queue_of = steps_queue if row.where is Where.STEPS else control_queue
         options: dict[str, Any] = {"expires": expires_s_for(period_s), "ignore_result": True}
         hosts = [host for host, alive in store.hosts.list_alive() if alive and slice_of(host) == turn]
         with self._app.producer_or_acquire() as producer:  # one connection for all of them

@@ -10,7 +10,6 @@ from functools import cached_property
 from tasks.asking import Ask
 from tasks.build_time_out import BuildTimeOut
 from tasks.door import Door
-from tasks.edge import TIME_UP
 from tasks.flows import FLOWS
 from tasks.host_repair import HostRepairs
 from tasks.host_watch import HostWatch
@@ -22,6 +21,7 @@ from tasks.periodic import HostReport, Launch, Settler, Sweep, TellOfPorts
 from tasks.reclaiming import Reclaimer
 from tasks.recovering import Recovery, Resumption
 from tasks.replug import PlugCheck
+from tasks.step_tasks import TIME_UP
 from tasks.store import RememberedNetworks, Store
 from tasks.ticking import Ticker
 from tasks.tracing import Tracing

@@ -28,6 +28,6 @@ def test_that_redis_was_silent_after_a_request_was_let_in_is_not_told_as_its_fai
     )
 
     with capture_logs() as logs, pytest.raises(Ignore):
-        edge._answer(Admitted(operation=admitted))
+        edge._entries.answer(Admitted(operation=admitted))
 
     assert [(entry["event"], entry["op"]) for entry in logs] == [("launch_left_to_sweep", "an-operation")]

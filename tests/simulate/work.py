@@ -9,7 +9,7 @@ from typing import Any
 import redis
 
 from tasks.door import Admitted, Answer
-from tasks.edge import TURN_S, TURNS_LIMIT
+from tasks.entry_tasks import TURN_S, TURNS_LIMIT
 from tasks.flows import FLOWS
 from tasks.image_removal import ImageRemoval, RemovalSweep
 from tasks.image_requests import Answered, ImageDoor

@@ -109,9 +109,6 @@ def test_each_row_has_a_task_and_each_task_a_row(app: Celery) -> None:
     tasks = TickTasks(
         app,
         lambda: None,  # type: ignore[arg-type,return-value]
-        steps_queue=str,
-        control_queue=str,
-        compute_queue="",
         sweep_images=lambda: None,
         sweep_drains=lambda: None,
     ).ticks
