@@ -4,37 +4,11 @@ import inspect
 from collections.abc import Iterator
 from typing import Any
 
-from celery import Celery
-
-from tasks.edge import Edge
-from tasks.node import Asking
+from tasks.requests import REQUESTS
 from taskvisor.client import Taskvisor
 
 OF_HOSTS = {"host.verify", "host.tell", "host.track"}
 """What is asked of one host's control node; the rest is asked of whichever takes requests."""
-
-
-class Listing(Edge):
-    """Notes what would be registered as a request."""
-
-    entries: tuple[str, ...] = ()
-
-    def _register_entry(self, name: str, ask: Asking) -> None:
-        del ask
-        self.entries = (*self.entries, name)
-
-
-def requests_of_workers() -> set[str]:
-    app = Celery("listing", set_as_current=False)
-
-    def no_node() -> Any:
-        raise AssertionError("nothing runs here")
-
-    edge = Listing(app, no_node)
-    edge.register()
-    wishes = {name for name in app.tasks if name in ("operation.cancel", "operation.retry")}
-    assert len(wishes) == 2
-    return {*edge.entries, *wishes}
 
 
 class Spy(Taskvisor):
@@ -69,5 +43,5 @@ def test_every_request_that_workers_take_has_a_method_of_the_client() -> None:
             method(**dict(filled(method)))
             assert len(spy.sent) == before + 1, name
     asked = {task for task, queue in spy.sent if queue == "compute"}
-    assert asked == requests_of_workers()
+    assert asked == set(REQUESTS)
     assert {task for task, queue in spy.sent if queue == "host.x.control"} == OF_HOSTS

@@ -11,6 +11,7 @@ import pytest
 import redis
 from celery import Celery
 from celery.contrib.testing.worker import start_worker
+from celery.signals import setup_logging
 from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -70,12 +71,25 @@ def open_traced(redis_url: str, fleet: Fleet, provider: TracerProvider) -> tuple
     app.conf.update(task_acks_late=True, worker_hijack_root_logger=False, broker_connection_retry_on_startup=True)
     host = fleet.hosts[HostName("h1")]
     node = SimpleNamespace(
-        door=fleet.door, drain_at_once=2, runner=host.runner, settler=fleet.settler, keeper=host.keeper
+        host=host.name, door=fleet.door, drain_at_once=2, runner=host.runner, settler=fleet.settler, keeper=host.keeper
     )
     tracing: Tracing = OtelTracing(provider, Traces(fleet.client, KEYS, keep_s=60), "h1")
     edge = Edge(app, lambda: cast(Node, node), lambda: tracing)
     edge.register()
     return app, edge
+
+
+@pytest.fixture(autouse=True)
+def _logs_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker in this process sets up logging, or has `workers.app` do it when that was imported: what logs then is the same
+    for every test that follows.
+    """
+    monkeypatch.setattr(setup_logging, "receivers", [])
+    setup_logging.connect(leave_alone, weak=False)
+
+
+def leave_alone(**_: object) -> None:
+    """Who is there to set up logging keeps Celery from it."""
 
 
 @pytest.fixture
