@@ -4,7 +4,8 @@
     broker_transport_options = transport_options_for(consumer="kvm07")
 
 Stock kombu pops a message and then records that it did, returns running work to its queue when a connection breaks, dies
-when Redis restarts under a late acknowledgement, and is killed by one malformed message. For the queues whose names
+when Redis restarts under a late acknowledgement or takes no writes while it connects, and is killed by one malformed
+message. For the queues whose names
 start with one of the option `reliable_prefixes` this transport does otherwise:
 
 - a message is taken by `BLMOVE <queue> <queue>.inflight.<consumer_id> RIGHT LEFT` and acknowledged by one LREM;
@@ -30,7 +31,7 @@ Relied upon, private to kombu 5.7 (tests/workers/test_transport.py fails when on
                                 _fd_to_chan, _channels
     redis.Channel               _create_client, _connparams, _on_connection_disconnect, _basic_cancel, _poll_error,
                                 _handle_message, _deliver_fanout_message, handlers, active_queues, _active_queues,
-                                _tag_to_queue, _fanout_queues, _fanout_to_queue, brpop_timeout, pool
+                                _tag_to_queue, _fanout_queues, _fanout_to_queue, brpop_timeout, pool, _get_client
     redis.QoS                   append, ack, reject, can_consume, _delivered, _dirty
     redis.Transport             cycle, and that register_with_event_loop calls cycle.on_poll_start on each tick
     redis._socket_readable
@@ -56,6 +57,7 @@ from kombu.transport import redis as stock
 
 from workers.envelope import ACCEPTED_CONTENT, MAX_MESSAGE_BYTES, Envelope, Malformed, check_broadcast, check_envelope
 from workers.inflight import Ledger
+from workers.patient_redis import PatientRedis
 from workers.reader import Poller, Reader
 from workers.refusals import refusal_of
 
@@ -341,6 +343,10 @@ class Channel(stock.Channel):
         return super()._deliver_fanout_message(message, exchange)
 
     # Clients
+
+    def _get_client(self) -> object:
+        super()._get_client()  # it minds the version of redis-py
+        return PatientRedis
 
     def _create_client(self, asynchronous: bool = False) -> redis.Redis:
         """As kombu's, but a client per pool instead of one per command: making one costs more than using it."""

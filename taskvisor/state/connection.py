@@ -62,7 +62,7 @@ def asking(what: str) -> Iterator[None]:
     except (redis.ConnectionError, redis.TimeoutError) as error:
         raise CannotAsk(f"Redis did not answer when asked to {what}: {error}; is it up and reachable?") from error
     except redis.ResponseError as error:
-        if isinstance(error, NOT_NOW) or str(error).startswith(NOT_NOW_CODES):
+        if says_not_now(error):
             raise CannotAsk(f"Redis refused to {what} for now: {error}; see its log and its limits") from error
         if "DB index is out of range" in str(error):
             raise Refused(f"Redis can't {what}: it has no such database; choose a lower number in its URL") from error
@@ -71,6 +71,11 @@ def asking(what: str) -> Iterator[None]:
                 f"Redis can't {what}: a key of it holds what Taskvisor never wrote ({error})"
             ) from error
         raise
+
+
+def says_not_now(error: redis.ResponseError) -> bool:
+    """Redis would do the same thing another time; nothing was written."""
+    return isinstance(error, NOT_NOW) or str(error).startswith(NOT_NOW_CODES)
 
 
 def redis_error_behind(error: BaseException) -> redis.RedisError | None:

@@ -226,6 +226,20 @@ def test_a_redis_that_hangs_in_mid_task_is_outlived(transport_redis: RedisServer
     assert Counter(worker.traces()) == Counter(names)
 
 
+def test_a_redis_that_takes_no_writes_yet_is_waited_for(transport_redis: RedisServer, tmp_path: Path) -> None:
+    """As one whose replicas are not there yet (NOREPLICAS), after a fail-over."""
+    client = transport_redis.client()
+    client.lpush("host.a", message("waits"))
+    client.config_set("min-replicas-to-write", 1)
+    with running_worker(transport_redis, tmp_path) as worker:
+        wait_until(lambda: "NOREPLICAS" in worker.log(), "an attempt in vain")
+        client.config_set("min-replicas-to-write", 0)
+        worker.wait_for("waits")
+        wait_until(lambda: settled(client), "all settled")
+        assert worker.stop() == 0
+    assert worker.traces() == ["waits"]
+
+
 @pytest.mark.parametrize("pool", ["prefork", "threads"])
 def test_a_redis_killed_in_mid_task_is_outlived(transport_redis: RedisServer, tmp_path: Path, pool: str) -> None:
     with running_worker(transport_redis, tmp_path, pool=pool) as worker:
