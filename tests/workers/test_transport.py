@@ -100,6 +100,7 @@ RELIED_UPON: dict[object, dict[str, str | None]] = {
         "__init__": "(self, *args, **kwargs)",
         "_create_client": "(self, asynchronous=False)",
         "_connparams": "(self, asynchronous=False)",
+        "_get_client": "(self)",
         "_on_connection_disconnect": "(self, connection)",
         "basic_consume": "(self, queue, *args, **kwargs)",
         "_basic_cancel": "(self, consumer_tag)",
