@@ -84,6 +84,19 @@ def test_every_row_of_a_table_has_as_many_cells_as_its_head(page: Path) -> None:
     assert wrong == []
 
 
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_what_stands_in_an_item_of_a_list_is_indented_by_four(page: Path) -> None:
+    """The site's Markdown ends a list at a block or paragraph that is indented by less, and counts anew after it."""
+    assert re.findall(r"^ {1,3}(?:```|\|).*|(?<=\n\n) {1,3}\S.*", page.read_text(), re.M) == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_an_item_that_follows_a_paragraph_of_another_item_is_parted_from_it(page: Path) -> None:
+    """Without a blank line between them the site's Markdown takes the item for a sentence of the paragraph."""
+    paragraphs = re.split(r"\n\s*\n", prose_of(page.read_text()))
+    assert [one for one in paragraphs if re.match(r" {4}[^ \d-].*\n(?:.*\n)*(?:\d+\.|-) ", one)] == []
+
+
 def test_what_the_map_of_the_code_names_is_there() -> None:
     named = {name for code in CODE.findall(ARCHITECTURE) for name in re.findall(r"[a-z_]+(?:/[a-z_]+)+(?:\.py)?", code)}
 

@@ -7,7 +7,7 @@ import pytest
 from taskvisor.compute.identity import Clash
 from tests.fixtures.machine import ROOT
 
-PAGE = (ROOT / "docs" / "operations.md").read_text()
+PAGE = (ROOT / "docs" / "runbook.md").read_text()
 STUCK = PAGE[PAGE.index("## STUCK") : PAGE.index("## When something dies")]
 SENTENCES = re.findall(r'^\| "([^"]+)" \|', STUCK, re.MULTILINE)
 
@@ -38,7 +38,8 @@ def test_every_contradiction_of_the_adapters_is_in_the_runbook() -> None:
     assert [(name, found) for name, found in raised if not any(sentence in found for sentence in SENTENCES)] == []
 
 
-IDENTITY = PAGE[PAGE.index("## Who a host is") : PAGE.index("## Filters")]
+OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
+IDENTITY = OPERATIONS[OPERATIONS.index("## Who a host is") : OPERATIONS.index("## Filters")]
 REFUSALS = re.findall(r'^\| "([^"]+)" \|', IDENTITY, re.MULTILINE)
 
 

@@ -318,7 +318,7 @@ def collector_for(settings: Settings) -> StoreCollector:
 
 
 def metrics_table() -> str:
-    """The table of all metrics for docs/operations.md."""
+    """The table of all metrics for docs/monitoring.md."""
     collector = StoreCollector(redis.Redis(), Keys(""))  # describes itself without asking Redis
     lines = ["| metric | labels | says |", "|---|---|---|"]
     for family in collector.describe():

@@ -147,7 +147,7 @@ def _summary(operation: Operation) -> Iterator[tuple[str, str]]:
             "What to do",
             (
                 f"mend by hand what the failure names, then `taskvisor ops retry {operation.id}`; or "
-                f"`taskvisor delete {operation.instance_name}`, which takes over; see docs/operations.md, operation-stuck"
+                f"`taskvisor delete {operation.instance_name}`, which takes over; see docs/runbook.md, STUCK"
             ),
         )
     if operation.preempted_by is not None:

@@ -1,7 +1,7 @@
 """Where a guest is not what its record makes of it: one difference by one, each under a code that scripts may rely on.
 
 A code is `drift.` and the place in the definition, in libvirt's words, without what tells one of a kind from another:
-`drift.disk.cache` is the cache of any disk, and `place` says of which. docs/operations.md lists them.
+`drift.disk.cache` is the cache of any disk, and `place` says of which. docs/verify.md lists them.
 """
 
 from dataclasses import dataclass

@@ -9,7 +9,7 @@ from taskvisor.model.ids import HostName
 
 
 class Code(StrEnum):
-    """Every kind of finding. `docs/operations.md` says of each what it means; a code is never given another meaning."""
+    """Every kind of finding. `docs/verify.md` says of each what it means; a code is never given another meaning."""
 
     DOMAIN_WITHOUT_RECORD = "domain-without-record"
     DOMAIN_MISSING = "domain-missing"
@@ -112,7 +112,7 @@ class AuditLimits:
         return self.overdue_sweeps * self.sweep_s
 
 
-_BY_HAND = "compare by hand, then mend the key with redis-cli; see docs/operations.md"
+_BY_HAND = "compare by hand, then mend the key with redis-cli; see docs/verify.md"
 _LEFT_ON_HOST = "make sure by its content that nobody needs it, then remove it on the host by hand"
 _RESTORED = "the host's `host.check_networks` restores it, if beat runs; or `taskvisor reboot --hard NAME`"
 
@@ -143,7 +143,7 @@ ADVICE: Mapping[Code, str] = {
     Code.THING_NOT_HELD: "two guests share what each should have alone: stop one, then delete it and build it anew",
     Code.HOST_MARKED: "put right what it says of itself, or the settings of its worker; nothing is placed there until then",
     Code.USAGE_DIFFERS: "see the host's findings of domains; `taskvisor reboot --hard NAME` defines a guest anew from its record",
-    Code.USED_DIFFERS: "set the amounts to the sum of the host's claims; see docs/operations.md",
+    Code.USED_DIFFERS: "set the amounts to the sum of the host's claims; see docs/verify.md",
     Code.CLAIM_BEYOND_CAPACITY: "delete guests there, or raise its ratios",
     Code.NAME_WITHOUT_INSTANCE: _BY_HAND,
     Code.INSTANCE_WITHOUT_NAME: _BY_HAND,
@@ -167,11 +167,11 @@ ADVICE: Mapping[Code, str] = {
     Code.VOLUME_HOLD_LEFT: "`redis-cli hdel PREFIXvolume:IDENTITY INSTANCE`, once no host is connected to it for that instance",
     Code.VOLUME_NOT_HELD: "see that nobody else has it; then `redis-cli hset PREFIXvolume:IDENTITY INSTANCE alone`",
     Code.VOLUME_HELD_TWICE: "stop one of the guests at once: both write to it; then detach it there",
-    Code.CONNECTION_WITHOUT_RECORD: "see that no guest has it open; then disconnect it by hand; see docs/operations.md",
+    Code.CONNECTION_WITHOUT_RECORD: "see that no guest has it open; then disconnect it by hand; see docs/verify.md",
     Code.CONNECTION_MISSING: "`taskvisor reboot --hard NAME` connects it again",
     Code.INDEX_DIFFERS: _BY_HAND,
     Code.RECORD_UNREADABLE: "if a newer version wrote it, upgrade this one; else restore it, or remove the key by hand",
     Code.DEAD_LETTERS: "`redis-cli lrange QUEUE.dead 0 -1` has each one's reason; then `redis-cli del QUEUE.dead`",
     Code.QUEUE_ORPHANED: "start the host's worker: it takes them up",
 }
-"""What to do about each, in a line; docs/operations.md has more."""
+"""What to do about each, in a line; docs/verify.md has more."""

@@ -1,6 +1,6 @@
 """What a host has that no record is of, while it is in quarantine: noted, confirmed by a second look much later, then by policy.
 
-Values only. docs/operations.md says what is done with what, and when.
+Values only. docs/verify.md says what is done with what, and when.
 """
 
 from dataclasses import dataclass

@@ -304,7 +304,7 @@ REPAIRS: Mapping[Code, str] = {
     Code.CONNECTION_MISSING: "the volume is connected for the instance, which changes nothing for a guest that has it",
     Code.INDEX_DIFFERS: "the set lists what there is a record of, and nothing else",
 }
-"""What `verify --fix` does about each finding that it may mend. docs/operations.md says why each is safe."""
+"""What `verify --fix` does about each finding that it may mend. docs/verify.md says why each is safe."""
 
 _QUARANTINED = "whether anybody needs it can't be told at one look; `taskvisor orphans` tells what becomes of it"
 

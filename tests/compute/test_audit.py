@@ -68,7 +68,7 @@ def test_every_code_is_found_by_some_test() -> None:
 
 
 def test_every_code_has_advice_and_is_in_the_runbook() -> None:
-    runbook = (ROOT / "docs" / "operations.md").read_text()
+    runbook = (ROOT / "docs" / "verify.md").read_text()
     assert [code for code in Code if code not in ADVICE or f"| `{code.value}` |" not in runbook] == []
 
 

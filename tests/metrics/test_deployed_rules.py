@@ -83,8 +83,8 @@ def test_no_two_panels_lie_on_each_other() -> None:
 
 
 def headings() -> set[str]:
-    """The anchors of docs/operations.md, as GitHub and mkdocs make them."""
-    page = (ROOT / "docs" / "operations.md").read_text()
+    """The anchors of docs/runbook.md, as GitHub and mkdocs make them."""
+    page = (ROOT / "docs" / "runbook.md").read_text()
     texts = re.findall(r"^#+ (.+)$", page, re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-") for text in texts}
 
@@ -93,15 +93,15 @@ def headings() -> set[str]:
 def test_an_alert_leads_to_a_heading_of_the_runbook(rule: dict[str, Any]) -> None:
     page, _, anchor = rule["annotations"]["runbook_url"].partition("#")
 
-    assert page == "docs/operations.md"
+    assert page == "docs/runbook.md"
     assert anchor in headings()
     assert rule["labels"]["severity"] in ("page", "ticket")
     assert rule["annotations"]["summary"]
 
 
 def test_every_heading_of_the_alerts_has_its_alert() -> None:
-    page = (ROOT / "docs" / "operations.md").read_text()
-    section = page[page.index("\n## Alerts\n") : page.index("\n## Orphans\n")]
+    page = (ROOT / "docs" / "runbook.md").read_text()
+    section = page[page.index("\n## Alerts\n") : page.index("\n## STUCK\n")]
     named = set(re.findall(r"`(Taskvisor[A-Za-z]+)`", section))
 
     assert named == {rule["alert"] for rule in RULES}

@@ -159,10 +159,10 @@ def test_a_redis_that_is_not_there_is_told_and_one_that_is_back_is_read(open_red
 
 
 def test_the_table_of_metrics_is_fresh() -> None:
-    page = (ROOT / "docs" / "operations.md").read_text()
+    page = (ROOT / "docs" / "monitoring.md").read_text()
 
     assert metrics_table() in page, (
-        "put what `python -m workers.metrics` prints into docs/operations.md, section Metrics"
+        "put what `python -m workers.metrics` prints into docs/monitoring.md, section Metrics"
     )
 
 

@@ -316,7 +316,7 @@ def _places(xml: str) -> Iterator[str]:
 
 
 def test_what_is_named_is_named_in_the_runbook() -> None:
-    runbook = (ROOT / "docs" / "operations.md").read_text()
+    runbook = (ROOT / "docs" / "verify.md").read_text()
     assert [name for name in (*NAMED.values(), *FILE_CODES) if f"`drift.{name}`" not in runbook] == []
 
 
