@@ -56,6 +56,7 @@ simulate: setup  ## run a fleet in which everything goes wrong: SEEDS=200 FROM=1
 bench: setup guest  ## measure what a build costs, beside the same work by hand
 	@$(VENV)/python -m tests.bench
 	@$(VENV)/python -m tests.bench.tracker
+	@$(VENV)/python -m tests.bench.client
 
 deaths: setup guest  ## kill what can be killed, each kind DEATHS times (10), then measure how soon work goes on
 	TASKVISOR_DEATHS=$(DEATHS) $(VENV)/pytest -q tests/deaths

@@ -44,7 +44,7 @@ KEEP_S = 3600
 COUNTS = (1, 100, 1_000)
 PAGE_AIM_S = 0.100
 H1 = HostName("h1")
-PYTHON_S = "import taskvisor.cli.app"
+PYTHON_S = "import taskvisor.cli.app, taskvisor.cli.listing"
 """What a command does before it begins."""
 
 
