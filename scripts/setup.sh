@@ -13,15 +13,15 @@ readonly LOG=$CACHE/setup.log STAMP=$VENV/.taskvisor-setup
 readonly APT_LOCK_LIMIT_S=300 SETUP_LOCK_LIMIT_S=900
 
 # By need: libvirt and qemu, what is on fresh disks, LVM and Ceph (and, for tests, a cluster and a file system that shares
-# blocks), Redis (and, for tests, its proxy, what reads compose files and what reads units), guests' screens in a browser, networks
-# (and, for tests, a switch, clients of their services and what looks at links), the guest images,
-# guests with UEFI, building libvirt-python.
+# blocks), Redis (and, for tests, its proxy, what reads compose files and what reads units), guests' screens in a browser (and,
+# for tests, a browser), networks (and, for tests, a switch, clients of their services and what looks at links), the guest
+# images, guests with UEFI, building libvirt-python.
 readonly PACKAGES=(
   libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients qemu-system-x86 qemu-utils
   util-linux e2fsprogs dosfstools
   lvm2 ceph-common qemu-block-extra ceph-mon ceph-osd xfsprogs
   redis-server haproxy docker-compose systemd
-  novnc
+  novnc chromium
   dnsmasq-base bind9-dnsutils conntrack nftables iproute2 iputils-ping openvswitch-switch isc-dhcp-client ndisc6 tcpdump iperf3
   busybox-static cpio fdisk mtools syslinux syslinux-common mmdebstrap openssh-client
   ovmf systemd-boot-efi

@@ -14,6 +14,8 @@ from redbeat import RedBeatScheduler
 from redbeat.schedulers import acquire_distributed_beat_lock, get_redis
 from redis.exceptions import LockError
 
+from taskvisor.state.connection import silence_text
+
 log = structlog.get_logger(__name__)
 
 LOOK_AGAIN_S = 1.0
@@ -34,7 +36,7 @@ class Scheduler(RedBeatScheduler):
             try:
                 super().setup_schedule()
             except SILENT as silence:
-                log.warning("beat_found_redis_silent", reason=str(silence))
+                log.warning("beat_found_redis_silent", reason=silence_text(silence))
                 time.sleep(LOOK_AGAIN_S)
             else:
                 return
@@ -65,7 +67,7 @@ class Scheduler(RedBeatScheduler):
             self._ensure_timetable()
             seconds: float = super().tick(*args, **kwargs)
         except SILENT as silence:
-            log.warning("beat_found_redis_silent", reason=str(silence))
+            log.warning("beat_found_redis_silent", reason=silence_text(silence))
             return LOOK_AGAIN_S
         except LockError as loss:
             log.warning("beat_lost_its_lock", reason=str(loss))

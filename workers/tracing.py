@@ -17,7 +17,7 @@ from typing import Any
 import structlog
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
@@ -38,6 +38,7 @@ log = structlog.get_logger(__name__)
 NAME = "taskvisor"
 PROCESS_DIED = "WorkerLost"
 SERVER = SpanKind.SERVER
+SHUTDOWN_LIMIT_S = 5.0
 NANOSECONDS = 1_000_000_000
 _W3C = TraceContextTextMapPropagator()
 
@@ -53,8 +54,9 @@ def open_provider(settings: Settings) -> TracerProvider:
 
 def resource_of(settings: Settings) -> Resource:
     """Who tells: OTEL_RESOURCE_ATTRIBUTES and OTEL_SERVICE_NAME say more, or otherwise."""
-    ours = Resource({"service.name": NAME, "service.instance.id": settings.host, "host.name": settings.host})
-    return ours.merge(Resource.create())
+    ours = {"service.name": NAME, "service.instance.id": settings.host, "host.name": settings.host}
+    said = OTELResourceDetector().detect()  # by the variables, and no more
+    return Resource.create(ours).merge(said)
 
 
 class ChosenIds(RandomIdGenerator):
@@ -158,8 +160,10 @@ class OtelTracing:
         span.end(_ns(operation.updated_at))
 
     def shutdown(self) -> None:
-        """What was told has been sent, as far as it can be."""
-        self._provider.shutdown()
+        """What was told has been sent, as far as it can be within SHUTDOWN_LIMIT_S: no process's end waits longer."""
+        ending = threading.Thread(target=self._provider.shutdown, daemon=True)
+        ending.start()
+        ending.join(SHUTDOWN_LIMIT_S)
 
     def _tell_dead_try(self, operation: Operation, entry: TimelineEntry, number: int, inside: Context) -> None:
         """Nobody is left to tell of it but the timeline."""

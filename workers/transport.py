@@ -55,6 +55,8 @@ import structlog
 from kombu.transport import TRANSPORT_ALIASES, virtual
 from kombu.transport import redis as stock
 
+from taskvisor.state.connection import silence_text
+from taskvisor.state.tls import tls_advice_for
 from workers.envelope import ACCEPTED_CONTENT, MAX_MESSAGE_BYTES, Envelope, Malformed, check_broadcast, check_envelope
 from workers.inflight import Ledger
 from workers.patient_redis import PatientRedis
@@ -190,7 +192,8 @@ class Channel(stock.Channel):
         self._passed_over: dict[str, None] = {}
         self._plain_client: redis.Redis | None = None
         self._pid = os.getpid()
-        super().__init__(*args, **kwargs)
+        with _failed_tls_told():
+            super().__init__(*args, **kwargs)  # connects
 
     # Consuming
 
@@ -377,6 +380,17 @@ def _refusals_as_connection_loss() -> Iterator[None]:
     except redis.RedisError as error:
         log.exception("redis_refused")
         raise redis.ConnectionError(f"Redis refused: {error}") from error
+
+
+@contextmanager
+def _failed_tls_told() -> Iterator[None]:
+    """Celery says in its log that it can't connect, and tries again for ever; what there is to do about it nobody else says."""
+    try:
+        yield
+    except (redis.ConnectionError, redis.TimeoutError) as error:
+        if tls_advice_for(error) is not None:
+            log.warning("redis_not_reached", reason=silence_text(error))
+        raise
 
 
 _ledgers: dict[tuple[str, str], Ledger] = {}

@@ -6,6 +6,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from taskvisor.cli.flower_options import flower_environment_from
 from taskvisor.cli.processes import WARM_STOP, Program
 from taskvisor.model.queues import COMPUTE_QUEUE, control_queue, steps_queue
 from taskvisor.model.records import Instance
@@ -21,8 +22,8 @@ STEPS, CONTROL, REQUESTS, BEAT, FLOWER, REDIS = (
     "Flower",
     "Redis",
 )
-FLOWER_COLUMNS = "name,kwargs,state,result,received,runtime,worker"
-"""What a task does to which instance comes first, and what came of it; Flower's own default leaves both out."""
+FLOWER_COLUMNS = "name,kwargs,state,result,received,runtime,worker,uuid"
+"""What a task does to which instance comes first, and what came of it: Flower's default lacks both. The id leads to its page."""
 FLOWER_CONFIG = CHECKOUT / "workers" / "flower_config.py"
 WEBHOOKS = "the sender of webhooks"
 AS_ROOT_IS_MEANT = "ignore::UserWarning:celery.platforms"
@@ -53,13 +54,15 @@ def beat_of(settings: Settings) -> Program:
 
 
 def flower_of(settings: Settings, port: int) -> Program:
+    """The window. UsageError when FLOWER_BASIC_AUTH is not what Flower could mean by it."""
     words = (
         f"--address={settings.flower_address}",
         f"--port={port}",
         f"--tasks_columns={FLOWER_COLUMNS}",
         f"--conf={FLOWER_CONFIG}",
     )
-    return _celery(settings, FLOWER, "flower", *words)
+    program = _celery(settings, FLOWER, "flower", *words)
+    return replace(program, environment=flower_environment_from(program.environment))
 
 
 def webhooks_of(settings: Settings) -> Program:

@@ -7,13 +7,13 @@ import os
 
 from taskvisor.cli import nodes
 from taskvisor.cli.exits import UsageError
+from taskvisor.cli.flower_options import asks_who_it_is
 from taskvisor.cli.processes import Program
 from taskvisor.cli.records import settings_or_usage_error
 from taskvisor.cli.render import report
 from taskvisor.cli.worker import ensure_directory
 
 LOOPBACK = ("127.0.0.1", "::1")
-FLOWER_AUTHENTICATION = ("FLOWER_BASIC_AUTH", "FLOWER_AUTH")
 
 
 def control() -> None:
@@ -34,12 +34,13 @@ def flower() -> None:
     """Run Flower, the window, at TASKVISOR_FLOWER_ADDRESS and _PORT. Flower's own options are FLOWER_… variables."""
     settings = settings_or_usage_error()
     ensure_directory(settings.state_dir)
-    if settings.flower_address not in LOOPBACK and not any(map(os.environ.get, FLOWER_AUTHENTICATION)):
+    program = nodes.flower_of(settings, settings.flower_port)
+    if settings.flower_address not in LOOPBACK and not asks_who_it_is(program.environment):
         report(
             f"Flower listens on {settings.flower_address} without a password, and whoever reaches it sees and may end"
             " everything: set FLOWER_BASIC_AUTH=USER:PASSWORD (docs/operations.md)"
         )
-    _become(nodes.flower_of(settings, settings.flower_port))
+    _become(program)
 
 
 def _become(program: Program) -> None:

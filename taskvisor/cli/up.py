@@ -54,6 +54,8 @@ def up(
 ) -> None:
     """Run all of Taskvisor on this machine, until SIGTERM or ctrl-C."""
     settings = settings_for(settings_or_usage_error(), state_dir)
+    if flower:
+        nodes.flower_of(settings, settings.flower_port)  # minds now what it would mind when all else is up
     ensure_directory(settings.state_dir)
     with only_one(settings.state_dir), open_supervisor(report) as supervisor:
         code = ExitCode.DONE

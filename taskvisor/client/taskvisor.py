@@ -125,7 +125,7 @@ class Taskvisor(InstanceRequests, ImageRequests, NetworkRequests, FleetRequests,
         Unauthorised when it does not let us; Refused when it has no such database.
         """
         door = self._connections.opened().door
-        from taskvisor.state.connection import asking, redis_error_behind  # noqa: PLC0415 - imported by now
+        from taskvisor.state.connection import asking, redis_error_behind, silence_text  # noqa: PLC0415 - imported by now
 
         with asking(what):
             try:
@@ -134,8 +134,7 @@ class Taskvisor(InstanceRequests, ImageRequests, NetworkRequests, FleetRequests,
                 behind = redis_error_behind(error)
                 if behind is not None:
                     raise behind from error
-                why = str(error).rstrip(".")
-                raise CannotAsk(f"Redis did not answer when asked to {what}: {why}; is it up and reachable?") from error
+                raise CannotAsk(f"Redis did not answer when asked to {what}: {silence_text(error)}") from error
 
     def _ask(self, task: str, fields: Mapping[str, object], operation_id: str | None) -> Handle[Any]:
         given = {name: value for name, value in fields.items() if value is not None}
@@ -169,8 +168,10 @@ class Taskvisor(InstanceRequests, ImageRequests, NetworkRequests, FleetRequests,
         except Unauthorised:
             raise
         except CannotAsk as silence:
-            why = f"Redis did not answer when asked to {what}, and nothing was sent: {silence.__cause__}"
-            raise CannotAsk(f"{why.rstrip('.')}; is it up and reachable?") from silence
+            from taskvisor.state.connection import silence_text  # noqa: PLC0415 - imported by now
+
+            why = silence_text(silence.__cause__ or silence)
+            raise CannotAsk(f"Redis did not answer when asked to {what}, and nothing was sent: {why}") from silence
 
     @contextmanager
     def _records(self) -> Iterator[tuple[Any, Keys]]:

@@ -1,4 +1,5 @@
-"""One Redis, two spellings: Celery writes redis+socket:// for what redis-py writes unix://. Either is accepted everywhere.
+"""One Redis, two spellings: Celery writes redis+socket:// for what redis-py writes unix://, and CERT_REQUIRED for required.
+Either is accepted everywhere.
 
 And how a URL is shown that may hold a secret.
 """
@@ -10,6 +11,7 @@ from taskvisor.model.errors import Refused
 REDIS_FORMS = "redis://[USER:PASSWORD@]HOST:PORT/DB, rediss://… or unix:///PATH?db=DB"
 SOCKET_SCHEMES = ("unix", "redis+socket")
 REDIS_SCHEMES = ("redis", "rediss", *SOCKET_SCHEMES)
+_CERT_REQS = {"CERT_NONE": "none", "CERT_OPTIONAL": "optional", "CERT_REQUIRED": "required"}
 _SPELLINGS = {"db": "virtual_host", "virtual_host": "db"}
 
 
@@ -47,6 +49,13 @@ def _problem_of(parts: SplitResult) -> str | None:
 
 def redis_py_url_for(url: str) -> str:
     """The URL as redis-py reads it (https://redis.readthedocs.io/en/stable/connections.html)."""
+    parts = urlsplit(url)
+    if parts.scheme == "rediss":
+        query = [
+            (key, _CERT_REQS.get(value, value) if key == "ssl_cert_reqs" else value)
+            for key, value in parse_qsl(parts.query, keep_blank_values=True)
+        ]
+        return urlunsplit(parts._replace(query=urlencode(query, safe="/")))
     return _respelled(url, "redis+socket", "unix", "virtual_host")
 
 

@@ -1,5 +1,6 @@
 """Opening Redis, and what its silence means to the rest."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import cast
@@ -11,9 +12,11 @@ from redis.retry import Retry
 
 from taskvisor.model.errors import CannotAsk, Refused, Unauthorised, UnreadableRecord
 from taskvisor.model.urls import redis_py_url_for, require_redis_url, shown_url
+from taskvisor.state.tls import tls_advice_for
 from taskvisor.state.trips import CountedRedis
 
 CAUSES_LIMIT = 10
+_PLACE_IN_SSL = re.compile(r" \(_ssl\.c:\d+\)")
 NOT_NOW = (redis.OutOfMemoryError, redis.ReadOnlyError)
 NOT_NOW_CODES = ("MISCONF", "NOREPLICAS", "BUSY", "MASTERDOWN")
 """Answers of a Redis that would do the same thing another time; nothing was written (https://redis.io/docs/latest/develop/reference/protocol-spec/#simple-errors)."""
@@ -41,7 +44,7 @@ def open_redis(url: str, *, timeout_s: float) -> CountedRedis:
             retry=Retry(ExponentialBackoff(cap=0.1, base=0.01), 1),
         )
         client.connection_pool.connection_class(**client.connection_pool.connection_kwargs)  # it minds unknown options
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, redis.RedisError) as error:  # the last: of an ssl_cert_reqs that there is not
         why = str(error).rpartition("unexpected keyword argument ")
         what = f"it has no option {why[2]}" if why[1] else why[2]
         raise Refused(f"Redis URL {shown_url(url)!r}: {what}; leave out what stands behind its '?'") from error
@@ -60,7 +63,7 @@ def asking(what: str) -> Iterator[None]:
     except (redis.AuthenticationError, NoPermissionError) as error:
         raise Unauthorised(_not_let(what, error)) from error
     except (redis.ConnectionError, redis.TimeoutError) as error:
-        raise CannotAsk(f"Redis did not answer when asked to {what}: {error}; is it up and reachable?") from error
+        raise CannotAsk(f"Redis did not answer when asked to {what}: {silence_text(error)}") from error
     except redis.ResponseError as error:
         if says_not_now(error):
             raise CannotAsk(f"Redis refused to {what} for now: {error}; see its log and its limits") from error
@@ -76,6 +79,12 @@ def asking(what: str) -> Iterator[None]:
 def says_not_now(error: redis.ResponseError) -> bool:
     """Redis would do the same thing another time; nothing was written."""
     return isinstance(error, NOT_NOW) or str(error).startswith(NOT_NOW_CODES)
+
+
+def silence_text(error: BaseException) -> str:
+    """What a connection that was not had, or broke, died of, and what to do about it."""
+    why = _PLACE_IN_SSL.sub("", str(error)).rstrip(".")
+    return f"{why}; {tls_advice_for(error) or 'is it up and reachable?'}"
 
 
 def redis_error_behind(error: BaseException) -> redis.RedisError | None:

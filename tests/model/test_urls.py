@@ -11,6 +11,10 @@ BOTH = [
     ("unix:///run/redis.sock?db=3", "redis+socket:///run/redis.sock?virtual_host=3"),
     ("unix://user:secret@/run/redis.sock?db=3", "redis+socket://user:secret@/run/redis.sock?virtual_host=3"),
     ("rediss://host:1/0?ssl_cert_reqs=none", "rediss://host:1/0?ssl_cert_reqs=none"),
+    (
+        "rediss://host:1/0?ssl_ca_certs=/etc/ca.pem&ssl_cert_reqs=none",
+        "rediss://host:1/0?ssl_ca_certs=/etc/ca.pem&ssl_cert_reqs=none",
+    ),
 ]
 
 
@@ -35,3 +39,8 @@ def test_a_spelling_that_is_right_already_stays(redis_py: str, celery: str) -> N
 )
 def test_certificates_are_checked_unless_the_url_says_otherwise(url: str, celery: str) -> None:
     assert celery_url_for(url) == celery
+
+
+@pytest.mark.parametrize("word", ["none", "optional", "required"])
+def test_celerys_words_for_how_certificates_are_checked_are_turned_into_redis_pys(word: str) -> None:
+    assert redis_py_url_for(f"rediss://h/0?ssl_cert_reqs=CERT_{word.upper()}") == f"rediss://h/0?ssl_cert_reqs={word}"

@@ -25,6 +25,8 @@ from tests.support.published import require_published_arguments, require_publish
 from tests.system.auditing import require_true_records
 
 LIMIT_S = 60.0
+START_LIMIT_S = 200.0
+"""Of a node: two seconds of work for an idle machine, a minute and more for one that does much else."""
 PREFIX = "taskvisor:"
 QUEUES = {"steps": "host.{host}", "control": "host.{host}.control,compute"}
 
@@ -139,7 +141,7 @@ class Nodes:
                 assert process.poll() is None, f"the {role} node has ended: {self.log_tail(role)}"
             return any(host.name == self.host and host.up and host.inventory for host in self.hosts.list_hosts())
 
-        wait_until(is_up, f"host {self.host} to come up: {self.log_tail('control')}")
+        wait_until(is_up, f"host {self.host} to come up: {self.log_tail('control')}", START_LIMIT_S)
 
     def log_tail(self, role: str) -> str:
         path = self.state_dir / f"{role}.log"
