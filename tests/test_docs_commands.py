@@ -1,4 +1,5 @@
-"""What the pages tell to type is there: commands and options of `taskvisor`, settings, targets of make."""
+"""What the pages tell to type is there: commands and options of `taskvisor`, settings, targets of make. Nothing is run here:
+that is done by `tests/system/test_typed_commands.py`."""
 
 import re
 from typing import Any

@@ -9,7 +9,7 @@ that `-f json` shows (id, created_at). Both can be asked for in every format; sm
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 import typer
@@ -58,6 +58,12 @@ def values_of(row: Row, wanted: Sequence[str]) -> dict[str, object]:
         name: row.view[fields[_key(name)]] if _key(name) in fields else row.cells[_found(headings, _key(name), row)]
         for name in wanted
     }
+
+
+def with_columns(row: Row, wanted: Sequence[str]) -> Row:
+    """The row, with nothing (`-`, null) in each wanted column that it has not: for what came to less than was asked for."""
+    known = {*_by_key(row.cells), *_by_key(row.view)}
+    return replace(row, view={**row.view, **{name: None for name in wanted if _key(name) not in known}})
 
 
 def bare_text(value: object) -> str:

@@ -6,7 +6,7 @@ Whoever stops watching detaches; the operations go on, and how to take them up a
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from taskvisor.cli.columns import bare_text
+from taskvisor.cli.columns import Row, bare_text, wanted_columns, with_columns
 from taskvisor.cli.exits import ExitCode, code_of_all
 from taskvisor.cli.quantities import seconds_text
 from taskvisor.cli.records import Records
@@ -223,9 +223,15 @@ def _result_cells(view: Mapping[str, object]) -> tuple[str, ...]:
 
 
 def _result_view(seen: Seen) -> dict[str, object]:
-    ending = seen.ending
+    """What came of it. A failure has none of a result's fields, and a result has no error: those that are wanted are empty."""
+    ending, wanted = seen.ending, wanted_columns()
     if ending is None or ending.error is None:
-        return {"operation": seen.request.operation_id, **(ending.result or {} if ending else {})}
+        view = {"operation": seen.request.operation_id, **(ending.result or {} if ending else {})}
+        return _widened(view, [name for name in wanted if name.lower() == "error"])
     step = seen.operation.failure.step if seen.operation and seen.operation.failure else None
     error = {"code": ending.error.code, "step": step, "message": str(ending.error)}
-    return {"operation": seen.request.operation_id, "name": seen.request.subject, "error": error}
+    return _widened({"operation": seen.request.operation_id, "name": seen.request.subject, "error": error}, wanted)
+
+
+def _widened(view: Mapping[str, object], wanted: Sequence[str]) -> dict[str, object]:
+    return dict(with_columns(Row(cells=dict.fromkeys(RESULT_COLUMNS, ""), view=view), wanted).view)

@@ -59,12 +59,14 @@ def drain(
 ) -> None:
     """Empty a host for maintenance. It takes no newcomers from then on; the plan says what becomes of its guests.
 
-    With --watch alone a drain that is under way is shown. Exits with 1 when something was still there at the deadline.
+    With --watch alone a drain that is under way is shown; what is to become of guests and builds goes with --reason.
+    Exits with 1 when something was still there at the deadline.
     """
     guests = GuestPolicy.STOP if stop_guests else GuestPolicy.LEAVE
     builds = BuildPolicy.CANCEL if cancel_builds else BuildPolicy.WAIT
     settings, deadline_s = settings_or_usage_error(), parse_length_s(deadline)
-    if reason is None and not (wait or dry_run):
+    watches = wait and not (stop_guests or cancel_builds)
+    if reason is None and not (watches or dry_run):
         raise UsageError("--reason says why; it is shown wherever the host is passed over")
     with open_records(settings) as records, open_client(settings) as client:
         if reason is not None or dry_run:

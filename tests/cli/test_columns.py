@@ -5,8 +5,10 @@ import json
 import pytest
 import yaml
 
+from taskvisor.model.errors import NoCapacity
 from tests.cli.book import Book, begun, instance, operation, succeeded
 from tests.cli.conftest import Cli, json_of
+from tests.cli.fake_worker import Asked, FakeWorker
 
 LISTS = (
     ("list",),
@@ -112,3 +114,28 @@ def test_text_of_strangers_stays_on_its_line(cli: Cli, book: Book) -> None:
     assert cli("list", "-f", "value", "-c", "name", "-c", "image").stdout == "web-1 http://x/ web-2 active\n"
     assert "\x1b" not in cli("list", "-f", "yaml").stdout
     assert json.loads(cli("list", "-f", "json").stdout)[0]["image"] != ""
+
+
+@pytest.mark.parametrize("words", [("launch", "simulated://x", "--name", "web-9"), ("start", "web-9", "web-8")])
+def test_a_request_that_failed_ends_as_it_failed_whatever_columns_are_wanted(
+    cli: Cli, worker: FakeWorker, words: tuple[str, ...]
+) -> None:
+    def refuse(_: Asked) -> object:
+        raise NoCapacity("no host fits")
+
+    worker.answers |= {"instance.build": refuse, "instance.start": refuse}
+
+    bare = cli(*words, "-f", "value", "-c", "addresses", "-c", "outcome", "-c", "name")
+    shown = json_of(cli(*words, "-f", "json", "-c", "addresses", "-c", "OUTCOME"))
+
+    assert (bare.exit_code, bare.stdout.splitlines()[0]) == (5, "- failed web-9"), bare.stderr
+    assert (shown if isinstance(shown, dict) else shown[0]) == {"addresses": None, "OUTCOME": "failed"}
+
+
+def test_a_request_that_went_well_has_no_error(cli: Cli, worker: FakeWorker) -> None:
+    worker.answers["instance.start"] = lambda _: {"name": "web-9", "vm_state": "active"}
+
+    bare = cli("start", "web-9", "-f", "value", "-c", "name", "-c", "error")
+
+    assert (bare.exit_code, bare.stdout) == (0, "web-9 -\n"), bare.stderr
+    assert "error" not in json_of(cli("start", "web-9", "-f", "json"))[0]

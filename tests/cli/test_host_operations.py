@@ -87,6 +87,8 @@ def test_a_dry_run_shows_the_plan_and_asks_for_nothing(cli: Cli, worker: FakeWor
     ("words", "said"),
     [
         (("drain", HOST), "--reason says why"),
+        (("drain", HOST, "--stop-guests", "--watch"), "--reason says why"),
+        (("drain", HOST, "--cancel-builds", "--watch"), "--reason says why"),
         (("drain", HOST, "--reason", "x", "--deadline", "soon"), "--deadline 'soon': must be a length of time"),
         (("drain", HOST, "--reason", "x", "--deadline", "-5m"), "--deadline '-5m': must be a length of time from now"),
         (("drain", HOST, "--reason", "x", "--deadline", "0m"), "--deadline '0m': must lie ahead"),
