@@ -21,11 +21,12 @@ from tests.system.nodes import Nodes, running_nodes, wait_until
 pytestmark = pytest.mark.real
 
 LIMIT_S = 240.0
-README, PRODUCERS, OPERATIONS = (
-    (ROOT / page).read_text() for page in ("README.md", "docs/producers.md", "docs/operations.md")
+README, PRODUCERS, RUNBOOK = (
+    (ROOT / page).read_text() for page in ("README.md", "docs/producers.md", "docs/runbook.md")
 )
 FOREIGN, OURS = blocks_of(PRODUCERS, "python")
-DEAD_SHOWN, DEAD_SENT_AGAIN = (block for block in blocks_of(OPERATIONS, "") if ".dead" in block)
+DEAD_SHOWN, DEAD_SENT_AGAIN = (block for block in blocks_of(RUNBOOK, "") if ".dead" in block)
+REDIS_OF_UP = "redis+socket:///var/lib/taskvisor/redis/redis.sock"
 REDIS_ON_THE_PAGE, IMAGE_ON_THE_PAGE = "redis://redis:6379/0", "/srv/images/debian.qcow2"
 ADDRESSES = r"^\['10\.152\.\d+\.\d+'\]$"
 
@@ -61,13 +62,13 @@ def with_places(block: str, places: Mapping[str, str]) -> str:
     return block
 
 
-def test_a_program_of_the_readme_builds_a_guest(nodes: Nodes) -> None:
+def test_the_program_of_the_readme_builds_a_guest(nodes: Nodes, tmp_path: Path) -> None:
     (block,) = blocks_of(README, "python")
     nodes.ask("image.register", name="debian-12", source="https://images.example/debian-12.qcow2")
 
-    addresses = eval(block.strip(), {"app": nodes.producer})  # noqa: S307 - our own page
+    said = said_by([sys.executable, "-c", with_places(block, {REDIS_OF_UP: celery_url_for(nodes.redis_url)})], tmp_path)
 
-    assert addresses == [*nodes.catalog.find_instance("web1").addresses]  # type: ignore[union-attr]
+    assert re.search(ADDRESSES, said, re.M), said
     nodes.ask("instance.delete", instance="web1")
 
 

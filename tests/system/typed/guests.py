@@ -16,7 +16,7 @@ LAPTOP = "laptop"
 
 def _write_spec_file(scene: Scene) -> None:
     """The page's own, but for the image, of which this machine has another path."""
-    (spec,) = blocks_of((ROOT / "docs/operations.md").read_text(), "yaml")[:1]
+    (spec,) = blocks_of((ROOT / "docs/commands.md").read_text(), "yaml")[:1]
     assert "/srv/debian.qcow2" in spec
     guest = scene.checkout / ".cache/guest/guest.qcow2"
     (scene.checkout / "two.yaml").write_text(spec.replace("/srv/debian.qcow2", str(guest)))
