@@ -38,7 +38,7 @@ static: setup  ## style, types, layers
 	$(VENV)/mypy
 	$(VENV)/lint-imports
 
-check: static  ## static, and the tests that need no machine and take no time: a minute
+check: static  ## static, and the tests that need no machine and take no time: two to four minutes
 	$(VENV)/pytest -q tests -m "not real and not crash" $(AT_ONCE_QUICK)
 
 test: guest static  ## everything: static, every moment of a death, real guests, links and workers
