@@ -5,6 +5,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from select import select
 
 import pytest
 
@@ -15,6 +16,7 @@ from tests.net.plans import network, vif
 
 pytestmark = pytest.mark.real
 
+END_LIMIT_S = 60.0
 RED = network(9)
 VIF = vif(0, RED)
 
@@ -64,13 +66,21 @@ def test_what_is_taken_away_is_missed_and_nothing_else(
     assert set(missing(fabric)) == {PlugPart.GUEST}
 
 
+def kill(pid: int) -> None:
+    """The process has ended, and its sockets are free: it is gone from /proc somewhat earlier."""
+    process = os.pidfd_open(pid)
+    try:
+        signal.pidfd_send_signal(process, signal.SIGKILL)
+        assert select([process], [], [], END_LIMIT_S)[0], f"process {pid} did not end"
+    finally:
+        os.close(process)
+
+
 def test_a_dhcp_server_that_has_ended_is_missed_though_its_files_are_there(
     fabric: LinuxFabric, tmp_state_dir: Path
 ) -> None:
     pid = dnsmasq_pid(tmp_state_dir)
-    process = os.pidfd_open(pid)
-    signal.pidfd_send_signal(process, signal.SIGKILL)
-    os.close(process)
+    kill(pid)
     assert PlugPart.DHCP in missing(fabric)
 
     fabric.ensure_plugged(VIF)
