@@ -12,14 +12,12 @@ from taskvisor.cli.exits import ExitCode, UsageError
 from taskvisor.cli.follow import follow_all, follow_one, tell_sent
 from taskvisor.cli.records import open_client, open_records, settings_or_usage_error
 from taskvisor.cli.render import Format, out, say, show_record
-from taskvisor.cli.requesting import ask_all
+from taskvisor.cli.requesting import ask_all, require_sense
 from taskvisor.cli.watch import Request
 from taskvisor.client import Taskvisor
 from taskvisor.client.handle import Handle
-from taskvisor.model.errors import Refused
 from taskvisor.model.fleet_spec import BatchSpec
 from taskvisor.model.fleet_views import BatchView
-from taskvisor.model.spec import parse_spec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,10 +45,7 @@ def require_one(batch: Batch | None) -> None:
 def launch_many(fields: Mapping[str, Any], batch: Batch, *, wait: bool, limit_s: float, form: Format) -> ExitCode:
     """Ask for all of them, and tell how each ended, with one code for all. Raises the batch's own error when none was let in."""
     counts = {"count": batch.count, "min_count": batch.min_count}
-    try:
-        parse_spec(BatchSpec, {**fields, **counts})
-    except Refused as refused:
-        raise UsageError(str(refused)) from None
+    require_sense(BatchSpec, {**fields, **counts})
     settings = settings_or_usage_error()
     with open_records(settings) as records, open_client(settings) as client:
         handle = client.build_many(batch.count, min_count=batch.min_count, operation_id=batch.request_id, **fields)

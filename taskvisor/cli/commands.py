@@ -4,6 +4,7 @@ as long as a short command.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from typing import Any
 
@@ -73,13 +74,8 @@ PLACES: Mapping[str, Place] = {
 class Commands(Mapping[str, Any]):
     """Typer's commands by their names, each made when it is first looked up."""
 
-    def __init__(self) -> None:
-        self._made: dict[str, Any] = {}
-
     def __getitem__(self, name: str) -> Any:
-        if name not in self._made:
-            self._made[name] = _make(name, PLACES[name])
-        return self._made[name]
+        return _made(name, PLACES[name])
 
     def __contains__(self, name: object) -> bool:
         return name in PLACES
@@ -91,7 +87,8 @@ class Commands(Mapping[str, Any]):
         return len(PLACES)
 
 
-def _make(name: str, place: Place) -> Any:
+@cache
+def _made(name: str, place: Place) -> Any:
     """By typer itself, of a program that has nothing else."""
     found = getattr(import_module(f"taskvisor.cli.{place.module}"), place.attribute)
     alone = typer.Typer(add_completion=False, callback=lambda: None)

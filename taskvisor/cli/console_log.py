@@ -31,7 +31,7 @@ def console_log(
     """Show the end of instances' console logs; on the instances' host. Of several each has its name above it, as with tail."""
     settings = settings_or_usage_error()
     with open_records(settings) as records:
-        found = [records.find_instance(name) for name in dict.fromkeys(names)]
+        found = records.find_instances(names)
     for number, instance in enumerate(found):
         tail = _tail_of(instance, settings, lines)
         if len(found) > 1:

@@ -2,20 +2,19 @@
 
 from collections.abc import Iterator
 from typing import Annotated, NotRequired, TypedDict
-from uuid import uuid4
 
 import typer
 
 from taskvisor.cli.arguments import image_for, pairs_for
 from taskvisor.cli.exits import UsageError
-from taskvisor.cli.follow import WAIT_LIMIT_S, follow_all, follow_one, tell_sent
+from taskvisor.cli.follow import WAIT_LIMIT_S
 from taskvisor.cli.launch import TimeoutOption, WaitOption
 from taskvisor.cli.listing import images
 from taskvisor.cli.prospects import DryRunOption, deletion_of_image, end_with_prospects
 from taskvisor.cli.quantities import bytes_text, time_text
-from taskvisor.cli.records import complete_image, open_client, open_records, settings_or_usage_error
+from taskvisor.cli.records import complete_image, open_records, settings_or_usage_error
 from taskvisor.cli.render import Format, FormatOption, show_record
-from taskvisor.cli.watch import Request
+from taskvisor.cli.requesting import request_each, request_one
 from taskvisor.model.errors import Refused
 from taskvisor.model.image_url import image_url_for
 from taskvisor.model.records import Image
@@ -111,13 +110,15 @@ def register(
         fields["properties"] = pairs_for(image_property, "--property")
     source = image_for(source)
     _require_sense(name, source, fields)
-    settings, request_id = settings_or_usage_error(), operation_id or str(uuid4())
-    request = Request(verb="image register", subject=name, operation_id=request_id)
-    with open_records(settings) as records, open_client(settings) as client:
-        client.register_image(name, source, **fields, operation_id=request_id)
-        raise typer.Exit(
-            follow_one(records, client, request, limit_s=timeout, form=form) if wait else tell_sent([request], form)
-        )
+    request_one(
+        "image register",
+        name,
+        lambda client, subject, request_id: client.register_image(subject, source, **fields, operation_id=request_id),
+        operation_id=operation_id,
+        wait=wait,
+        limit_s=timeout,
+        form=form,
+    )
 
 
 @app.command()
@@ -137,14 +138,14 @@ def delete(
     """
     if dry_run:
         end_with_prospects(names, deletion_of_image, form)
-    settings = settings_or_usage_error()
-    requests = [Request(verb="image delete", subject=name, operation_id=str(uuid4())) for name in dict.fromkeys(names)]
-    with open_records(settings) as records, open_client(settings) as client:
-        for request in requests:
-            client.delete_image(request.subject, operation_id=request.operation_id)
-        raise typer.Exit(
-            follow_all(records, client, requests, limit_s=timeout, form=form) if wait else tell_sent(requests, form)
-        )
+    request_each(
+        "image delete",
+        names,
+        lambda client, subject, request_id: client.delete_image(subject, operation_id=request_id),
+        wait=wait,
+        limit_s=timeout,
+        form=form,
+    )
 
 
 def _require_sense(name: str, source: str, fields: ImageFields) -> None:

@@ -8,7 +8,7 @@ import typer
 
 from taskvisor.cli.follow import WAIT_LIMIT_S
 from taskvisor.cli.launch import TimeoutOption, WaitOption
-from taskvisor.cli.lifecycle import Names, TurnOption
+from taskvisor.cli.lifecycle import Names, TurnOption, who_has
 from taskvisor.cli.nics import NIC_HELP, nic_for
 from taskvisor.cli.prospects import DryRunOption, detachment_of_interface, end_with_prospects
 from taskvisor.cli.records import open_records, settings_or_usage_error
@@ -80,15 +80,11 @@ def detach(
 def list_interfaces(names: Names, form: FormatOption = Format.TABLE) -> None:
     """List the NICs of instances."""
     with open_records(settings_or_usage_error()) as records:
-        found = [records.find_instance(name) for name in dict.fromkeys(names)]
+        found = records.find_instances(names)
     pairs = [(instance, port) for instance in found for port in instance.ports]
     views: list[Mapping[str, object]] = [{**port_view(port), "instance": instance.name} for instance, port in pairs]
     columns = ("NIC", "NETWORK", "MAC", "ADDRESSES", "PORT", "INSTANCE")
-    show_rows(form, columns, starmap(_row, pairs), views, empty=f"{_all_of(found)} no NICs.")
-
-
-def _all_of(instances: list[Instance]) -> str:
-    return f"{instances[0].name} has" if len(instances) == 1 else "None of them has"
+    show_rows(form, columns, starmap(_row, pairs), views, empty=f"{who_has(found)} no NICs.")
 
 
 def _row(instance: Instance, port: Port) -> tuple[str, ...]:

@@ -5,7 +5,6 @@ import select
 import signal
 import sys
 import termios
-import time
 import tty
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -25,8 +24,7 @@ class Keyboard:
 
         EOFError when the terminal is gone.
         """
-        deadline = time.monotonic() + limit_s
-        ready, _, _ = select.select([self._descriptor, self._woken], [], [], max(0.0, deadline - time.monotonic()))
+        ready, _, _ = select.select([self._descriptor, self._woken], [], [], max(0.0, limit_s))
         if self._woken in ready:
             with suppress(BlockingIOError):
                 os.read(self._woken, 512)

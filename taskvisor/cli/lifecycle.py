@@ -1,5 +1,6 @@
 """What is asked of instances that are there: delete, reboot, stop, start, snapshot. Several names go at once."""
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -19,6 +20,7 @@ from taskvisor.cli.render import Format, FormatOption
 from taskvisor.cli.requesting import request_each, request_some
 from taskvisor.client import Taskvisor
 from taskvisor.client.handle import Handle
+from taskvisor.model.records import Instance
 from taskvisor.model.snapshot import Compression, Quiesce, SnapshotMethod
 
 Names = Annotated[
@@ -80,6 +82,11 @@ def restore(
         return client.restore(name, wait_turn_s=wait_turn, operation_id=operation_id)
 
     request_each("restore", names, ask, wait=wait, limit_s=timeout, form=form)
+
+
+def who_has(instances: Sequence[Instance]) -> str:
+    """Begins the sentence that none of these instances has any of something."""
+    return f"{instances[0].name} has" if len(instances) == 1 else "None of them has"
 
 
 def start(

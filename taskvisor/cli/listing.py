@@ -88,7 +88,7 @@ def show(
     if history and len(names) > 1:
         raise UsageError("--history: is shown of one instance at a time")
     with open_records(settings_or_usage_error()) as records:
-        found = [records.find_instance(name) for name in dict.fromkeys(names)]
+        found = records.find_instances(names)
         moves = records.histories.read(found[0].id) if history else ()
     if history:
         show_history(found[0], moves, form)

@@ -19,6 +19,8 @@ DryRunOption = Annotated[
     bool, typer.Option("--dry-run", help="Say what would go and what is in the way; ask for nothing.")
 ]
 
+NAMES_SHOWN = 5
+
 Look = Callable[[Records, str], str | None]
 """What a request about a subject would do, in words; None when there is no such thing."""
 
@@ -140,7 +142,7 @@ def deletion_of_server_group(records: Records, name: str) -> str | None:
 
 def removal_of_host(records: Records, name: str) -> str | None:
     """It may not speak any more, and nothing may be there."""
-    host = next((one for one in records.hosts.list_hosts() if one.name == name), None)
+    host = records.hosts.look_up(HostName(name))
     if host is None:
         return None
     if host.up:
@@ -158,9 +160,6 @@ def _released(records: Records, instance: Instance) -> list[str]:
 
 def _names_with(records: Records, condition: Callable[[Instance], bool]) -> tuple[str, ...]:
     return tuple(one.name for one in records.catalog.list_instances() if condition(one))
-
-
-NAMES_SHOWN = 5
 
 
 def _refused_for(what: str, names: Sequence[str]) -> str | None:

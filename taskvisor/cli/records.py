@@ -72,6 +72,10 @@ class Records:
             raise Refused(f"there is no instance {name_or_id!r}; see `taskvisor list`")
         return instance
 
+    def find_instances(self, names_or_ids: Iterable[str]) -> list[Instance]:
+        """Those of these names or ids, in that order, none twice for being said twice; Refused when one is not there."""
+        return [self.find_instance(one) for one in dict.fromkeys(names_or_ids)]
+
     def instance_names(self, ids: Iterable[InstanceId]) -> dict[InstanceId, str]:
         """The names of those of these instances that are there."""
         found = (self.catalog.read_instance(one) for one in ids)

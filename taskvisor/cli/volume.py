@@ -9,7 +9,7 @@ import typer
 from taskvisor.cli.arguments import volume_for
 from taskvisor.cli.follow import WAIT_LIMIT_S
 from taskvisor.cli.launch import TimeoutOption, WaitOption
-from taskvisor.cli.lifecycle import Names, TurnOption
+from taskvisor.cli.lifecycle import Names, TurnOption, who_has
 from taskvisor.cli.prospects import DryRunOption, detachment_of_volume, end_with_prospects
 from taskvisor.cli.records import open_records, settings_or_usage_error
 from taskvisor.cli.render import Format, FormatOption, show_rows
@@ -85,17 +85,13 @@ def detach(
 def list_volumes(names: Names, form: FormatOption = Format.TABLE) -> None:
     """List the volumes of instances."""
     with open_records(settings_or_usage_error()) as records:
-        found = [records.find_instance(name) for name in dict.fromkeys(names)]
+        found = records.find_instances(names)
     pairs = [(instance, volume) for instance in found for volume in instance.volumes]
     views: list[Mapping[str, object]] = [
         {**volume_view(volume), "instance": instance.name} for instance, volume in pairs
     ]
     columns = ("DEVICE", "SERIAL", "FORMAT", "HOW", "SOURCE", "INSTANCE")
-    show_rows(form, columns, starmap(_row, pairs), views, empty=f"{_all_of(found)} no volumes.")
-
-
-def _all_of(instances: list[Instance]) -> str:
-    return f"{instances[0].name} has" if len(instances) == 1 else "None of them has"
+    show_rows(form, columns, starmap(_row, pairs), views, empty=f"{who_has(found)} no volumes.")
 
 
 def _row(instance: Instance, volume: VolumeAttachment) -> tuple[str, ...]:
