@@ -43,19 +43,31 @@ def add_column_option(commands: Mapping[str, Any]) -> None:
 
 
 def texts_of(row: Row, wanted: Sequence[str]) -> tuple[str, ...]:
-    """The row as tables and bare values have it: a heading's text, else the record's field. UsageError for what it has not."""
+    """The row as tables and bare values have it: a heading's text, else the record's field. UsageError for what it has not.
+
+    Without wanted columns all of its cells.
+    """
+    if not wanted:
+        return tuple(row.cells.values())
     headings, fields = _by_key(row.cells), _by_key(row.view)
     return tuple(
         row.cells[headings[key]] if key in headings else bare_text(row.view[_found(fields, key, row)])
-        for key in map(_key, wanted)
+        for key in map(key_of, wanted)
     )
 
 
 def values_of(row: Row, wanted: Sequence[str]) -> dict[str, object]:
-    """The row as JSON and YAML have it: the record's field as it is, else a heading's text. UsageError for what it has not."""
+    """The row as JSON and YAML have it: the record's field as it is, else a heading's text. UsageError for what it has not.
+
+    Without wanted columns all of its record.
+    """
+    if not wanted:
+        return dict(row.view)
     headings, fields = _by_key(row.cells), _by_key(row.view)
     return {
-        name: row.view[fields[_key(name)]] if _key(name) in fields else row.cells[_found(headings, _key(name), row)]
+        name: row.view[fields[key_of(name)]]
+        if key_of(name) in fields
+        else row.cells[_found(headings, key_of(name), row)]
         for name in wanted
     }
 
@@ -63,7 +75,7 @@ def values_of(row: Row, wanted: Sequence[str]) -> dict[str, object]:
 def with_columns(row: Row, wanted: Sequence[str]) -> Row:
     """The row, with nothing (`-`, null) in each wanted column that it has not: for what came to less than was asked for."""
     known = {*_by_key(row.cells), *_by_key(row.view)}
-    return replace(row, view={**row.view, **{name: None for name in wanted if _key(name) not in known}})
+    return replace(row, view={**row.view, **{name: None for name in wanted if key_of(name) not in known}})
 
 
 def bare_text(value: object) -> str:
@@ -79,17 +91,18 @@ def bare_text(value: object) -> str:
     return str(value)
 
 
-def _by_key(names: Iterable[str]) -> dict[str, str]:
-    return {_key(name): name for name in names}
-
-
-def _key(name: str) -> str:
+def key_of(name: str) -> str:
+    """What a heading or a field is known by: small letters, without its mark for numbers, `_` for blanks and hyphens."""
     return "_".join(name.lstrip("#").lower().replace("-", "_").split())
+
+
+def _by_key(names: Iterable[str]) -> dict[str, str]:
+    return {key_of(name): name for name in names}
 
 
 def _found(names: Mapping[str, str], key: str, row: Row) -> str:
     if key not in names:
-        known = dict.fromkeys(map(_key, (*row.cells, *row.view)))
+        known = dict.fromkeys(map(key_of, (*row.cells, *row.view)))
         raise UsageError(f"-c {key}: there is no such column; there are {', '.join(known)}")
     return names[key]
 

@@ -30,15 +30,14 @@ from taskvisor.cli.records import (
     settings_or_usage_error,
 )
 from taskvisor.cli.render import Format, FormatOption, say_error
-from taskvisor.cli.spec_file import read_specs
+from taskvisor.cli.spec_file import build_spec_for, read_specs
 from taskvisor.cli.watch import Request
 from taskvisor.fields import FlavorFields, NicFields, VolumeFields
 from taskvisor.model.errors import CannotAsk, Refused
 from taskvisor.model.flavors import sized_flavor_for
 from taskvisor.model.ids import OPERATION_ID_RULE, OperationId
-from taskvisor.model.image_url import image_url_for
 from taskvisor.model.records import Flavor
-from taskvisor.model.spec import BuildSpec, parse_spec, request_as_now, request_of
+from taskvisor.model.spec import BuildSpec, request_as_now, request_of
 from taskvisor.model.states import ImageFormat, SeedKind
 
 WaitOption = Annotated[bool, typer.Option("--wait/--no-wait", help="Watch until it has ended, or only send it.")]
@@ -286,12 +285,9 @@ def _say_where(
 def checked(fields: LaunchFields) -> BuildSpec:
     """The spec that these fields are. UsageError names the first rule that is broken."""
     try:
-        spec = parse_spec(BuildSpec, dict(fields))
-        sized_flavor_for(spec.flavor)
-        image_url_for(spec.image)
+        return build_spec_for(dict(fields))
     except Refused as refused:
         raise UsageError(str(refused)) from None
-    return spec
 
 
 def _flavor_of(records: Records, spec: BuildSpec) -> Flavor:

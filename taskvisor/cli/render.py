@@ -22,7 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from taskvisor.cli.column_widths import COLUMN_GAP, column_widths, is_sentence
-from taskvisor.cli.columns import Row, texts_of, values_of, wanted_columns
+from taskvisor.cli.columns import Row, key_of, texts_of, values_of, wanted_columns
 from taskvisor.cli.safe_text import safe_line
 
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -97,13 +97,13 @@ def show_rows(
     ]
     wanted = wanted_columns()
     if form in (Format.JSON, Format.YAML):
-        _show_data([values_of(row, wanted) if wanted else dict(row.view) for row in whole], form)
+        _show_data([values_of(row, wanted) for row in whole], form)
         return
     if form is Format.VALUE:
         for row in whole:
-            _show_bare(texts_of(row, wanted) if wanted else row.cells.values())
+            _show_bare(texts_of(row, wanted))
         return
-    cells = [texts_of(row, wanted) if wanted else tuple(row.cells.values()) for row in whole]
+    cells = [texts_of(row, wanted) for row in whole]
     show_table([_heading(name, columns) for name in wanted] or columns, cells, empty=empty)
 
 
@@ -111,11 +111,11 @@ def show_record(form: Format, fields: Iterable[tuple[str, str]], view: Mapping[s
     """One thing, in the form and the columns that were asked for: names and values; bare values are one line."""
     row, wanted = Row(cells=dict(fields), view=view), wanted_columns()
     if form in (Format.JSON, Format.YAML):
-        _show_data(values_of(row, wanted) if wanted else dict(view), form)
+        _show_data(values_of(row, wanted), form)
     elif form is Format.VALUE:
-        _show_bare(texts_of(row, wanted) if wanted else row.cells.values())
+        _show_bare(texts_of(row, wanted))
     else:
-        show_fields(zip(wanted, texts_of(row, wanted), strict=True) if wanted else row.cells.items())
+        show_fields(zip(wanted or row.cells, texts_of(row, wanted), strict=True))
 
 
 def shows_all(form: Format) -> bool:
@@ -126,13 +126,13 @@ def shows_all(form: Format) -> bool:
 def show_as_it_comes(form: Format, cells: Mapping[str, str], view: Mapping[str, object]) -> None:
     """One of a stream, at once: a line for people, or of bare values; as JSON an object a line, as YAML a document."""
     row, wanted = Row(cells=cells, view=view), wanted_columns()
-    texts = texts_of(row, wanted) if wanted else list(cells.values())
+    texts = texts_of(row, wanted)
     if form is Format.JSON:
-        value = values_of(row, wanted) if wanted else dict(view)
+        value = values_of(row, wanted)
         sys.stdout.write(f"{json.dumps(value, ensure_ascii=False)}\n")
     elif form is Format.YAML:
         sys.stdout.write("---\n")
-        _show_data(values_of(row, wanted) if wanted else dict(view), form)
+        _show_data(values_of(row, wanted), form)
     elif form is Format.VALUE:
         _show_bare(texts)
     else:
@@ -154,8 +154,7 @@ def _show_bare(values: Iterable[str]) -> None:
 
 def _heading(name: str, columns: Sequence[str]) -> str:
     """As the table has it, with its mark for numbers; a record's field as it was typed."""
-    headings = {column.lstrip("#").lower().replace(" ", "_"): column for column in columns}
-    return headings.get(name.lower().replace(" ", "_").replace("-", "_"), name.upper())
+    return {key_of(column): column for column in columns}.get(key_of(name), name.upper())
 
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, empty: str) -> None:

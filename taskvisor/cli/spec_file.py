@@ -38,6 +38,14 @@ def read_specs(source: str) -> list[dict[str, Any]]:
     return fields
 
 
+def build_spec_for(fields: dict[str, Any]) -> BuildSpec:
+    """The spec that these fields are. Refused names the first rule that is broken, of those that need no records."""
+    spec = parse_spec(BuildSpec, fields)
+    sized_flavor_for(spec.flavor)
+    image_url_for(spec.image)
+    return spec
+
+
 def _read(source: str) -> str:
     try:
         if source == "-":
@@ -83,9 +91,7 @@ def _checked(document: object, where: str) -> dict[str, Any]:
     if isinstance(fields.get("image"), str):
         fields["image"] = image_for(fields["image"])
     try:
-        spec = parse_spec(BuildSpec, fields)
-        sized_flavor_for(spec.flavor)
-        image_url_for(spec.image)
+        build_spec_for(fields)
     except Refused as refused:
         raise UsageError(f"{where}: {refused}") from None
     return cast("dict[str, Any]", fields)
